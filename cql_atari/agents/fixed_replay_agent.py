@@ -1,0 +1,265 @@
+"""What every offline agent shares: the gradient step, acting and saving."""
+
+import abc
+from collections.abc import Callable
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from cql_atari import optimizers
+from cql_atari.errors import UserError
+from cql_atari.replay import dataset as dataset_lib
+from cql_atari.replay import store as store_lib
+
+
+@gin.configurable
+class FixedReplayAgent(abc.ABC):
+  """A value-based agent that learns from a fixed replay and never explores.
+
+  It speaks Dopamine's agent protocol for acting and saving. Learning is
+  `train_step`: one gradient step on the next batch of the store. A subclass
+  gives `loss`, a pure function of the online and target networks' outputs, and
+  `q_values`, what the network's output means.
+  """
+
+  # Scalars that `loss` returns, in order; see SHARED_SCALARS for the rest.
+  SCALARS: tuple[str, ...] = ()
+  SHARED_SCALARS = ('loss', 'q_data', 'q_max', 'gradient_norm')
+
+  def __init__(
+    self,
+    num_actions: int,
+    store: store_lib.Store,
+    network: Callable[..., tf.keras.Model],
+    optimizer: Callable[[], optimizers.Adam] = optimizers.Adam,
+    gamma: float = 0.99,
+    update_horizon: int = 1,
+    batch_size: int = 32,
+    target_update_period: int = 2000,
+    epsilon_eval: float = 0.001,
+    seed: int = 0,
+    summary_writer: str | None = None,
+  ):
+    """Builds the networks, the optimizer and the compiled step.
+
+    Args:
+      num_actions: actions in every state, A.
+      store: the replay to learn from.
+      network: called with (num_actions, seed=...), twice.
+      optimizer: makes the optimizer.
+      gamma: discount per agent step.
+      update_horizon: n of the n-step return.
+      batch_size: transitions in a gradient step.
+      target_update_period: gradient steps between copies of the online
+        network into the target network.
+      epsilon_eval: probability of a uniformly random action.
+      seed: of the initial weights, the sampled batches and the actions.
+      summary_writer: the run's folder for TensorBoard events, if any
+        (Dopamine's convention).
+    """
+    self.num_actions = num_actions
+    self.cumulative_gamma = gamma**update_horizon
+    self.target_update_period = target_update_period
+    self.epsilon_eval = epsilon_eval
+    self.eval_mode = True
+    self.summary_writer = None
+    if summary_writer is not None:
+      self.summary_writer = tf.summary.create_file_writer(str(summary_writer))
+    self.sampler = dataset_lib.TransitionSampler(
+      store, batch_size, update_horizon, gamma, seed
+    )
+    self._batches = None
+    self._rng = np.random.default_rng(seed)
+    self.online_network = network(num_actions, seed=seed)
+    self.target_network = network(num_actions, seed=seed)
+    self.optimizer = optimizer()
+    self._variables = [v.value for v in self.online_network.trainable_variables]
+    self._target_variables = [
+      v.value for v in self.target_network.trainable_variables
+    ]
+    self.optimizer.build(self._variables)
+    self.scalar_names = self.SHARED_SCALARS + self.SCALARS
+    self._scalar_sums = tf.Variable(tf.zeros(len(self.scalar_names) + 1))
+    self._compiled_loss = tf.function(self._loss_and_scalars, jit_compile=True)
+    self._learn = tf.function(self._learn_from, autograph=False)
+
+  @abc.abstractmethod
+  def loss(
+    self,
+    outputs: tf.Tensor,
+    next_outputs: tf.Tensor,
+    transition: dataset_lib.Transition,
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The loss of a batch.
+
+    Args:
+      outputs: the online network's output at the states.
+      next_outputs: the target network's output at the next states.
+      transition: the batch, less its frames (`state` and `next_state` None).
+
+    Returns:
+      The scalar loss, and the scalars named in SCALARS.
+    """
+
+  @abc.abstractmethod
+  def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """Q-values (B, A) of the network's output."""
+
+  @property
+  def gradient_steps(self) -> int:
+    """Gradient steps taken so far."""
+    return int(self.optimizer.iterations)
+
+  def train_step(self) -> None:
+    """Takes one gradient step on the next batch."""
+    if self._batches is None:
+      self._batches = iter(self.sampler.batches(self.gradient_steps))
+    self._learn(self._batches)
+
+  def _learn_from(self, batches: tf.data.Iterator) -> None:
+    """One gradient step, one graph: batch, target, loss, Adam, bookkeeping."""
+    transition = next(batches)
+    scalar_transition = transition._replace(state=None, next_state=None)
+    next_outputs = self.target_network(transition.next_state)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(self._variables)
+      outputs = self.online_network(transition.state)
+      loss, scalars = self._compiled_loss(
+        outputs, next_outputs, scalar_transition
+      )
+    gradients = tape.gradient(loss, self._variables)
+    scalars['gradient_norm'] = tf.linalg.global_norm(gradients)
+    self.optimizer.apply(gradients)
+    values = [scalars[name] for name in self.scalar_names]
+    self._scalar_sums.assign_add(tf.stack([*values, 1.0]))
+    tf.cond(
+      self.optimizer.iterations % self.target_update_period == 0,
+      self.sync_target_network,
+      lambda: None,
+    )
+
+  def _loss_and_scalars(self, outputs, next_outputs, transition):
+    loss, scalars = self.loss(outputs, next_outputs, transition)
+    q_values = self.q_values(outputs)
+    q_data = tf.gather(q_values, transition.action, batch_dims=1)
+    scalars['loss'] = loss
+    scalars['q_data'] = tf.reduce_mean(q_data)
+    scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
+    return loss, scalars
+
+  def sync_target_network(self) -> None:
+    """Copies the online network into the target network."""
+    for target, online in zip(self._target_variables, self._variables):
+      target.assign(online)
+
+  def mean_scalars(self, reset: bool = False) -> dict[str, float]:
+    """Means over the gradient steps since the last reset.
+
+    Args:
+      reset: whether to begin anew afterwards.
+
+    Returns:
+      loss, q_data (mean Q of data actions), q_max (mean over states of the
+      greatest Q), gradient_norm and the loss's own scalars. NaN without steps.
+    """
+    *sums, steps = self._scalar_sums.numpy().tolist()
+    if reset:
+      self._scalar_sums.assign(tf.zeros_like(self._scalar_sums))
+    means = [value / steps if steps else np.nan for value in sums]
+    return dict(zip(self.scalar_names, means))
+
+  # --- Acting: Dopamine's protocol, and batches of states. ---
+
+  @tf.function(
+    input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
+    autograph=False,
+  )
+  def _greedy_actions(self, states: tf.Tensor) -> tf.Tensor:
+    outputs = self.online_network(states)
+    return tf.argmax(self.q_values(outputs), axis=1, output_type=tf.int32)
+
+  def select_actions(
+    self, states: np.ndarray, rng: np.random.Generator | None = None
+  ) -> np.ndarray:
+    """Epsilon-greedy actions.
+
+    Args:
+      states: uint8 (B, 84, 84, 4).
+      rng: source of randomness; the agent's own by default.
+
+    Returns:
+      int32 (B,).
+    """
+    rng = rng or self._rng
+    explore = rng.random(len(states)) < self.epsilon_eval
+    random = rng.integers(self.num_actions, size=len(states), dtype=np.int32)
+    return np.where(explore, random, self._greedy_actions(states).numpy())
+
+  def begin_episode(self, observation: np.ndarray) -> int:
+    """Starts an episode: frame (84, 84, 1) -> first action."""
+    self._state = np.zeros((1, 84, 84, 4), np.uint8)
+    return self.step(0.0, observation)
+
+  def step(self, reward: float, observation: np.ndarray) -> int:
+    """Acts on the next frame (84, 84, 1); the reward teaches nothing here."""
+    del reward
+    self._state = np.roll(self._state, -1, axis=-1)
+    self._state[0, ..., -1:] = observation
+    return int(self.select_actions(self._state)[0])
+
+  def end_episode(self, reward: float, terminal: bool = True) -> None:
+    """Ends an episode; nothing is recorded offline."""
+
+  # --- Saving. ---
+
+  def _saved(self) -> dict[str, tf.Variable]:
+    groups = {
+      'online': self._variables,
+      'target': self._target_variables,
+      'first_moment': self.optimizer.first_moments,
+      'second_moment': self.optimizer.second_moments,
+      'gradient_steps': [self.optimizer.iterations],
+      'scalar_sums': [self._scalar_sums],
+    }
+    return {
+      f'{name}_{index}': variable
+      for name, variables in groups.items()
+      for index, variable in enumerate(variables)
+    }
+
+  def bundle_and_checkpoint(
+    self, checkpoint_dir: str, iteration_number: int
+  ) -> dict[str, np.ndarray]:
+    """Everything that resuming needs, as plain arrays; the runner writes it."""
+    del checkpoint_dir, iteration_number
+    return {name: value.numpy() for name, value in self._saved().items()}
+
+  def unbundle(
+    self,
+    checkpoint_dir: str,
+    iteration_number: int,
+    bundle: dict[str, np.ndarray] | None,
+  ) -> bool:
+    """Restores what `bundle_and_checkpoint` gave.
+
+    Returns:
+      False when there is nothing to restore.
+
+    Raises:
+      UserError: the arrays are of an agent with other networks.
+    """
+    del iteration_number
+    if bundle is None:
+      return False
+    saved = self._saved()
+    shapes = {name: tuple(value.shape) for name, value in saved.items()}
+    if shapes != {name: value.shape for name, value in bundle.items()}:
+      raise UserError(
+        f'the checkpoint in {checkpoint_dir} belongs to another agent or '
+        'network: give the settings it was trained with, or a new --base_dir.'
+      )
+    for name, variable in saved.items():
+      variable.assign(bundle[name])
+    self._batches = None
+    return True

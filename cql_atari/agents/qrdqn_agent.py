@@ -1,0 +1,64 @@
+"""QR-DQN: Dabney et al. (2017), learning from a fixed replay."""
+
+from collections.abc import Callable
+
+import gin
+import tensorflow as tf
+
+from cql_atari import networks
+from cql_atari.agents import fixed_replay_agent
+from cql_atari.losses import temporal_difference
+from cql_atari.replay import dataset as dataset_lib
+from cql_atari.replay import store as store_lib
+
+
+@gin.configurable
+class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
+  """Quantile regression DQN. Q is the mean of the quantiles."""
+
+  SCALARS = ('td_loss',)
+
+  def __init__(
+    self,
+    num_actions: int,
+    store: store_lib.Store,
+    network: Callable[..., tf.keras.Model] = networks.quantile_network,
+    kappa: float = 1.0,
+    **kwargs,
+  ):
+    """Initializes the agent.
+
+    Args:
+      num_actions: actions in every state, A.
+      store: the replay to learn from.
+      network: makes a network with output (B, A, N).
+      kappa: Huber threshold, in units of return.
+      **kwargs: see FixedReplayAgent.
+    """
+    self.kappa = kappa
+    super().__init__(num_actions, store, network, **kwargs)
+
+  def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """(B, A, N) quantiles -> (B, A)."""
+    return tf.reduce_mean(outputs, axis=2)
+
+  def loss(
+    self,
+    outputs: tf.Tensor,
+    next_outputs: tf.Tensor,
+    transition: dataset_lib.Transition,
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The batch mean of the quantile Huber loss (Eq. 10 of the QR-DQN paper)."""
+    quantiles = tf.gather(outputs, transition.action, batch_dims=1)
+    target_quantiles = temporal_difference.quantile_target(
+      next_outputs,
+      transition.reward,
+      transition.terminal,
+      self.cumulative_gamma,
+    )
+    td_loss = tf.reduce_mean(
+      temporal_difference.quantile_huber_loss(
+        quantiles, target_quantiles, self.kappa
+      )
+    )
+    return td_loss, {'td_loss': td_loss}

@@ -1,0 +1,94 @@
+"""Checkpoints: one file each, written atomically, checked when read.
+
+A checkpoint is `ckpt.<gradient steps>.npz`: plain arrays, and one string of
+JSON for the rest. Every member of the archive carries a CRC, so damage is
+found when it is read; nothing goes through pickle.
+"""
+
+import json
+import os
+import pathlib
+import re
+import zipfile
+import zlib
+
+import numpy as np
+from absl import logging
+
+_JSON_KEY = 'json'
+
+
+def save(
+  directory: str | os.PathLike,
+  step: int,
+  arrays: dict[str, np.ndarray],
+  data: dict,
+  keep: int,
+) -> None:
+  """Writes a checkpoint under its name once it is whole on disk.
+
+  Args:
+    directory: the folder of checkpoints.
+    step: gradient steps taken.
+    arrays: what to save.
+    data: JSON-compatible rest.
+    keep: newest checkpoints kept; older ones are deleted.
+
+  Raises:
+    OSError: the disk is full or can't be written; older checkpoints remain.
+  """
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  final = directory / f'ckpt.{step}.npz'
+  partial = directory / f'.{final.name}.partial'
+  try:
+    with open(partial, 'wb') as file:
+      np.savez(file, **arrays, **{_JSON_KEY: np.array(json.dumps(data))})
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, final)
+  except OSError:
+    partial.unlink(missing_ok=True)
+    raise
+  for old in sorted(_steps(directory), reverse=True)[keep:]:
+    (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
+
+
+def load_newest(
+  directory: str | os.PathLike,
+) -> tuple[int, dict[str, np.ndarray], dict] | None:
+  """Reads the newest checkpoint that is whole.
+
+  A damaged one is passed over with a warning and kept under another name.
+
+  Args:
+    directory: the folder of checkpoints; it need not exist.
+
+  Returns:
+    Its step, arrays and data, or None when there is none.
+  """
+  directory = pathlib.Path(directory)
+  for step in sorted(_steps(directory), reverse=True):
+    path = directory / f'ckpt.{step}.npz'
+    try:
+      with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+      data = json.loads(str(arrays.pop(_JSON_KEY)))
+      return step, arrays, data
+    except (
+      OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+    ) as error:
+      logging.warning(
+        'The checkpoint %s is damaged (%s); going back to the one before.',
+        path,
+        error,
+      )
+      path.rename(path.with_suffix('.damaged'))
+  return None
+
+
+def _steps(directory: pathlib.Path) -> list[int]:
+  if not directory.is_dir():
+    return []
+  names = [re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()]
+  return [int(name[1]) for name in names if name]

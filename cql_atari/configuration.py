@@ -1,0 +1,228 @@
+"""Finds and checks gin files before anything heavy is imported.
+
+Gin knows a configurable only once its module is imported, and ours import
+TensorFlow, which takes ten seconds. So names are first checked against the
+source of the package: a misspelt parameter is reported in a second.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import importlib.util
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import gin
+from gin import config_parser
+
+from cql_atari.errors import UserError
+
+_PACKAGE = pathlib.Path(__file__).parent
+_DOPAMINE_SOURCES = ('metrics/collector_dispatcher.py',)
+
+
+def config_dir() -> pathlib.Path:
+  """The folder of the gin files that come with the package."""
+  installed = _PACKAGE / 'gin_configs'
+  return installed if installed.is_dir() else _PACKAGE.parent / 'gin_configs'
+
+
+def find_config(name: str) -> pathlib.Path:
+  """Finds a gin file by path, or by bare name among those of the package.
+
+  Raises:
+    UserError: there is none; names the ones there are.
+  """
+  for path in (pathlib.Path(name).expanduser(), config_dir() / name):
+    if path.is_file():
+      return path
+  known = sorted(
+    str(path.relative_to(config_dir())) for path in config_dir().rglob('*.gin')
+  )
+  raise UserError(
+    f'there is no gin file {name}: give a path, or one of {", ".join(known)}.'
+  )
+
+
+def parse(
+  gin_files: Sequence[str], gin_bindings: Sequence[str], final: bool
+) -> None:
+  """Checks and parses gin files and bindings.
+
+  Args:
+    gin_files: paths or bare names, later ones overriding earlier ones.
+    gin_bindings: lines such as "CQLAgent.alpha=2.0" or "GAME='Breakout'".
+    final: False while only the light modules are imported, when bindings of
+      the others are checked but skipped; True to parse everything and lock.
+
+  Raises:
+    UserError: an unreadable file, bad syntax or an unknown name.
+  """
+  paths = [find_config(name) for name in gin_files]
+  if not final:
+    _check(paths, gin_bindings)
+  gin.add_config_file_search_path(str(config_dir()))
+  try:
+    gin.parse_config_files_and_bindings(
+      [str(path) for path in paths],
+      list(gin_bindings),
+      finalize_config=final,
+      skip_unknown=not final,
+    )
+  except (ValueError, SyntaxError, TypeError, OSError) as error:
+    raise UserError(_first_line(error)) from None
+
+
+def _first_line(error: Exception) -> str:
+  return ' '.join(str(error).split())
+
+
+# --- The check against the package's source. ---
+
+
+@dataclasses.dataclass(frozen=True)
+class _Configurable:
+  parameters: frozenset[str]
+  bases: tuple[str, ...]
+  passes_on: bool  # Has **kwargs, handed to the base class.
+
+
+@functools.cache
+def _configurables() -> dict[str, _Configurable]:
+  """Every gin configurable in the package's source, by name."""
+  sources = list(_PACKAGE.rglob('*.py'))
+  dopamine = importlib.util.find_spec('dopamine')
+  if dopamine is not None:
+    root = pathlib.Path(dopamine.submodule_search_locations[0])
+    sources += [root / name for name in _DOPAMINE_SOURCES]
+  found = {}
+  for source in sources:
+    for node in ast.walk(ast.parse(source.read_text())):
+      if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and any(
+        ast.unparse(d).startswith('gin.configurable')
+        for d in node.decorator_list
+      ):
+        found[node.name] = _describe(node)
+  return found
+
+
+def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
+  if isinstance(node, ast.FunctionDef):
+    function, bases = node, ()
+  else:
+    bases = tuple(ast.unparse(base).split('.')[-1] for base in node.bases)
+    functions = [
+      item
+      for item in node.body
+      if isinstance(item, ast.FunctionDef) and item.name == '__init__'
+    ]
+    function = functions[0] if functions else None
+  if function is None:  # A dataclass: its fields are its parameters.
+    names = [
+      item.target.id for item in node.body if isinstance(item, ast.AnnAssign)
+    ]
+    return _Configurable(frozenset(names), bases, False)
+  arguments = function.args
+  names = [arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)]
+  return _Configurable(
+    frozenset(names) - {'self'}, bases, arguments.kwarg is not None
+  )
+
+
+def _parameters(name: str) -> set[str]:
+  described = _configurables()[name]
+  names = set(described.parameters)
+  if described.passes_on:
+    for base in described.bases:
+      if base in _configurables():
+        names |= _parameters(base)
+  return names
+
+
+class _References(config_parser.ParserDelegate):
+  """Collects the configurables and macros that values refer to."""
+
+  def __init__(self):
+    self.configurables, self.macros = [], []
+
+  def configurable_reference(self, scoped_name, evaluate):
+    del evaluate
+    self.configurables.append(scoped_name.split('/')[-1])
+
+  def macro(self, scoped_name):
+    self.macros.append(scoped_name)
+
+
+def _statements(text: str, place: str, references: _References) -> Iterator:
+  """The statements of a gin text, those of included files in their place."""
+  try:
+    parser = config_parser.ConfigParser(text, references)
+    for statement in parser:
+      if isinstance(statement, config_parser.IncludeStatement):
+        path = find_config(statement.filename)
+        yield from _statements(_read(path), str(path), references)
+      elif isinstance(statement, config_parser.BindingStatement):
+        yield place, statement
+  except (SyntaxError, ValueError) as error:
+    raise UserError(f'{place}: {_first_line(error)}') from None
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'the gin file {path} cannot be read ({error}).') from None
+
+
+def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
+  references = _References()
+  macros = set()
+  for path in paths:
+    for place, binding in _statements(_read(path), str(path), references):
+      if binding.arg_name:
+        _check_binding(place, binding)
+      else:
+        macros.add(binding.selector)
+  for text in bindings:
+    place = f'--gin_bindings="{text}"'
+    for _, binding in _statements(text, place, references):
+      if binding.arg_name:
+        _check_binding(place, binding)
+      elif paths and binding.selector not in macros:
+        raise UserError(
+          f'{place}: no gin file has a macro {binding.selector}'
+          + _suggest(binding.selector, macros)
+        )
+  for name in references.configurables:
+    _check_configurable('', name)
+  for name in references.macros:
+    if name not in macros:
+      raise UserError(f'%{name} is used, but nothing defines {name}.')
+
+
+def _check_binding(place: str, binding) -> None:
+  name = _check_configurable(f'{place}: ', binding.selector)
+  parameters = _parameters(name)
+  if binding.arg_name not in parameters:
+    raise UserError(
+      f'{place}: {name} has no parameter {binding.arg_name}'
+      + _suggest(binding.arg_name, parameters)
+    )
+
+
+def _check_configurable(place: str, selector: str) -> str:
+  name = selector.split('.')[-1]
+  if name not in _configurables():
+    raise UserError(
+      f'{place}there is no configurable {name}'
+      + _suggest(name, _configurables())
+    )
+  return name
+
+
+def _suggest(name: str, known) -> str:
+  close = difflib.get_close_matches(name, list(known), 1)
+  if close:
+    return f': did you mean {close[0]}?'
+  return f': it could be one of {", ".join(sorted(known))}.'

@@ -1,0 +1,128 @@
+"""ALE by Dopamine's protocol, many games side by side.
+
+`AtariVectorEnv` steps games in C++ threads. With the settings here its frames,
+rewards and episode ends equal Dopamine's `AtariPreprocessing` bit for bit
+(tests/test_environments.py), so evaluation follows Machado et al. (2018):
+sticky actions 0.25, frame skip 4, max-pooling, 84x84 grey, whole games.
+"""
+
+import difflib
+
+import ale_py
+import gin
+import numpy as np
+from ale_py import roms, vector_env
+
+from cql_atari.errors import UserError
+from cql_atari.replay import store as store_lib
+
+FRAME_SKIP = 4
+STICKINESS = 0.25
+ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+
+
+def game_names() -> dict[str, str]:
+  """Every game ALE has, by Dopamine's name: {'MsPacman': 'ms_pacman', ...}."""
+  return {
+    ''.join(word.capitalize() for word in rom.split('_')): rom
+    for rom in roms.get_all_rom_ids()
+  }
+
+
+def rom_name(game: str) -> str:
+  """ALE's name of a game: 'MsPacman' -> 'ms_pacman'.
+
+  Raises:
+    UserError: there is no such game.
+  """
+  games = game_names()
+  if game not in games:
+    close = difflib.get_close_matches(str(game), games, 1, 0.5)
+    lower = {name.lower(): name for name in games}
+    close = [lower.get(str(game).lower(), *close)] if close else close
+    hint = f': did you mean {close[0]}?' if close else '.'
+    raise UserError(f'there is no Atari game {game!r}{hint}')
+  return games[game]
+
+
+@gin.configurable
+def num_actions(game: str) -> int:
+  """Size of the game's minimal action set, which the dataset's actions index.
+
+  Raises:
+    UserError: there is no such game.
+  """
+  ale = ale_py.ALEInterface()
+  ale.loadROM(roms.get_rom_path(rom_name(game)))
+  return len(ale.getMinimalActionSet())
+
+
+@gin.configurable
+class AtariEnvironments:
+  """Games of one kind side by side, each starting anew when it ends."""
+
+  def __init__(
+    self,
+    game: str,
+    num_environments: int = 32,
+    sticky_actions: bool = True,
+    max_steps_per_episode: int = 27_000,
+  ):
+    """Describes the environments; `reset` makes them.
+
+    Args:
+      game: the game's name, such as 'Pong'.
+      num_environments: games played at once, E.
+      sticky_actions: whether an emulator frame repeats the action before with
+        probability 0.25.
+      max_steps_per_episode: agent steps after which a game is cut off.
+    """
+    self.num_environments = num_environments
+    self.max_steps_per_episode = max_steps_per_episode
+    self._settings = {
+      'game': rom_name(game),
+      'num_envs': num_environments,
+      'repeat_action_probability': STICKINESS if sticky_actions else 0.0,
+      'frameskip': FRAME_SKIP,
+      'max_num_frames_per_episode': max_steps_per_episode * FRAME_SKIP,
+      'autoreset_mode': 'SameStep',
+      'noop_max': 0,
+      'use_fire_reset': False,
+      'reward_clipping': False,
+      'episodic_life': False,
+    }
+
+  def reset(self, seed: int) -> np.ndarray:
+    """Starts new games in new emulators, so that nothing carries over.
+
+    Args:
+      seed: of the stickiness; the same seed and actions play the same games.
+
+    Returns:
+      States uint8 (E, 84, 84, 4).
+    """
+    self._games = vector_env.AtariVectorEnv(**self._settings)
+    seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
+    frames, _ = self._games.reset(seed=(seeds >> 1).astype(np.int32))
+    return _as_states(frames)
+
+  def step(
+    self, actions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plays one agent step in every game.
+
+    Args:
+      actions: integers (E,).
+
+    Returns:
+      States uint8 (E, 84, 84, 4), already of the new game where one ended;
+      raw rewards float64 (E,); whether the game ended or was cut off, (E,).
+    """
+    frames, rewards, over, cut_off, _ = self._games.step(
+      np.asarray(actions, np.int64)
+    )
+    return _as_states(frames), rewards.astype(np.float64), over | cut_off
+
+
+def _as_states(frames: np.ndarray) -> np.ndarray:
+  return store_lib.stack_frames(frames.swapaxes(0, 1))

@@ -1,0 +1,55 @@
+"""How a user's mistake ends: one plain sentence, no traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+
+class UserError(Exception):
+  """A mistake that the user can mend; its text is the sentence they see."""
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Runs an entry point and turns a `UserError` into one sentence on stderr.
+
+  Flags are parsed by absl. Exit status: what `main` returns, 1 for a mistake
+  of the user's, 130 after Ctrl-C. Bugs keep their traceback.
+
+  Args:
+    main: the entry point, called without arguments once flags are parsed.
+  """
+
+  def guarded(argv: list[str]) -> int | None:
+    try:
+      if len(argv) > 1:
+        raise UserError(
+          f'unexpected argument {argv[1]!r}: every setting is a flag; '
+          'see --help.'
+        )
+      return main()
+    except UserError as error:
+      _say(f'error: {error}')
+      return 1
+    except KeyboardInterrupt:
+      _say('interrupted.')
+      return 130
+    except BrokenPipeError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 141
+
+  app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  try:
+    return app.parse_flags_with_usage(argv)
+  except flags.Error as error:
+    _say(f'error: {error}')
+    sys.exit(2)
+
+
+def _say(sentence: str) -> None:
+  sys.stderr.write(f'{sentence}\n')
+  sys.stderr.flush()

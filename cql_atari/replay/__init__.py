@@ -1,0 +1,1 @@
+"""From published DQN-Replay shards to training batches."""

@@ -1,0 +1,501 @@
+"""One published DQN-Replay shard: names, reading, writing, checking.
+
+A shard is a saved Dopamine replay buffer: gzipped `.npy` files named
+`$store$_{observation,action,reward,terminal}_ckpt.N.gz`, `add_count_ckpt.N.gz`
+and `invalid_range_ckpt.N.gz`. A row is (frame before the action, action,
+clipped reward, game over). Every episode begins with three all-zero padding
+rows. The buffer is circular: rows at and after the write cursor
+(`add_count % capacity`) are stale, left from an earlier turn or uninitialised,
+and a transition whose stack or whose next state would touch them is invalid.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import gzip
+import io
+import json
+import os
+import pathlib
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+
+import gin
+import numpy as np
+
+from cql_atari.errors import UserError
+
+STACK_SIZE = 4
+FRAME_SHAPE = (84, 84)
+ELEMENTS = ('observation', 'action', 'reward', 'terminal')
+ROWS_PER_READ = 1024  # 7 MB of frames.
+
+_UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
+
+
+def file_name(name: str, index: int) -> str:
+  """The published name of an array's file, e.g. `add_count_ckpt.7.gz`."""
+  prefix = '$store$_' if name in ELEMENTS else ''
+  return f'{prefix}{name}_ckpt.{index}.gz'
+
+
+class _ArrayReader:
+  """Reads a gzipped `.npy` front to back and stops where it is told to."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    try:
+      self._file = gzip.open(path, 'rb')  # noqa: SIM115
+      version = np.lib.format.read_magic(self._file)
+      read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+      }.get(version)
+      if read_header is None:
+        raise ValueError(f'unknown npy version {version}')
+      self.shape, fortran, self.dtype = read_header(self._file)
+    except FileNotFoundError:
+      raise UserError(
+        f'{path} is missing: fetch that shard again, or leave it out with '
+        'Split.shards.'
+      ) from None
+    except _UNREADABLE as error:
+      raise _broken(path, error) from None
+    if fortran or self.dtype.hasobject:
+      raise UserError(f'{path} holds {self.dtype} objects, not plain numbers.')
+
+  def read(self, count: int) -> np.ndarray:
+    """The next `count` entries along the first axis."""
+    shape = (count, *self.shape[1:])
+    size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+    try:
+      data = self._file.read(size)
+      if len(data) != size:
+        raise EOFError('it ends early')
+    except _UNREADABLE as error:
+      raise _broken(self.path, error) from None
+    return np.frombuffer(data, self.dtype).reshape(shape)
+
+  def read_scalar_or_all(self) -> np.ndarray:
+    count = self.shape[0] if self.shape else 1
+    return self.read(count).reshape(self.shape)
+
+  def close(self) -> None:
+    self._file.close()
+
+
+def _broken(path: pathlib.Path, error: Exception) -> UserError:
+  return UserError(
+    f'{path} is truncated or damaged ({error}): fetch that file again.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """One shard of a run, read lazily and as a stream.
+
+  Attributes:
+    directory: the folder of `replay_logs` files.
+    index: N of `ckpt.N`; 0 to 50 in the published data.
+  """
+
+  directory: pathlib.Path
+  index: int
+
+  def path(self, name: str) -> pathlib.Path:
+    """The file that holds `name` (an element, add_count or invalid_range)."""
+    return self.directory / file_name(name, self.index)
+
+  @property
+  def sources(self) -> list[pathlib.Path]:
+    """The files this package reads of the shard."""
+    names = (*ELEMENTS, 'add_count', 'invalid_range')
+    return [self.path(name) for name in names]
+
+  @functools.cached_property
+  def capacity(self) -> int:
+    """Rows in the files, checked to be the same in all of them.
+
+    Raises:
+      UserError: a file is missing, broken, of another length, shape or type.
+    """
+    lengths = {}
+    for name in ELEMENTS:
+      with contextlib.closing(_ArrayReader(self.path(name))) as reader:
+        row_shape = FRAME_SHAPE if name == 'observation' else ()
+        if not reader.shape or reader.shape[1:] != row_shape:
+          raise UserError(
+            f'{reader.path} holds rows of shape {reader.shape[1:]}, but '
+            f'{name} rows in the published format are {row_shape}.'
+          )
+        if reader.dtype.kind not in _KINDS[name]:
+          raise UserError(
+            f'{reader.path} holds {reader.dtype}, but {name} in the published '
+            f'format is {_PUBLISHED_TYPES[name]}.'
+          )
+        lengths[name] = reader.shape[0]
+    if len(set(lengths.values())) != 1:
+      raise UserError(
+        f'shard {self.index} in {self.directory} has arrays of different '
+        f'lengths ({lengths}): its files come from different saves; fetch '
+        'them again.'
+      )
+    return lengths['observation']
+
+  @functools.cached_property
+  def add_count(self) -> int:
+    """Rows ever added to the buffer when it was saved, padding included."""
+    with contextlib.closing(_ArrayReader(self.path('add_count'))) as reader:
+      value = int(reader.read_scalar_or_all())
+    if value < 0:
+      raise UserError(f'{reader.path} holds {value}, which counts nothing.')
+    return value
+
+  @functools.cached_property
+  def invalid_range(self) -> np.ndarray:
+    """Indices around the write cursor that Dopamine never samples: (K,)."""
+    with contextlib.closing(_ArrayReader(self.path('invalid_range'))) as reader:
+      values = reader.read_scalar_or_all().astype(np.int64)
+    if self.add_count and self.add_count % self.capacity not in values:
+      raise UserError(
+        f'{reader.path} does not name the write cursor '
+        f'{self.add_count % self.capacity} that add_count gives: the files of '
+        f'shard {self.index} come from different saves; fetch them again.'
+      )
+    return values
+
+  @functools.cached_property
+  def num_rows(self) -> int:
+    """Usable rows: those before the write cursor, in the order of play."""
+    cursor = self.add_count % self.capacity
+    return cursor if cursor or not self.add_count else self.capacity
+
+  def read(self, name: str, stop: int | None = None) -> np.ndarray:
+    """Reads rows [0, stop) of a small array (action, reward or terminal).
+
+    Decompression stops at `stop`, so a file damaged further on still reads.
+
+    Args:
+      name: 'action', 'reward' or 'terminal'.
+      stop: rows to read; all usable rows by default.
+
+    Returns:
+      An array of shape (stop,).
+
+    Raises:
+      UserError: the file ends before `stop`.
+    """
+    with contextlib.closing(_ArrayReader(self.path(name))) as reader:
+      return reader.read(self.num_rows if stop is None else stop)
+
+  def frames(
+    self, start: int = 0, stop: int | None = None
+  ) -> Iterator[np.ndarray]:
+    """Streams rows [start, stop) of the frames, never the array as a whole.
+
+    Args:
+      start: first row.
+      stop: row after the last; all usable rows by default.
+
+    Yields:
+      Consecutive uint8 arrays of shape (at most ROWS_PER_READ, 84, 84).
+
+    Raises:
+      UserError: the file ends before `stop`.
+    """
+    stop = self.num_rows if stop is None else stop
+    with contextlib.closing(_ArrayReader(self.path('observation'))) as reader:
+      for first in range(0, stop, ROWS_PER_READ):
+        rows = reader.read(min(ROWS_PER_READ, stop - first))
+        if first + len(rows) > start:
+          yield rows[max(start - first, 0) :]
+
+  def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
+    """The rows that Dopamine's own buffer may sample, stale rows excluded.
+
+    Args:
+      update_horizon: n of the n-step return.
+
+    Returns:
+      Sorted row indices, int64 of shape (V,).
+    """
+    valid = valid_rows(self.read('terminal'), update_horizon)
+    return valid[~np.isin(valid, self.invalid_range)]
+
+  def check(self, num_actions: int | None = None) -> None:
+    """Reads every usable row and checks it against the format.
+
+    Args:
+      num_actions: size of the game's action set, when known.
+
+    Raises:
+      UserError: names the file and row of the first thing that is wrong.
+    """
+    actions, rewards, terminals = (self.read(name) for name in ELEMENTS[1:])
+    assert self.invalid_range is not None
+    check_rows(self, 0, actions, rewards, terminals, num_actions)
+    padding = np.zeros(self.num_rows, bool)
+    starts = np.flatnonzero(terminals) + 1
+    if self.add_count <= self.capacity:
+      starts = np.append(0, starts)
+    for offset in range(STACK_SIZE - 1):
+      rows = starts + offset
+      padding[rows[rows < self.num_rows]] = True
+    row = 0
+    for frames in self.frames():
+      blank = ~frames.any(axis=(1, 2))
+      wrong = padding[row : row + len(frames)] & ~blank
+      if wrong.any():
+        raise UserError(
+          f'{self.path("observation")} row {row + int(wrong.argmax())} should '
+          'be zero padding at the start of an episode, but holds a frame.'
+        )
+      row += len(frames)
+
+  def describe(self) -> dict:
+    """Counts and returns of what the shard holds, as plain numbers.
+
+    Returns:
+      rows, stale_rows, transitions, episodes (whole ones inside the shard),
+      return_mean (of their clipped rewards; None without any), actions (rows
+      per action).
+    """
+    terminals, rewards = self.read('terminal'), self.read('reward')
+    returns = episode_returns(
+      terminals, rewards, from_start=self.add_count <= self.capacity
+    )
+    return {
+      'shard': self.index,
+      'rows': self.num_rows,
+      'stale_rows': self.capacity - self.num_rows,
+      'transitions': len(self.valid_transitions()),
+      'episodes': len(returns),
+      'return_mean': float(returns.mean()) if len(returns) else None,
+      'actions': np.bincount(self.read('action')).tolist(),
+    }
+
+
+_KINDS = {'observation': 'u', 'action': 'iu', 'reward': 'f', 'terminal': 'iub'}
+_PUBLISHED_TYPES = {
+  'observation': 'uint8',
+  'action': 'int32',
+  'reward': 'float32',
+  'terminal': 'uint8',
+}
+
+
+def check_rows(
+  shard: Shard,
+  first_row: int,
+  actions: np.ndarray,
+  rewards: np.ndarray,
+  terminals: np.ndarray,
+  num_actions: int | None,
+) -> None:
+  """Checks the values of consecutive rows.
+
+  Args:
+    shard: where the rows are from, for the error's text.
+    first_row: the shard row of the first entry.
+    actions: (R,) integers.
+    rewards: (R,) floats.
+    terminals: (R,) integers.
+    num_actions: size of the game's action set, when known.
+
+  Raises:
+    UserError: names the file and row of the first bad value.
+  """
+  highest = np.iinfo(np.uint8).max if num_actions is None else num_actions - 1
+  bad = {
+    'action': ((actions < 0) | (actions > highest), actions),
+    'reward': (~(np.abs(rewards) <= 1), rewards),
+    'terminal': ((terminals != 0) & (terminals != 1), terminals),
+  }
+  should_be = {
+    'action': f"in the game's action set, 0 to {highest}",
+    'reward': 'clipped to [-1, 1]',
+    'terminal': '0 or 1',
+  }
+  for name, (wrong, values) in bad.items():
+    if wrong.any():
+      row = int(wrong.argmax())
+      raise UserError(
+        f'{shard.path(name)} row {first_row + row} holds {values[row]}, which '
+        f'is not {should_be[name]}: wrong game or a damaged file.'
+      )
+
+
+def valid_rows(
+  terminals: np.ndarray, update_horizon: int, stack_size: int = STACK_SIZE
+) -> np.ndarray:
+  """Rows of a contiguous run whose stack and n-step next state lie inside it.
+
+  Dopamine's rule (`OutOfGraphReplayBuffer.is_valid_transition`): row i is
+  sampled only if rows i-3 .. i+n exist and rows i-3 .. i-1 hold no terminal,
+  which also leaves out the padding rows.
+
+  Args:
+    terminals: (R,) 0/1 flags of consecutive rows.
+    update_horizon: n of the n-step return.
+    stack_size: frames in a state.
+
+  Returns:
+    Sorted int64 indices into the run.
+  """
+  history = stack_size - 1
+  if len(terminals) <= history + update_horizon:
+    return np.zeros(0, np.int64)
+  ended = np.concatenate([[0], np.cumsum(terminals != 0)])
+  rows = np.arange(history, len(terminals) - update_horizon)
+  return rows[ended[rows] == ended[rows - history]]
+
+
+def episode_returns(
+  terminals: np.ndarray, rewards: np.ndarray, from_start: bool
+) -> np.ndarray:
+  """Summed rewards of the whole episodes in a contiguous run of rows.
+
+  Args:
+    terminals: (R,) 0/1 flags.
+    rewards: (R,) rewards, clipped as stored.
+    from_start: whether row 0 begins an episode.
+
+  Returns:
+    (E,) float64 returns, in the order of play.
+  """
+  ends = np.flatnonzero(terminals)
+  total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
+  starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+  returns = total[ends + 1] - total[starts]
+  return returns if from_start else returns[1:]
+
+
+def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
+  """Finds the shard folder: `replay_dir` itself or its `replay_logs`.
+
+  Raises:
+    UserError: there is no such folder, or it holds no shard.
+  """
+  root = pathlib.Path(replay_dir).expanduser()
+  if not root.is_dir():
+    raise UserError(f'there is no replay folder {root}: check --replay_dir.')
+  for folder in (root / 'replay_logs', root):
+    if any(folder.glob(file_name('observation', '*'))):  # type: ignore
+      return folder
+  raise UserError(
+    f'{root} holds no shards: expected files such as '
+    f"'{file_name('observation', 0)}' in it or in its replay_logs folder."
+  )
+
+
+def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
+  """The shards of a run in order; numbers may be missing, as in the dataset.
+
+  Raises:
+    UserError: as `find_replay_logs`.
+  """
+  folder = find_replay_logs(replay_dir)
+  pattern = re.compile(r'\$store\$_observation_ckpt\.(\d+)\.gz')
+  matches = [pattern.fullmatch(path.name) for path in folder.iterdir()]
+  indices = sorted(int(match[1]) for match in matches if match)
+  return [Shard(folder, index) for index in indices]
+
+
+def recorded_returns(replay_dir: str | os.PathLike) -> list[float] | None:
+  """Raw returns of whole games from `episodes.json` beside the shards, if any.
+
+  Not part of the published format: recorders that know the raw score leave it
+  there, since stored rewards are clipped.
+  """
+  path = find_replay_logs(replay_dir).parent / 'episodes.json'
+  if not path.is_file():
+    return None
+  try:
+    episodes = json.loads(path.read_text())['episodes']
+    return [float(e['return']) for e in episodes if e['complete']]
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path} is not a list of episodes ({error!r}).') from None
+
+
+def write_shard(
+  directory: str | os.PathLike,
+  index: int,
+  frames: Iterable[np.ndarray],
+  actions: np.ndarray,
+  rewards: np.ndarray,
+  terminals: np.ndarray,
+  add_count: int,
+  update_horizon: int = 1,
+) -> Shard:
+  """Writes one shard as Dopamine's replay buffer saves it, file by file.
+
+  Args:
+    directory: the `replay_logs` folder; made when missing.
+    index: N of `ckpt.N`.
+    frames: uint8 arrays of shape (any, 84, 84) that make up the rows in order.
+    actions: (R,) integers.
+    rewards: (R,) clipped rewards.
+    terminals: (R,) 0/1 flags.
+    add_count: rows added to the buffer so far; its remainder by R is the write
+      cursor.
+    update_horizon: n of the agent that recorded, for `invalid_range`.
+
+  Returns:
+    The shard written.
+
+  Raises:
+    ValueError: the arrays differ in length.
+  """
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  shard, capacity = Shard(directory, index), len(actions)
+  offsets = np.arange(-update_horizon, STACK_SIZE)
+  arrays = {
+    'action': np.asarray(actions, np.int32),
+    'reward': np.asarray(rewards, np.float32),
+    'terminal': np.asarray(terminals, np.uint8),
+    'add_count': np.array(add_count),
+    'invalid_range': (add_count + offsets) % capacity,
+  }
+  if not len(actions) == len(rewards) == len(terminals):
+    raise ValueError('actions, rewards and terminals differ in length')
+  for name, array in arrays.items():
+    with _atomic_gzip(shard.path(name)) as file:
+      np.save(file, array, allow_pickle=False)
+  with _atomic_gzip(shard.path('observation')) as file:
+    header = {
+      'descr': '|u1',
+      'fortran_order': False,
+      'shape': (capacity, *FRAME_SHAPE),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    written = 0
+    for rows in frames:
+      file.write(np.ascontiguousarray(rows, np.uint8).tobytes())
+      written += len(rows)
+    if written != capacity:
+      raise ValueError(f'{written} frames for {capacity} actions')
+  return shard
+
+
+@contextlib.contextmanager
+def _atomic_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
+  """A gzip file that appears under its name only when it is whole."""
+  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as raw:
+    try:
+      with gzip.GzipFile('', 'wb', 6, raw, mtime=0) as file:
+        yield file
+    except BaseException:
+      os.unlink(raw.name)
+      raise
+  os.chmod(raw.name, 0o644)
+  os.replace(raw.name, path)
+
+
+@gin.configurable
+def demo_replay_dir() -> str:
+  """The recorded play of Freeway that ships inside the package."""
+  root = pathlib.Path(__file__).parents[1] / 'data' / 'demo'
+  return str(root / 'Freeway' / '1')

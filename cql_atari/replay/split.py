@@ -1,0 +1,183 @@
+"""Which rows of which shards: 1 %, 10 %, first 20 %, by three conventions.
+
+- `prefix`: the first rows of every shard (the CQL authors' 1 % and 10 %).
+- `trajectories`: whole episodes drawn at random (the REM paper, d3rlpy).
+- `uniform`: single transitions drawn at random.
+
+The first 20 % of a run is `Split(shards=(0, 10))`: 10 of its 50 shards.
+"""
+
+import dataclasses
+import os
+
+import gin
+import numpy as np
+
+from cql_atari.errors import UserError
+from cql_atari.replay import shard as shard_lib
+
+CONVENTIONS = ('prefix', 'trajectories', 'uniform')
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRows:
+  """The rows of one shard that a split uses.
+
+  Attributes:
+    shard: the shard.
+    ranges: int64 (R, 2), disjoint sorted [start, stop) runs of rows.
+    transitions: int64 (T,), the rows among them that may be sampled, or None
+      when every valid one may.
+  """
+
+  shard: shard_lib.Shard
+  ranges: np.ndarray
+  transitions: np.ndarray | None = None
+
+  @property
+  def num_rows(self) -> int:
+    """Rows in all ranges."""
+    return int(np.sum(self.ranges[:, 1] - self.ranges[:, 0]))
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """A deterministic choice of rows of a run.
+
+  Attributes:
+    fraction: share of each shard's rows (prefix), of all rows (trajectories)
+      or of all valid transitions (uniform), in (0, 1].
+    shards: (first, last + 1) of the shards to draw from. Shard 50 of the
+      published data is a partial last buffer, outside the default.
+    convention: 'prefix', 'trajectories' or 'uniform'.
+    seed: of the random draws; prefix draws nothing.
+    update_horizon: the longest n-step return that drawn episodes and
+      transitions keep rows for; prefix serves any.
+  """
+
+  fraction: float = 1.0
+  shards: tuple[int, int] = (0, 50)
+  convention: str = 'prefix'
+  seed: int = 0
+  update_horizon: int = 1
+
+  def __post_init__(self):
+    if not (
+      isinstance(self.fraction, (int, float)) and 0 < self.fraction <= 1
+    ):
+      raise UserError(
+        f'Split.fraction is {self.fraction!r}: give a share in (0, 1], such '
+        'as 0.01 for 1 %.'
+      )
+    if self.convention not in CONVENTIONS:
+      raise UserError(
+        f'Split.convention is {self.convention!r}: choose one of '
+        f'{", ".join(CONVENTIONS)}.'
+      )
+    if len(self.shards) != 2 or not 0 <= self.shards[0] < self.shards[1]:
+      raise UserError(
+        f'Split.shards is {self.shards!r}: give (first, last + 1), such as '
+        '(0, 10) for the first 20 % of a run.'
+      )
+
+  def select(self, replay_dir: str | os.PathLike) -> list[ShardRows]:
+    """Chooses the rows, reading only what the convention needs.
+
+    Args:
+      replay_dir: a run's folder, or its `replay_logs`.
+
+    Returns:
+      One entry per shard that contributes rows, in order.
+
+    Raises:
+      UserError: no such data, broken files, or nothing left to train on.
+    """
+    available = shard_lib.list_shards(replay_dir)
+    first, stop = self.shards
+    shards = [s for s in available if first <= s.index < stop]
+    if not shards:
+      raise UserError(
+        f'Split.shards {self.shards} picks none of the shards in '
+        f'{available[0].directory}: it has {available[0].index} to '
+        f'{available[-1].index}.'
+      )
+    chosen = getattr(self, f'_select_{self.convention}')(shards)
+    if not chosen:
+      raise UserError(
+        f'Split.fraction {self.fraction} of {shards[0].directory} is not one '
+        'transition: ask for more.'
+      )
+    return chosen
+
+  def _select_prefix(self, shards: list[shard_lib.Shard]) -> list[ShardRows]:
+    chosen = []
+    for shard in shards:
+      rows = min(round(self.fraction * shard.capacity), shard.num_rows)
+      if rows > shard_lib.STACK_SIZE:
+        chosen.append(ShardRows(shard, np.array([[0, rows]])))
+    return chosen
+
+  def _select_trajectories(
+    self, shards: list[shard_lib.Shard]
+  ) -> list[ShardRows]:
+    """Draws whole episodes until their rows reach the fraction of all rows."""
+    episodes = []
+    for position, shard in enumerate(shards):
+      ends = np.flatnonzero(shard.read('terminal')) + 1
+      starts = np.append(0, ends[:-1])
+      if len(ends) and shard.add_count > shard.capacity:
+        starts, ends = starts[1:], ends[1:]  # The first began a shard earlier.
+      episodes += [
+        (position, start, end) for start, end in zip(starts, ends)
+      ]
+    target = self.fraction * sum(shard.num_rows for shard in shards)
+    order = np.random.default_rng(self.seed).permutation(len(episodes))
+    ranges = [[] for _ in shards]
+    # Rows after the end complete the next states of its last transitions.
+    tail = max(shard_lib.STACK_SIZE - 1, self.update_horizon)
+    for index in order:
+      if target <= 0:
+        break
+      position, start, end = episodes[index]
+      stop = min(end + tail, shards[position].num_rows)
+      ranges[position].append((start, stop))
+      target -= end - start
+    if target > 0 and self.fraction < 1:
+      raise UserError(
+        f"Split.convention 'trajectories' found {len(episodes)} whole "
+        f'episodes in {shards[0].directory}, too few for fraction '
+        f"{self.fraction}: use 'prefix'."
+      )
+    return [
+      ShardRows(shard, _merge(np.array(runs)))
+      for shard, runs in zip(shards, ranges)
+      if runs
+    ]
+
+  def _select_uniform(self, shards: list[shard_lib.Shard]) -> list[ShardRows]:
+    """Draws transitions, and keeps the rows around each."""
+    valid = [shard.valid_transitions(self.update_horizon) for shard in shards]
+    total = sum(map(len, valid))
+    rng = np.random.default_rng(self.seed)
+    drawn = np.zeros(total, bool)
+    drawn[rng.choice(total, round(self.fraction * total), replace=False)] = True
+    chosen, offset = [], 0
+    for shard, rows in zip(shards, valid):
+      rows, offset = rows[drawn[offset :][: len(rows)]], offset + len(rows)
+      if len(rows):
+        first = rows - (shard_lib.STACK_SIZE - 1)
+        last = rows + self.update_horizon
+        ranges = _merge(np.stack([first, last + 1], axis=1))
+        chosen.append(ShardRows(shard, ranges, rows))
+    return chosen
+
+
+def _merge(ranges: np.ndarray) -> np.ndarray:
+  """Joins [start, stop) runs that touch or overlap: (R, 2) -> (at most R, 2)."""
+  ranges = ranges[np.argsort(ranges[:, 0], kind='stable')]
+  stops = np.maximum.accumulate(ranges[:, 1])
+  begins = np.append(True, ranges[1:, 0] > stops[:-1])
+  starts = ranges[begins, 0]
+  lasts = np.append(np.flatnonzero(begins)[1:] - 1, len(ranges) - 1)
+  return np.stack([starts, stops[lasts]], axis=1)

@@ -1,0 +1,41 @@
+"""A quiet terminal: third-party start-up noise is off unless asked for."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+from absl import flags
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Silences stderr while TensorFlow, JAX and Gym start up.
+
+  Their C++ parts write to the file descriptor before any log level applies, so
+  the descriptor itself is diverted. `--verbosity=1` lets everything through,
+  and what was held back is shown when the block fails.
+  """
+  parsed = flags.FLAGS.is_parsed()
+  if parsed and flags.FLAGS.verbosity > 0:
+    yield
+    return
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  warnings.filterwarnings('ignore', category=DeprecationWarning)
+  sys.stderr.flush()
+  with tempfile.TemporaryFile() as held:
+    stderr = os.dup(2)
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      sys.stderr.flush()
+      held.seek(0)
+      os.write(stderr, held.read())
+      raise
+    finally:
+      sys.stderr.flush()
+      os.dup2(stderr, 2)
+      os.close(stderr)

@@ -1,0 +1,141 @@
+"""Trains an agent offline: python -m cql_atari.train --gin_files=cql_1pct.gin.
+
+Flags and files are checked, and the split's store is built or found, before
+TensorFlow is imported.
+"""
+
+import difflib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+
+import gin
+from absl import flags, logging
+
+from cql_atari import configuration, environments, errors, startup
+from cql_atari.replay import store as store_lib
+
+_BASE_DIR = flags.DEFINE_string(
+  'base_dir', None, 'The run folder: checkpoints, logs, metrics, config.'
+)
+_GIN_FILES = flags.DEFINE_multi_string(
+  'gin_files', [], 'A gin file, by path or by name; repeatable.'
+)
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+  'gin_bindings', [], 'A gin binding, such as "CQLAgent.alpha=2.0"; repeatable.'
+)
+_REPLAY_DIR = flags.DEFINE_string(
+  'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
+)
+
+_VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
+
+
+def main() -> None:
+  """Trains by the flags."""
+  if not _GIN_FILES.value:
+    raise errors.UserError(
+      'no --gin_files given: try --gin_files=cql_demo.gin for the built-in '
+      'data.'
+    )
+  bindings = list(_GIN_BINDINGS.value)
+  if _REPLAY_DIR.value is not None:
+    bindings.append(f'REPLAY_DIR={_REPLAY_DIR.value!r}')
+  configuration.parse(_GIN_FILES.value, bindings, final=False)
+  base_dir = _make_base_dir()
+  try:
+    store = store_lib.open_store()
+  except TypeError as error:  # Gin names the parameter that is not bound.
+    raise errors.UserError(' '.join(str(error).split())) from None
+  with startup.quiet():
+    from cql_atari import runners
+    from cql_atari.agents import cql_agent  # noqa: F401: for gin.
+
+    configuration.parse(_GIN_FILES.value, bindings, final=True)
+    runner = runners.FixedReplayRunner(base_dir, store)
+  _write_records(base_dir, store)
+  runner.run_experiment()
+
+
+def _make_base_dir() -> pathlib.Path:
+  """The run folder, made and found writable."""
+  if not _BASE_DIR.value:
+    raise errors.UserError(
+      'no --base_dir given: name the folder for this run, such as '
+      '--base_dir=runs/first.'
+    )
+  base_dir = pathlib.Path(_BASE_DIR.value).expanduser()
+  try:
+    base_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=base_dir):
+      return base_dir
+  except OSError as error:
+    raise errors.UserError(
+      f'--base_dir={base_dir} cannot be written ({error.strerror}): choose '
+      'another folder.'
+    ) from None
+
+
+def _write_records(base_dir: pathlib.Path, store: store_lib.Store) -> None:
+  """Writes config.gin (the operative config) and run.json."""
+  config, path = gin.config_str(), base_dir / 'config.gin'
+  if path.is_file() and path.read_text() != config:
+    changed = [
+      line
+      for line in difflib.ndiff(
+        path.read_text().splitlines(), config.splitlines()
+      )
+      if line[0] in '+-' and line[2:].strip() and line[2] != '#'
+    ]
+    logging.warning(
+      'This run goes on with other settings than it began with:\n%s',
+      '\n'.join(changed),
+    )
+  path.write_text(config)
+  record = {
+    'agent': gin.query_parameter(
+      'FixedReplayRunner.create_agent_fn'
+    ).selector.split('.')[-1],
+    'game': store.manifest['game'],
+    'seed': gin.query_parameter('%SEED'),
+    'behavior_return': store.manifest['behavior_return'],
+    'manifest_digest': store.digest,
+    'split': store.manifest['split'],
+    'versions': {
+      'python': platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in _VERSIONED},
+    },
+    'git_revision': _git_revision(),
+    'command': sys.argv,
+  }
+  (base_dir / 'run.json').write_text(json.dumps(record, indent=1) + '\n')
+  manifest = json.dumps(store.manifest, indent=1) + '\n'
+  (base_dir / 'manifest.json').write_text(manifest)
+
+
+def _git_revision() -> str | None:
+  """The revision of the checkout the package runs from, if it is one."""
+  try:
+    return subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
+      cwd=os.path.dirname(__file__),
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def run() -> None:
+  """The console script."""
+  errors.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,54 @@
+"""Packaging of cql_atari."""
+
+import re
+
+import setuptools
+
+with open('cql_atari/__init__.py') as source:
+  VERSION = re.search(r"__version__ = '(.+)'", source.read())[1]
+
+setuptools.setup(
+  name='cql_atari',
+  version=VERSION,
+  description='Conservative Q-Learning on the DQN Replay dataset',
+  license='Apache-2.0',
+  python_requires='>=3.10,<3.14',
+  packages=[
+    *setuptools.find_packages(include=['cql_atari*']),
+    'cql_atari.gin_configs',
+  ],
+  package_dir={'cql_atari.gin_configs': 'gin_configs'},
+  package_data={
+    'cql_atari': ['data/demo/*/*/*.json', 'data/demo/*/*/replay_logs/*.gz'],
+    'cql_atari.gin_configs': ['*.gin'],
+  },
+  install_requires=[
+    # The set that imports together; see each reason.
+    'tensorflow>=2.21,<2.22',  # 2.21: numpy 2 and Python 3.13; one minor tested.
+    'dopamine-rl==4.1.2',  # The newest, and FixedReplayRunner uses its insides.
+    'jax<0.7',  # Newer ones break TensorFlow Probability 0.25, as imported by
+    'flax<0.12',  # Dopamine; this is the flax
+    'orbax-checkpoint<0.13',  # and the orbax that go with that jax.
+    'tensorboard>=2.20,<2.22',  # Dopamine imports it; TensorFlow 2.21 dropped it.
+    'setuptools<81',  # Dopamine's gym and TFP import pkg_resources, distutils.
+    'gin-config>=0.5,<0.6',  # configuration.py uses its parser.
+    'ale-py>=0.12.1,<0.13',  # AtariVectorEnv with per-environment seeds.
+    'gymnasium>=1.0,<2',  # ale-py's vector environments.
+    'absl-py>=2.0',
+    'numpy>=2.0,<3',  # TensorFlow 2.21 and ale-py 0.12 are built against 2.
+    'opencv-python>=4.8',  # Dopamine's own; interleaves frames into states.
+    'zstandard>=0.22',  # Frames of a store.
+    'tqdm>=4.60',  # Progress bars.
+    'matplotlib>=3.7',  # Curves.
+  ],
+  extras_require={
+    'dev': ['pytest>=8', 'ruff>=0.8', 'scipy>=1.10'],
+    'gpu': ['tensorflow[and-cuda]>=2.21,<2.22'],
+  },
+  entry_points={
+    'console_scripts': [
+      'cql-atari-train = cql_atari.train:run',
+      'cql-atari-plot = cql_atari.analysis.plot:run',
+    ]
+  },
+)
