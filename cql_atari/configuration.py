@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import gin
+from absl import logging
 from gin import config_parser
 
 from cql_atari.errors import UserError
@@ -63,6 +64,8 @@ def parse(
   if not final:
     _check(paths, gin_bindings)
   gin.add_config_file_search_path(str(config_dir()))
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)  # Gin logs every place it looks in.
   try:
     gin.parse_config_files_and_bindings(
       [str(path) for path in paths],
@@ -72,6 +75,8 @@ def parse(
     )
   except (ValueError, SyntaxError, TypeError, OSError) as error:
     raise UserError(_first_line(error)) from None
+  finally:
+    logging.set_verbosity(verbosity)
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ def cql_h_penalty(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     (B,): logsumexp_a Q(s, a) - Q(s, a_data), never negative. Its gradient by
     Q(s, .) is softmax(Q) less the one-hot data action.
   """
-  q_values.shape.assert_has_rank(2)
-  actions.shape.assert_has_rank(1)
+  tf.debugging.assert_rank(q_values, 2)
+  tf.debugging.assert_rank(actions, 1)
   q_data = tf.gather(q_values, actions, batch_dims=1)
   return tf.reduce_logsumexp(q_values, axis=1) - q_data

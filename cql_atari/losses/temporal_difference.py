@@ -19,8 +19,8 @@ def quantile_huber_loss(
   Returns:
     (B,) losses: summed over the N quantiles, averaged over the M targets.
   """
-  quantiles.shape.assert_has_rank(2)
-  target_quantiles.shape.assert_has_rank(2)
+  tf.debugging.assert_rank(quantiles, 2)
+  tf.debugging.assert_rank(target_quantiles, 2)
   num_quantiles = quantiles.shape[1]
   dtype = quantiles.dtype
   # u_ij = target_j - theta_i, of shape (B, N, M).
@@ -55,7 +55,7 @@ def quantile_target(
   Returns:
     (B, N): r + gamma^n (1 - terminal) theta'(s', argmax_a' mean theta').
   """
-  next_quantiles.shape.assert_has_rank(3)
+  tf.debugging.assert_rank(next_quantiles, 3)
   dtype = next_quantiles.dtype
   greedy = tf.argmax(tf.reduce_mean(next_quantiles, axis=2), axis=1)
   values = tf.gather(next_quantiles, greedy, batch_dims=1)

@@ -1,0 +1,104 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cql_atari.replay import dataset as dataset_lib
+from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import split as split_lib
+from cql_atari.replay import store as store_lib
+
+
+def assert_equals_dopamine(sampler, buffer, indices, rows):
+  """Our batches at store rows equal Dopamine's at buffer indices."""
+  for start in range(0, len(indices), 200):
+    part = indices[start : start + 200]
+    state, action, reward, next_state, _, _, terminal, _ = (
+      buffer.sample_transition_batch(len(part), part)
+    )
+    ours = sampler.transitions(rows[start : start + 200])
+    expected = dataset_lib.Transition(
+      state, action, reward, next_state, terminal
+    )
+    for name, a, b in zip(ours._fields, ours, expected):
+      assert a.dtype == b.dtype, name
+      np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize('update_horizon', [1, 3])
+def test_every_valid_index_of_real_shards_equals_dopamines(
+  demo_dir, demo_store, dopamine_buffer, update_horizon
+):
+  sampler = dataset_lib.TransitionSampler(
+    demo_store, update_horizon=update_horizon
+  )
+  expected_rows = []
+  for (start, _), index in zip(demo_store.segments, (10, 12)):
+    buffer = dopamine_buffer(2000, update_horizon)
+    buffer.load(demo_dir / 'replay_logs', index)
+    indices = buffer.valid_indices()
+    rows = start + np.array(indices)
+    assert_equals_dopamine(sampler, buffer, indices, rows)
+    expected_rows.append(rows)
+  np.testing.assert_array_equal(sampler.valid, np.concatenate(expected_rows))
+
+
+@pytest.mark.parametrize('update_horizon', [1, 3])
+@pytest.mark.parametrize('rows', [250, 499, 1000])
+def test_every_valid_index_of_dopamines_shards_equals_dopamines(
+  tmp_path, dopamine_buffer, record, update_horizon, rows
+):
+  """Short episodes, so that most n-step returns meet an end."""
+  buffer = dopamine_buffer(500, update_horizon)
+  record(buffer, rows)
+  buffer.save(tmp_path, 0)
+  store = store_lib.open_store(
+    str(tmp_path), 'Freeway', 3, split_lib.Split(), str(tmp_path / 'stores')
+  )
+  sampler = dataset_lib.TransitionSampler(store, update_horizon=update_horizon)
+  shard = shard_lib.Shard(tmp_path, 0)
+  valid = shard.valid_transitions(update_horizon)
+  np.testing.assert_array_equal(sampler.valid, valid)
+  assert_equals_dopamine(sampler, buffer, valid.tolist(), valid)
+
+
+def test_sampling_is_uniform_over_valid_transitions(demo_store):
+  sampler = dataset_lib.TransitionSampler(demo_store, batch_size=1000)
+  rows = np.concatenate([sampler.sample_rows(k) for k in range(200)])
+  counts = np.bincount(rows, minlength=demo_store.manifest['num_rows'])
+  assert counts[np.setdiff1d(np.arange(len(counts)), sampler.valid)].sum() == 0
+  assert stats.chisquare(counts[sampler.valid]).pvalue > 1e-3
+
+
+def test_batches_are_independent_of_each_other(demo_store):
+  """Pairs (draw of batch k, of batch k + 1) fill the plane evenly."""
+  sampler = dataset_lib.TransitionSampler(demo_store, batch_size=1)
+  rows = np.array([sampler.sample_rows(k)[0] for k in range(20_001)])
+  bins = np.searchsorted(sampler.valid, rows) * 8 // len(sampler.valid)
+  table = np.zeros((8, 8))
+  np.add.at(table, (bins[:-1], bins[1:]), 1)
+  assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_the_same_seed_and_position_give_the_same_batches(demo_store):
+  sampler = dataset_lib.TransitionSampler(demo_store, batch_size=8, seed=3)
+  whole = list(itertools.islice(sampler.batches(), 6))
+  resumed = list(itertools.islice(sampler.batches(start=4), 2))
+  for a, b in zip(whole[4:], resumed):
+    for x, y in zip(a, b):
+      np.testing.assert_array_equal(x, y)
+  other = dataset_lib.TransitionSampler(demo_store, batch_size=8, seed=4)
+  assert (other.sample_rows(0) != sampler.sample_rows(0)).any()
+  assert (sampler.sample_rows(0) != sampler.sample_rows(1)).any()
+
+
+def test_batches_have_dopamines_shapes_and_types(demo_store):
+  batch = next(iter(dataset_lib.TransitionSampler(demo_store).batches()))
+  assert [(t.dtype.name, tuple(t.shape)) for t in batch] == [
+    ('uint8', (32, 84, 84, 4)),
+    ('int32', (32,)),
+    ('float32', (32,)),
+    ('uint8', (32, 84, 84, 4)),
+    ('uint8', (32,)),
+  ]

@@ -1,0 +1,146 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from cql_atari.errors import UserError
+from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import split as split_lib
+from cql_atari.replay import store as store_lib
+
+
+def open_demo(demo_dir, cache, **settings):
+  split = split_lib.Split(**{'shards': (10, 15), **settings})
+  return store_lib.open_store(str(demo_dir), 'Freeway', 3, split, str(cache))
+
+
+@pytest.mark.parametrize('convention', ['prefix', 'uniform'])
+def test_rows_come_back_bit_for_bit(demo_dir, tmp_path, convention):
+  split = {'fraction': 0.3, 'convention': convention}
+  store = open_demo(demo_dir, tmp_path, **split)
+  row = 0
+  chosen = split_lib.Split(shards=(10, 15), **split).select(demo_dir)
+  for part in chosen:
+    frames = np.concatenate(list(part.shard.frames()))
+    for start, stop in part.ranges:
+      here = slice(row, row + stop - start)
+      np.testing.assert_array_equal(
+        store.read_frames(np.array([row]), stop - start)[:, 0],
+        frames[start:stop],
+      )
+      for name in ('action', 'reward', 'terminal'):
+        np.testing.assert_array_equal(
+          getattr(store, f'{name}s')[here], part.shard.read(name)[start:stop]
+        )
+      row = here.stop
+  assert row == store.manifest['num_rows']
+
+
+def test_the_manifest_names_every_row_and_source(demo_dir, tmp_path):
+  store = open_demo(demo_dir, tmp_path, fraction=0.1)
+  manifest = store.manifest
+  assert manifest['game'] == 'Freeway' and manifest['run'] == '1'
+  assert manifest['split']['fraction'] == 0.1
+  assert [s['shard'] for s in manifest['shards']] == [10, 12, 14]
+  for entry in manifest['shards']:
+    assert entry['rows'] == [[0, 200]]
+    for name, size in entry['files'].items():
+      assert os.path.getsize(demo_dir / 'replay_logs' / name) == size
+  assert manifest['behavior_return']['mean'] == pytest.approx(14.04, abs=0.01)
+  digests = {s['sha256_of_rows'] for s in manifest['shards']}
+  assert len(digests) == 3
+
+
+def test_a_store_is_built_once(demo_dir, tmp_path):
+  first = open_demo(demo_dir, tmp_path)
+  (folder,) = tmp_path.iterdir()
+  stamp = (folder / 'frames.zst').stat().st_mtime_ns
+  assert open_demo(demo_dir, tmp_path).digest == first.digest
+  assert (folder / 'frames.zst').stat().st_mtime_ns == stamp
+  other = open_demo(demo_dir, tmp_path, fraction=0.5)
+  assert other.digest != first.digest
+  assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_changed_sources_are_another_store(demo_dir, tmp_path):
+  copy = tmp_path / 'Freeway' / '1'
+  shutil.copytree(demo_dir, copy)
+  split = split_lib.Split(shards=(10, 11))
+
+  def digest():
+    return store_lib.open_store(
+      str(copy), 'Freeway', 3, split, str(tmp_path / 'stores')
+    ).digest
+
+  before = digest()
+  shard = shard_lib.list_shards(copy)[5]
+  shard_lib.write_shard(
+    shard.directory,
+    10,
+    [np.zeros((2000, 84, 84), np.uint8)],
+    *(shard.read(name, 2000) for name in shard_lib.ELEMENTS[1:]),
+    add_count=shard.add_count,
+  )
+  assert digest() != before
+
+
+def test_a_failed_build_leaves_nothing(demo_dir, tmp_path):
+  copy = tmp_path / 'Freeway' / '1'
+  shutil.copytree(demo_dir, copy)
+  path = shard_lib.list_shards(copy)[6].path('observation')
+  os.truncate(path, path.stat().st_size // 2)
+  stores = tmp_path / 'stores'
+  with pytest.raises(UserError, match=r'observation_ckpt.12.gz is truncated'):
+    open_demo(copy, stores)
+  assert list(stores.iterdir()) == []
+
+
+def test_damaged_stores_are_named(demo_dir, tmp_path):
+  open_demo(demo_dir, tmp_path)
+  (folder,) = tmp_path.iterdir()
+  frames = folder / 'frames.zst'
+  os.truncate(frames, frames.stat().st_size - 1)
+  with pytest.raises(UserError, match='delete it'):
+    open_demo(demo_dir, tmp_path)
+  (folder / 'manifest.json').write_text('{')
+  with pytest.raises(UserError, match='delete it'):
+    open_demo(demo_dir, tmp_path)
+
+
+def test_play_of_another_game_is_refused(demo_dir, tmp_path):
+  with pytest.raises(UserError, match="GAME='Freeway'"):
+    store_lib.open_store(
+      str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path)
+    )
+  with pytest.raises(UserError, match='action set, 0 to 1'):
+    store_lib.open_store(
+      str(demo_dir), 'Freeway', 2, split_lib.Split(), str(tmp_path)
+    )
+
+
+def test_missing_data_names_the_command_that_gets_it(tmp_path):
+  for replay_dir in (None, str(tmp_path / 'nowhere')):
+    with pytest.raises(UserError, match='gsutil -m cp -r gs://atari-replay'):
+      store_lib.open_store(replay_dir, 'Pong', 6)
+
+
+def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):
+  store = open_demo(
+    demo_dir, tmp_path, fraction=0.1, convention='uniform', update_horizon=2
+  )
+  assert len(store.valid_transitions(2))
+  with pytest.raises(UserError, match='Split.update_horizon=3'):
+    store.valid_transitions(3)
+
+
+def test_stack_frames_is_dopamines_order():
+  planes = np.random.default_rng(0).integers(0, 256, (4, 5, 84, 84), np.uint8)
+  np.testing.assert_array_equal(
+    store_lib.stack_frames(planes), np.moveaxis(planes, 0, -1)
+  )
+
+
+def test_manifest_is_plain_json(demo_store):
+  assert json.loads(json.dumps(demo_store.manifest)) == demo_store.manifest
