@@ -24,12 +24,12 @@ setuptools.setup(
   },
   install_requires=[
     # The set that imports together; see each reason.
-    'tensorflow>=2.21,<2.22',  # 2.21: numpy 2 and Python 3.13; one minor tested.
+    'tensorflow>=2.21,<2.22',  # numpy 2; the minor that was tested.
     'dopamine-rl==4.1.2',  # The newest, and FixedReplayRunner uses its insides.
     'jax<0.7',  # Newer ones break TensorFlow Probability 0.25, as imported by
     'flax<0.12',  # Dopamine; this is the flax
     'orbax-checkpoint<0.13',  # and the orbax that go with that jax.
-    'tensorboard>=2.20,<2.22',  # Dopamine imports it; TensorFlow 2.21 dropped it.
+    'tensorboard>=2.20,<2.22',  # For Dopamine; TensorFlow dropped it.
     'setuptools<81',  # Dopamine's gym and TFP import pkg_resources, distutils.
     'gin-config>=0.5,<0.6',  # configuration.py uses its parser.
     'ale-py>=0.12.1,<0.13',  # AtariVectorEnv with per-environment seeds.

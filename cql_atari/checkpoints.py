@@ -76,7 +76,12 @@ def load_newest(
       data = json.loads(str(arrays.pop(_JSON_KEY)))
       return step, arrays, data
     except (
-      OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+      OSError,
+      ValueError,
+      KeyError,
+      EOFError,
+      zipfile.BadZipFile,
+      zlib.error,
     ) as error:
       logging.warning(
         'The checkpoint %s is damaged (%s); going back to the one before.',
@@ -90,5 +95,7 @@ def load_newest(
 def _steps(directory: pathlib.Path) -> list[int]:
   if not directory.is_dir():
     return []
-  names = [re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()]
+  names = [
+    re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()
+  ]
   return [int(name[1]) for name in names if name]

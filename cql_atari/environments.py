@@ -14,7 +14,7 @@ import numpy as np
 from ale_py import roms, vector_env
 
 from cql_atari.errors import UserError
-from cql_atari.replay import store as store_lib
+from cql_atari.replay.frames import stack_frames
 
 FRAME_SKIP = 4
 STICKINESS = 0.25
@@ -125,4 +125,4 @@ class AtariEnvironments:
 
 
 def _as_states(frames: np.ndarray) -> np.ndarray:
-  return store_lib.stack_frames(frames.swapaxes(0, 1))
+  return stack_frames(frames.swapaxes(0, 1))

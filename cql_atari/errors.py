@@ -44,9 +44,9 @@ def run(main: Callable[[], int | None]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
   try:
-    return app.parse_flags_with_usage(argv)
+    return flags.FLAGS(argv)
   except flags.Error as error:
-    _say(f'error: {error}')
+    _say(f'error: {error} See --help.')
     sys.exit(2)
 
 

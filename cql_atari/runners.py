@@ -179,7 +179,7 @@ class FixedReplayRunner(run_experiment.Runner):
       UserError: the loss is no longer finite, or the disk is full.
     """
     if self._start_iteration >= self._num_iterations:
-      logging.info('All %d iterations are done.', self._num_iterations)
+      print(f'all {self._num_iterations} iterations are done already.')
       return
     with self._watching_signals():
       for iteration in range(self._start_iteration, self._num_iterations):
@@ -202,7 +202,8 @@ class FixedReplayRunner(run_experiment.Runner):
       'gradient_steps': self._agent.gradient_steps,
       'eval_return_mean': _mean(episodes.returns),
       'eval_return_std': float(np.std(episodes.returns))
-      if len(episodes.returns) else math.nan,
+      if len(episodes.returns)
+      else math.nan,
       'eval_episodes': len(episodes.returns),
       'steps_per_second': statistics.data_lists[
         'train_average_steps_per_second'
@@ -270,9 +271,9 @@ class FixedReplayRunner(run_experiment.Runner):
         self._agent.select_actions,
         self._evaluation_steps,
         seed=int(
-          np.random.SeedSequence(
-            [self._seed, self._iteration]
-          ).generate_state(1)[0]
+          np.random.SeedSequence([self._seed, self._iteration]).generate_state(
+            1
+          )[0]
         ),
         on_step=on_step,
       )

@@ -17,8 +17,9 @@ import tempfile
 import gin
 from absl import flags, logging
 
-from cql_atari import configuration, environments, errors, startup
-from cql_atari.replay import store as store_lib
+from cql_atari import configuration, errors, startup
+from cql_atari.replay import prepare
+from cql_atari.replay.store import Store
 
 _BASE_DIR = flags.DEFINE_string(
   'base_dir', None, 'The run folder: checkpoints, logs, metrics, config.'
@@ -49,15 +50,18 @@ def main() -> None:
   configuration.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
   try:
-    store = store_lib.open_store()
+    store = prepare.open_store()
   except TypeError as error:  # Gin names the parameter that is not bound.
     raise errors.UserError(' '.join(str(error).split())) from None
   with startup.quiet():
-    from cql_atari import runners
-    from cql_atari.agents import cql_agent  # noqa: F401: for gin.
+    import tensorflow as tf
 
-    configuration.parse(_GIN_FILES.value, bindings, final=True)
-    runner = runners.FixedReplayRunner(base_dir, store)
+    from cql_atari import runners
+    from cql_atari.agents import cql_agent  # noqa: F401
+
+    tf.constant(0)  # Starts the devices, which is noisy too.
+  configuration.parse(_GIN_FILES.value, bindings, final=True)
+  runner = runners.FixedReplayRunner(base_dir, store)
   _write_records(base_dir, store)
   runner.run_experiment()
 
@@ -81,7 +85,7 @@ def _make_base_dir() -> pathlib.Path:
     ) from None
 
 
-def _write_records(base_dir: pathlib.Path, store: store_lib.Store) -> None:
+def _write_records(base_dir: pathlib.Path, store: Store) -> None:
   """Writes config.gin (the operative config) and run.json."""
   config, path = gin.config_str(), base_dir / 'config.gin'
   if path.is_file() and path.read_text() != config:

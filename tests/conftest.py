@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cql_atari import startup
+from cql_atari.replay import prepare, replay_logs
 
 with startup.quiet():
   from dopamine.tf.replay_memory import circular_replay_buffer
@@ -23,7 +24,7 @@ if not flags.FLAGS.is_parsed():
 
 @pytest.fixture(scope='session')
 def demo_dir() -> pathlib.Path:
-  return pathlib.Path(shard_lib.demo_replay_dir())
+  return pathlib.Path(replay_logs.demo_replay_dir())
 
 
 @pytest.fixture(scope='session')
@@ -36,7 +37,7 @@ def demo_frames(demo_dir) -> np.ndarray:
 @pytest.fixture(scope='session')
 def demo_store(demo_dir, tmp_path_factory) -> store_lib.Store:
   """Two demo shards as a store."""
-  return store_lib.open_store(
+  return prepare.open_store(
     str(demo_dir),
     'Freeway',
     3,

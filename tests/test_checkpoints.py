@@ -8,7 +8,9 @@ from cql_atari import checkpoints
 
 def save(directory, step, keep=3):
   arrays = {'weights': np.full(1000, step, np.float32)}
-  checkpoints.save(directory, step, arrays, {'rows': [step, float('nan')]}, keep)
+  checkpoints.save(
+    directory, step, arrays, {'rows': [step, float('nan')]}, keep
+  )
 
 
 def test_the_newest_comes_back_whole(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from scipy import stats
 from dopamine.discrete_domains import atari_lib
+from scipy import stats
 
 from cql_atari import environments
 from cql_atari.errors import UserError

@@ -208,7 +208,9 @@ class FixedReplayAgent(abc.ABC):
     self._state[0, ..., -1:] = observation
     return int(self.select_actions(self._state)[0])
 
-  def end_episode(self, reward: float, terminal: bool = True) -> None:
+  def end_episode(  # noqa: B027
+    self, reward: float, terminal: bool = True
+  ) -> None:
     """Ends an episode; nothing is recorded offline."""
 
   # --- Saving. ---

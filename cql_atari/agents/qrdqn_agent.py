@@ -48,7 +48,7 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
     next_outputs: tf.Tensor,
     transition: dataset_lib.Transition,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The batch mean of the quantile Huber loss (Eq. 10 of the QR-DQN paper)."""
+    """The batch mean of the quantile Huber loss (its paper's Eq. 10)."""
     quantiles = tf.gather(outputs, transition.action, batch_dims=1)
     target_quantiles = temporal_difference.quantile_target(
       next_outputs,

@@ -15,7 +15,7 @@ import numpy as np
 from cql_atari.errors import UserError
 
 matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402: the backend comes first.
+import matplotlib.pyplot as plt  # noqa: E402
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
@@ -61,7 +61,9 @@ def load_runs(patterns: Sequence[str]) -> list[Run]:
       for name in glob.glob(os.path.expanduser(pattern))
     }
   )
-  runs = [_load_run(folder) for folder in folders if (folder / 'run.json').is_file()]
+  runs = [
+    _load_run(folder) for folder in folders if (folder / 'run.json').is_file()
+  ]
   runs = [run for run in runs if len(run.metrics['gradient_steps'])]
   if not runs:
     raise UserError(
@@ -93,7 +95,9 @@ def _load_run(folder: pathlib.Path) -> Run:
       metrics,
     )
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{folder} is not a whole run folder ({error!r}).') from None
+    raise UserError(
+      f'{folder} is not a whole run folder ({error!r}).'
+    ) from None
 
 
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
@@ -147,13 +151,20 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
       panel.plot(steps, mean, 'o-', ms=3, color=color, label=label)
       if len(members) > 1:
         panel.fill_between(
-          steps, mean - deviation, mean + deviation, color=color, alpha=0.2,
+          steps,
+          mean - deviation,
+          mean + deviation,
+          color=color,
+          alpha=0.2,
           linewidth=0,
         )
     behavior = next(iter(agents.values()))[0].behavior_return
     if behavior:
       panel.axhline(
-        behavior['mean'], color='0.35', linestyle='--', linewidth=1,
+        behavior['mean'],
+        color='0.35',
+        linestyle='--',
+        linewidth=1,
         label='data, mean game'
         + (' (clipped rewards)' if 'clipped' in behavior['source'] else ''),
       )

@@ -1,4 +1,4 @@
-"""Draws curves: python -m cql_atari.analysis.plot --runs 'DIR/*' --out a.png."""
+"""Draws curves: python -m cql_atari.analysis.plot --runs 'a/*' --out a.png."""
 
 from absl import flags
 

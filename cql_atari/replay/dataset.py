@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import store as store_lib
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 
 _PREFETCHED_BATCHES = 8
 
@@ -37,10 +37,10 @@ class Transition(NamedTuple):
 
 
 _SIGNATURE = Transition(
-  state=tf.TensorSpec((None, *shard_lib.FRAME_SHAPE, 4), tf.uint8),
+  state=tf.TensorSpec((None, *FRAME_SHAPE, 4), tf.uint8),
   action=tf.TensorSpec((None,), tf.int32),
   reward=tf.TensorSpec((None,), tf.float32),
-  next_state=tf.TensorSpec((None, *shard_lib.FRAME_SHAPE, 4), tf.uint8),
+  next_state=tf.TensorSpec((None, *FRAME_SHAPE, 4), tf.uint8),
   terminal=tf.TensorSpec((None,), tf.uint8),
 )
 
@@ -86,8 +86,7 @@ class TransitionSampler:
       A Transition of NumPy arrays.
     """
     store, horizon = self.store, self.update_horizon
-    stack = shard_lib.STACK_SIZE
-    frames = store.read_frames(rows - (stack - 1), stack + horizon)
+    frames = store.read_frames(rows - (STACK_SIZE - 1), STACK_SIZE + horizon)
     steps = rows[:, None] + np.arange(horizon)
     terminals = store.terminals[steps] != 0
     terminal = terminals.any(axis=1)
@@ -103,13 +102,13 @@ class TransitionSampler:
       next_frames = frames[1:]
     else:
       length = np.where(terminal, terminals.argmax(axis=1) + 1, horizon)
-      window = length + np.arange(stack)[:, None]
+      window = length + np.arange(STACK_SIZE)[:, None]
       next_frames = frames[window, np.arange(len(rows))]
     return Transition(
-      state=store_lib.stack_frames(frames[:stack]),
+      state=stack_frames(frames[:STACK_SIZE]),
       action=store.actions[rows].astype(np.int32),
       reward=reward,
-      next_state=store_lib.stack_frames(next_frames),
+      next_state=stack_frames(next_frames),
       terminal=terminal.astype(np.uint8),
     )
 

@@ -14,21 +14,18 @@ import dataclasses
 import functools
 import gzip
 import io
-import json
 import os
 import pathlib
-import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 
-import gin
 import numpy as np
 
 from cql_atari.errors import UserError
+from cql_atari.replay import rows as rows_lib
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
-STACK_SIZE = 4
-FRAME_SHAPE = (84, 84)
 ELEMENTS = ('observation', 'action', 'reward', 'terminal')
 ROWS_PER_READ = 1024  # 7 MB of frames.
 
@@ -221,7 +218,7 @@ class Shard:
     Returns:
       Sorted row indices, int64 of shape (V,).
     """
-    valid = valid_rows(self.read('terminal'), update_horizon)
+    valid = rows_lib.valid_rows(self.read('terminal'), update_horizon)
     return valid[~np.isin(valid, self.invalid_range)]
 
   def check(self, num_actions: int | None = None) -> None:
@@ -263,7 +260,7 @@ class Shard:
       per action).
     """
     terminals, rewards = self.read('terminal'), self.read('reward')
-    returns = episode_returns(
+    returns = rows_lib.episode_returns(
       terminals, rewards, from_start=self.add_count <= self.capacity
     )
     return {
@@ -325,98 +322,6 @@ def check_rows(
         f'{shard.path(name)} row {first_row + row} holds {values[row]}, which '
         f'is not {should_be[name]}: wrong game or a damaged file.'
       )
-
-
-def valid_rows(
-  terminals: np.ndarray, update_horizon: int, stack_size: int = STACK_SIZE
-) -> np.ndarray:
-  """Rows of a contiguous run whose stack and n-step next state lie inside it.
-
-  Dopamine's rule (`OutOfGraphReplayBuffer.is_valid_transition`): row i is
-  sampled only if rows i-3 .. i+n exist and rows i-3 .. i-1 hold no terminal,
-  which also leaves out the padding rows.
-
-  Args:
-    terminals: (R,) 0/1 flags of consecutive rows.
-    update_horizon: n of the n-step return.
-    stack_size: frames in a state.
-
-  Returns:
-    Sorted int64 indices into the run.
-  """
-  history = stack_size - 1
-  if len(terminals) <= history + update_horizon:
-    return np.zeros(0, np.int64)
-  ended = np.concatenate([[0], np.cumsum(terminals != 0)])
-  rows = np.arange(history, len(terminals) - update_horizon)
-  return rows[ended[rows] == ended[rows - history]]
-
-
-def episode_returns(
-  terminals: np.ndarray, rewards: np.ndarray, from_start: bool
-) -> np.ndarray:
-  """Summed rewards of the whole episodes in a contiguous run of rows.
-
-  Args:
-    terminals: (R,) 0/1 flags.
-    rewards: (R,) rewards, clipped as stored.
-    from_start: whether row 0 begins an episode.
-
-  Returns:
-    (E,) float64 returns, in the order of play.
-  """
-  ends = np.flatnonzero(terminals)
-  total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
-  starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-  returns = total[ends + 1] - total[starts]
-  return returns if from_start else returns[1:]
-
-
-def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
-  """Finds the shard folder: `replay_dir` itself or its `replay_logs`.
-
-  Raises:
-    UserError: there is no such folder, or it holds no shard.
-  """
-  root = pathlib.Path(replay_dir).expanduser()
-  if not root.is_dir():
-    raise UserError(f'there is no replay folder {root}: check --replay_dir.')
-  for folder in (root / 'replay_logs', root):
-    if any(folder.glob(file_name('observation', '*'))):  # type: ignore
-      return folder
-  raise UserError(
-    f'{root} holds no shards: expected files such as '
-    f"'{file_name('observation', 0)}' in it or in its replay_logs folder."
-  )
-
-
-def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
-  """The shards of a run in order; numbers may be missing, as in the dataset.
-
-  Raises:
-    UserError: as `find_replay_logs`.
-  """
-  folder = find_replay_logs(replay_dir)
-  pattern = re.compile(r'\$store\$_observation_ckpt\.(\d+)\.gz')
-  matches = [pattern.fullmatch(path.name) for path in folder.iterdir()]
-  indices = sorted(int(match[1]) for match in matches if match)
-  return [Shard(folder, index) for index in indices]
-
-
-def recorded_returns(replay_dir: str | os.PathLike) -> list[float] | None:
-  """Raw returns of whole games from `episodes.json` beside the shards, if any.
-
-  Not part of the published format: recorders that know the raw score leave it
-  there, since stored rewards are clipped.
-  """
-  path = find_replay_logs(replay_dir).parent / 'episodes.json'
-  if not path.is_file():
-    return None
-  try:
-    episodes = json.loads(path.read_text())['episodes']
-    return [float(e['return']) for e in episodes if e['complete']]
-  except (ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path} is not a list of episodes ({error!r}).') from None
 
 
 def write_shard(
@@ -492,10 +397,3 @@ def _atomic_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
       raise
   os.chmod(raw.name, 0o644)
   os.replace(raw.name, path)
-
-
-@gin.configurable
-def demo_replay_dir() -> str:
-  """The recorded play of Freeway that ships inside the package."""
-  root = pathlib.Path(__file__).parents[1] / 'data' / 'demo'
-  return str(root / 'Freeway' / '1')

@@ -14,7 +14,9 @@ import gin
 import numpy as np
 
 from cql_atari.errors import UserError
+from cql_atari.replay import replay_logs
 from cql_atari.replay import shard as shard_lib
+from cql_atari.replay.frames import STACK_SIZE
 
 CONVENTIONS = ('prefix', 'trajectories', 'uniform')
 
@@ -63,9 +65,7 @@ class Split:
   update_horizon: int = 1
 
   def __post_init__(self):
-    if not (
-      isinstance(self.fraction, (int, float)) and 0 < self.fraction <= 1
-    ):
+    if not (isinstance(self.fraction, (int, float)) and 0 < self.fraction <= 1):
       raise UserError(
         f'Split.fraction is {self.fraction!r}: give a share in (0, 1], such '
         'as 0.01 for 1 %.'
@@ -93,7 +93,7 @@ class Split:
     Raises:
       UserError: no such data, broken files, or nothing left to train on.
     """
-    available = shard_lib.list_shards(replay_dir)
+    available = replay_logs.list_shards(replay_dir)
     first, stop = self.shards
     shards = [s for s in available if first <= s.index < stop]
     if not shards:
@@ -114,7 +114,7 @@ class Split:
     chosen = []
     for shard in shards:
       rows = min(round(self.fraction * shard.capacity), shard.num_rows)
-      if rows > shard_lib.STACK_SIZE:
+      if rows > STACK_SIZE:
         chosen.append(ShardRows(shard, np.array([[0, rows]])))
     return chosen
 
@@ -128,14 +128,12 @@ class Split:
       starts = np.append(0, ends[:-1])
       if len(ends) and shard.add_count > shard.capacity:
         starts, ends = starts[1:], ends[1:]  # The first began a shard earlier.
-      episodes += [
-        (position, start, end) for start, end in zip(starts, ends)
-      ]
+      episodes += [(position, start, end) for start, end in zip(starts, ends)]
     target = self.fraction * sum(shard.num_rows for shard in shards)
     order = np.random.default_rng(self.seed).permutation(len(episodes))
     ranges = [[] for _ in shards]
     # Rows after the end complete the next states of its last transitions.
-    tail = max(shard_lib.STACK_SIZE - 1, self.update_horizon)
+    tail = max(STACK_SIZE - 1, self.update_horizon)
     for index in order:
       if target <= 0:
         break
@@ -164,9 +162,9 @@ class Split:
     drawn[rng.choice(total, round(self.fraction * total), replace=False)] = True
     chosen, offset = [], 0
     for shard, rows in zip(shards, valid):
-      rows, offset = rows[drawn[offset :][: len(rows)]], offset + len(rows)
+      rows, offset = rows[drawn[offset:][: len(rows)]], offset + len(rows)
       if len(rows):
-        first = rows - (shard_lib.STACK_SIZE - 1)
+        first = rows - (STACK_SIZE - 1)
         last = rows + self.update_horizon
         ranges = _merge(np.stack([first, last + 1], axis=1))
         chosen.append(ShardRows(shard, ranges, rows))
@@ -174,7 +172,7 @@ class Split:
 
 
 def _merge(ranges: np.ndarray) -> np.ndarray:
-  """Joins [start, stop) runs that touch or overlap: (R, 2) -> (at most R, 2)."""
+  """Joins [start, stop) runs that touch or overlap: (R, 2) -> (<= R, 2)."""
   ranges = ranges[np.argsort(ranges[:, 0], kind='stable')]
   stops = np.maximum.accumulate(ranges[:, 1])
   begins = np.append(True, ranges[1:, 0] > stops[:-1])

@@ -11,7 +11,9 @@ from cql_atari.agents import cql_agent, qrdqn_agent
 from cql_atari.errors import UserError
 
 SMALL = functools.partial(
-  networks.quantile_network, num_quantiles=20, filters=(4, 8, 8),
+  networks.quantile_network,
+  num_quantiles=20,
+  filters=(4, 8, 8),
   hidden_units=32,
 )
 
@@ -61,12 +63,12 @@ def test_cql_with_alpha_0_is_qrdqn_bit_for_bit(demo_store):
     for _ in range(100):
       agent.train_step()
   ours, theirs = (
-    {k: v for k, v in weights(agent).items() if k[0] != 's'}
-    for agent in agents
+    {k: v for k, v in weights(agent).items() if k[0] != 's'} for agent in agents
   )
   scalars = {'scalar_sums_0'}
-  assert_same(*({k: v for k, v in w.items() if k not in scalars}
-                for w in (ours, theirs)))
+  assert_same(
+    *({k: v for k, v in w.items() if k not in scalars} for w in (ours, theirs))
+  )
   assert (ours['online_0'] != before).any()
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
+from cql_atari.replay import replay_logs
+from cql_atari.replay import rows as rows_lib
 from cql_atari.replay import shard as shard_lib
 
 
@@ -25,7 +27,7 @@ def rewrite(shard, name, array):
 
 
 def test_demo_shards_keep_the_published_format(demo_dir):
-  shards = shard_lib.list_shards(demo_dir)
+  shards = replay_logs.list_shards(demo_dir)
   assert [shard.index for shard in shards] == list(range(0, 50, 2))
   for shard in shards:
     shard.check(num_actions=3)
@@ -107,9 +109,7 @@ def test_uninitialised_last_row_of_shard_0_is_left_out(one_shard):
 def test_dopamine_loads_what_write_shard_writes(
   tmp_path, one_shard, dopamine_buffer
 ):
-  arrays = {
-    name: one_shard.read(name, 2000) for name in shard_lib.ELEMENTS[1:]
-  }
+  arrays = {name: one_shard.read(name, 2000) for name in shard_lib.ELEMENTS[1:]}
   frames = list(one_shard.frames(stop=2000))
   written = shard_lib.write_shard(
     tmp_path / 'out',
@@ -139,7 +139,7 @@ def test_reading_stops_when_the_rows_are_in_hand(one_shard):
   os.truncate(path, path.stat().st_size // 2)
   prefix = np.concatenate(list(one_shard.frames(start=10, stop=500)))
   np.testing.assert_array_equal(prefix, whole[10:500])
-  with pytest.raises(UserError, match='observation_ckpt.10.gz is truncated'):
+  with pytest.raises(UserError, match=r'observation_ckpt.10.gz is truncated'):
     list(one_shard.frames())
 
 
@@ -163,7 +163,7 @@ def test_nothing_is_unpickled(one_shard):
   rewrite_pickled = np.array([Trap()] * 2000, dtype=object)
   with gzip.open(one_shard.path('action'), 'wb') as file:
     np.save(file, rewrite_pickled, allow_pickle=True)
-  with pytest.raises(UserError, match='action_ckpt.10.gz'):
+  with pytest.raises(UserError, match=r'action_ckpt.10.gz'):
     shard_lib.Shard(one_shard.directory, 10).check()
   assert not trap.exists()
 
@@ -192,24 +192,24 @@ def test_broken_arrays_are_named(one_shard, name, array, sentence):
 def test_missing_and_damaged_files_are_named(one_shard):
   reward = one_shard.path('reward')
   reward.write_bytes(b'not gzip at all')
-  with pytest.raises(UserError, match='reward_ckpt.10.gz is truncated or dam'):
+  with pytest.raises(UserError, match=r'reward_ckpt.10.gz is truncated or dam'):
     one_shard.check()
   reward.unlink()
-  with pytest.raises(UserError, match='reward_ckpt.10.gz is missing'):
+  with pytest.raises(UserError, match=r'reward_ckpt.10.gz is missing'):
     shard_lib.Shard(one_shard.directory, 10).check()
 
 
 def test_folders_without_shards_are_named(tmp_path):
   with pytest.raises(UserError, match='holds no shards'):
-    shard_lib.list_shards(tmp_path)
+    replay_logs.list_shards(tmp_path)
   with pytest.raises(UserError, match='there is no replay folder'):
-    shard_lib.list_shards(tmp_path / 'nowhere')
+    replay_logs.list_shards(tmp_path / 'nowhere')
 
 
 def test_episode_returns_counts_whole_episodes_only():
   terminals = np.array([0, 1, 0, 0, 1, 0])
   rewards = np.array([1, 2, 4, 8, 16, 32])
-  returns = shard_lib.episode_returns
+  returns = rows_lib.episode_returns
   assert returns(terminals, rewards, from_start=True).tolist() == [3, 28]
   assert returns(terminals, rewards, from_start=False).tolist() == [28]
   assert returns(0 * terminals, rewards, from_start=True).tolist() == []

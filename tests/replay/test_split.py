@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
+from cql_atari.replay import replay_logs
+from cql_atari.replay import rows as rows_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
@@ -66,16 +68,14 @@ def test_trajectories_are_whole_episodes(replay, update_horizon):
     fraction=0.3, convention='trajectories', update_horizon=update_horizon
   )
   chosen = split.select(replay)
-  total = sum(s.num_rows for s in shard_lib.list_shards(replay))
+  total = sum(s.num_rows for s in replay_logs.list_shards(replay))
   assert 0.3 * total <= sum(part.num_rows for part in chosen) < 0.42 * total
   for part in chosen:
     terminals = part.shard.read('terminal')
     for start, stop in part.ranges:
       begins = start == 0 and part.shard.index == 0
       assert begins or terminals[start - 1] == 1
-      valid = start + shard_lib.valid_rows(
-        terminals[start:stop], update_horizon
-      )
+      valid = start + rows_lib.valid_rows(terminals[start:stop], update_horizon)
       inside = terminals[start:stop].nonzero()[0] + start
       assert np.isin(inside, valid).all()  # The last transition is kept.
       episode = np.cumsum(terminals)[valid] - terminals[valid]
@@ -85,7 +85,7 @@ def test_trajectories_are_whole_episodes(replay, update_horizon):
 def test_uniform_draws_single_transitions(replay):
   split = split_lib.Split(fraction=0.1, convention='uniform', update_horizon=2)
   chosen = split.select(replay)
-  shards = shard_lib.list_shards(replay)
+  shards = replay_logs.list_shards(replay)
   valid = [len(shard.valid_transitions(2)) for shard in shards]
   drawn = [len(part.transitions) for part in chosen]
   assert sum(drawn) == round(0.1 * sum(valid))

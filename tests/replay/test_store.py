@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
+from cql_atari.replay import prepare, replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
-from cql_atari.replay import store as store_lib
+from cql_atari.replay.frames import stack_frames
 
 
 def open_demo(demo_dir, cache, **settings):
   split = split_lib.Split(**{'shards': (10, 15), **settings})
-  return store_lib.open_store(str(demo_dir), 'Freeway', 3, split, str(cache))
+  return prepare.open_store(str(demo_dir), 'Freeway', 3, split, str(cache))
 
 
 @pytest.mark.parametrize('convention', ['prefix', 'uniform'])
@@ -70,12 +71,12 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
   split = split_lib.Split(shards=(10, 11))
 
   def digest():
-    return store_lib.open_store(
+    return prepare.open_store(
       str(copy), 'Freeway', 3, split, str(tmp_path / 'stores')
     ).digest
 
   before = digest()
-  shard = shard_lib.list_shards(copy)[5]
+  shard = replay_logs.list_shards(copy)[5]
   shard_lib.write_shard(
     shard.directory,
     10,
@@ -89,7 +90,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
 def test_a_failed_build_leaves_nothing(demo_dir, tmp_path):
   copy = tmp_path / 'Freeway' / '1'
   shutil.copytree(demo_dir, copy)
-  path = shard_lib.list_shards(copy)[6].path('observation')
+  path = replay_logs.list_shards(copy)[6].path('observation')
   os.truncate(path, path.stat().st_size // 2)
   stores = tmp_path / 'stores'
   with pytest.raises(UserError, match=r'observation_ckpt.12.gz is truncated'):
@@ -111,11 +112,11 @@ def test_damaged_stores_are_named(demo_dir, tmp_path):
 
 def test_play_of_another_game_is_refused(demo_dir, tmp_path):
   with pytest.raises(UserError, match="GAME='Freeway'"):
-    store_lib.open_store(
+    prepare.open_store(
       str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path)
     )
   with pytest.raises(UserError, match='action set, 0 to 1'):
-    store_lib.open_store(
+    prepare.open_store(
       str(demo_dir), 'Freeway', 2, split_lib.Split(), str(tmp_path)
     )
 
@@ -123,7 +124,7 @@ def test_play_of_another_game_is_refused(demo_dir, tmp_path):
 def test_missing_data_names_the_command_that_gets_it(tmp_path):
   for replay_dir in (None, str(tmp_path / 'nowhere')):
     with pytest.raises(UserError, match='gsutil -m cp -r gs://atari-replay'):
-      store_lib.open_store(replay_dir, 'Pong', 6)
+      prepare.open_store(replay_dir, 'Pong', 6)
 
 
 def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):
@@ -131,14 +132,14 @@ def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):
     demo_dir, tmp_path, fraction=0.1, convention='uniform', update_horizon=2
   )
   assert len(store.valid_transitions(2))
-  with pytest.raises(UserError, match='Split.update_horizon=3'):
+  with pytest.raises(UserError, match=r'Split.update_horizon=3'):
     store.valid_transitions(3)
 
 
 def test_stack_frames_is_dopamines_order():
   planes = np.random.default_rng(0).integers(0, 256, (4, 5, 84, 84), np.uint8)
   np.testing.assert_array_equal(
-    store_lib.stack_frames(planes), np.moveaxis(planes, 0, -1)
+    stack_frames(planes), np.moveaxis(planes, 0, -1)
   )
 
 

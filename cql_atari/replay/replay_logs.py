@@ -1,0 +1,65 @@
+"""A run's folder of shards."""
+
+import json
+import os
+import pathlib
+import re
+
+import gin
+
+from cql_atari.errors import UserError
+from cql_atari.replay.shard import Shard, file_name
+
+
+def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
+  """Finds the shard folder: `replay_dir` itself or its `replay_logs`.
+
+  Raises:
+    UserError: there is no such folder, or it holds no shard.
+  """
+  root = pathlib.Path(replay_dir).expanduser()
+  if not root.is_dir():
+    raise UserError(f'there is no replay folder {root}: check --replay_dir.')
+  for folder in (root / 'replay_logs', root):
+    if any(folder.glob(file_name('observation', '*'))):  # type: ignore
+      return folder
+  raise UserError(
+    f'{root} holds no shards: expected files such as '
+    f"'{file_name('observation', 0)}' in it or in its replay_logs folder."
+  )
+
+
+def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
+  """The shards of a run in order; numbers may be missing, as in the dataset.
+
+  Raises:
+    UserError: as `find_replay_logs`.
+  """
+  folder = find_replay_logs(replay_dir)
+  pattern = re.compile(r'\$store\$_observation_ckpt\.(\d+)\.gz')
+  matches = [pattern.fullmatch(path.name) for path in folder.iterdir()]
+  indices = sorted(int(match[1]) for match in matches if match)
+  return [Shard(folder, index) for index in indices]
+
+
+def recorded_returns(replay_dir: str | os.PathLike) -> list[float] | None:
+  """Raw returns of whole games from `episodes.json` beside the shards, if any.
+
+  Not part of the published format: recorders that know the raw score leave it
+  there, since stored rewards are clipped.
+  """
+  path = find_replay_logs(replay_dir).parent / 'episodes.json'
+  if not path.is_file():
+    return None
+  try:
+    episodes = json.loads(path.read_text())['episodes']
+    return [float(e['return']) for e in episodes if e['complete']]
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{path} is not a list of episodes ({error!r}).') from None
+
+
+@gin.configurable
+def demo_replay_dir() -> str:
+  """The recorded play of Freeway that ships inside the package."""
+  root = pathlib.Path(__file__).parents[1] / 'data' / 'demo'
+  return str(root / 'Freeway' / '1')

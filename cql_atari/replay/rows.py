@@ -1,0 +1,50 @@
+"""What consecutive rows of a replay hold: valid transitions, whole episodes."""
+
+import numpy as np
+
+from cql_atari.replay.frames import STACK_SIZE
+
+
+def valid_rows(
+  terminals: np.ndarray, update_horizon: int, stack_size: int = STACK_SIZE
+) -> np.ndarray:
+  """Rows of a contiguous run whose stack and n-step next state lie inside it.
+
+  Dopamine's rule (`OutOfGraphReplayBuffer.is_valid_transition`): row i is
+  sampled only if rows i-3 .. i+n exist and rows i-3 .. i-1 hold no terminal,
+  which also leaves out the padding rows.
+
+  Args:
+    terminals: (R,) 0/1 flags of consecutive rows.
+    update_horizon: n of the n-step return.
+    stack_size: frames in a state.
+
+  Returns:
+    Sorted int64 indices into the run.
+  """
+  history = stack_size - 1
+  if len(terminals) <= history + update_horizon:
+    return np.zeros(0, np.int64)
+  ended = np.concatenate([[0], np.cumsum(terminals != 0)])
+  rows = np.arange(history, len(terminals) - update_horizon)
+  return rows[ended[rows] == ended[rows - history]]
+
+
+def episode_returns(
+  terminals: np.ndarray, rewards: np.ndarray, from_start: bool
+) -> np.ndarray:
+  """Summed rewards of the whole episodes in a contiguous run of rows.
+
+  Args:
+    terminals: (R,) 0/1 flags.
+    rewards: (R,) rewards, clipped as stored.
+    from_start: whether row 0 begins an episode.
+
+  Returns:
+    (E,) float64 returns, in the order of play.
+  """
+  ends = np.flatnonzero(terminals)
+  total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
+  starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+  returns = total[ends + 1] - total[starts]
+  return returns if from_start else returns[1:]

@@ -1,0 +1,249 @@
+"""Gradient steps per second at the paper's sizes, against named peers.
+
+  python scripts/benchmarks/learner.py --d3rlpy_python=PEER_ENV/bin/python
+
+All contenders take turns in one run: ours as `train` runs it (sampling,
+prefetch, logging and summaries on), (a) the same compiled step on one batch
+that is already in memory, (b) Dopamine's JAX QR-DQN `train`, on a batch in
+memory, and (c) d3rlpy's DiscreteCQL with a quantile Q-function, on a batch in
+memory, from an environment of its own (d3rlpy needs another gymnasium).
+"""
+
+import dataclasses
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+
+import numpy as np
+from absl import flags
+
+from cql_atari import errors, startup
+from cql_atari.replay import prepare, replay_logs
+from cql_atari.replay import split as split_lib
+
+_D3RLPY = flags.DEFINE_string(
+  'd3rlpy_python', None, 'Python of an environment with d3rlpy; else left out.'
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Turns of every contender.')
+_STEPS = flags.DEFINE_integer('steps', 60, 'Gradient steps a turn.')
+NUM_ACTIONS, NUM_QUANTILES, BATCH_SIZE = 6, 200, 32
+
+_D3RLPY_PEER = f"""
+import sys, time
+import numpy as np, torch
+import d3rlpy
+from d3rlpy.dataset import Shape
+from d3rlpy.torch_utility import TorchMiniBatch
+d3rlpy.logging.set_log_context = lambda *a, **k: None
+algo = d3rlpy.algos.DiscreteCQLConfig(
+  batch_size={BATCH_SIZE}, alpha=4.0, learning_rate=5e-5,
+  target_update_interval=2000,
+  observation_scaler=d3rlpy.preprocessing.PixelObservationScaler(),
+  q_func_factory=d3rlpy.models.QRQFunctionFactory(n_quantiles={NUM_QUANTILES}),
+).create(device='cpu:0')
+algo.create_impl((4, 84, 84), {NUM_ACTIONS})
+rng = np.random.default_rng(0)
+images = lambda: torch.tensor(
+  rng.integers(0, 256, ({BATCH_SIZE}, 4, 84, 84)), dtype=torch.float32) / 255
+column = lambda x: torch.tensor(x, dtype=torch.float32).reshape(-1, 1)
+zeros = np.zeros({BATCH_SIZE})
+batch = TorchMiniBatch(
+  observations=images(),
+  actions=column(rng.integers(0, {NUM_ACTIONS}, {BATCH_SIZE})).long(),
+  rewards=column(rng.normal(size={BATCH_SIZE})),
+  next_observations=images(),
+  next_actions=column(rng.integers(0, {NUM_ACTIONS}, {BATCH_SIZE})).long(),
+  returns_to_go=column(zeros),
+  terminals=column(zeros),
+  intervals=column(zeros + 1),
+  transitions=[],
+  device='cpu:0',
+)
+step = 0
+for line in sys.stdin:
+  began = time.perf_counter()
+  for _ in range(int(line)):
+    step += 1
+    algo.impl.update(batch, step)
+  print(time.perf_counter() - began, flush=True)
+"""
+
+
+def ours_and_bare(base_dir):
+  """Our learner under its runner, and its step on a batch in memory."""
+  with startup.quiet():
+    import tensorflow as tf
+
+    from cql_atari import runners
+    from cql_atari.agents import cql_agent
+    from cql_atari.environments import AtariEnvironments
+  store = prepare.open_store(
+    replay_logs.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
+  )
+  # The paper's games have up to 18 actions; Pong's 6 are the usual example.
+  store = dataclasses.replace(
+    store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}
+  )
+  runner = runners.FixedReplayRunner(
+    base_dir,
+    store,
+    lambda *args, **kwargs: cql_agent.CQLAgent(*args, alpha=4.0, **kwargs),
+    lambda **kwargs: AtariEnvironments('Pong', **kwargs),
+    evaluation_steps=0,
+    training_steps=_STEPS.value,
+  )
+  agent = runner._agent
+  batch = next(iter(agent.sampler.batches()))
+  in_memory = iter(tf.data.Dataset.from_tensors(batch).repeat())
+  waited = 0.0
+
+  def ours(steps):
+    runner._training_steps = steps
+    runner._num_iterations = runner._start_iteration + 1
+    agent.optimizer.iterations.assign(runner._start_iteration * steps)
+    began = time.perf_counter()
+    runner._iteration = runner._start_iteration
+    statistics_ = runners.iteration_statistics.IterationStatistics()
+    runner._checkpoint_experiment = lambda iteration: None
+    runner._run_train_phase(statistics_)
+    return time.perf_counter() - began
+
+  def bare(steps):
+    began = time.perf_counter()
+    for _ in range(steps):
+      agent._learn(in_memory)
+    agent.mean_scalars()
+    return time.perf_counter() - began
+
+  del waited
+  return ours, bare
+
+
+def dopamine_jax():
+  """Dopamine's own jitted QR-DQN update."""
+  import collections
+
+  import jax
+  from dopamine.jax import networks
+  from dopamine.jax.agents.dqn import dqn_agent
+  from dopamine.jax.agents.quantile import quantile_agent
+
+  network = networks.QuantileNetwork(
+    num_actions=NUM_ACTIONS, num_atoms=NUM_QUANTILES
+  )
+  rng = np.random.default_rng(0)
+  images = [
+    rng.integers(0, 256, (BATCH_SIZE, 84, 84, 4)).astype(np.float32) / 255
+    for _ in range(2)
+  ]
+  params = network.init(jax.random.PRNGKey(0), images[0][0])
+  optimizer = dqn_agent.create_optimizer('adam', learning_rate=5e-5)
+  state = collections.namedtuple('state', 'params optimizer')
+  held = [state(params, optimizer.init(params))]
+  actions = rng.integers(0, NUM_ACTIONS, BATCH_SIZE)
+  rewards = rng.normal(size=BATCH_SIZE).astype(np.float32)
+  terminals = np.zeros(BATCH_SIZE, np.uint8)
+
+  def turn(steps):
+    began = time.perf_counter()
+    for _ in range(steps):
+      optimizer_state, new, _, loss = quantile_agent.train(
+        network, held[0].params, params, optimizer, held[0].optimizer,
+        images[0], actions, images[1], rewards, terminals, 1.0, NUM_QUANTILES,
+        0.99,
+      )  # fmt: skip
+      held[0] = state(new, optimizer_state)
+    jax.block_until_ready(loss)
+    return time.perf_counter() - began
+
+  return turn
+
+
+def d3rlpy(python):
+  """d3rlpy's update in a process of its own, which waits between turns."""
+  process = subprocess.Popen(
+    [python, '-c', _D3RLPY_PEER],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+
+  def turn(steps):
+    process.stdin.write(f'{steps}\n')
+    process.stdin.flush()
+    while True:
+      line = process.stdout.readline()
+      if not line:
+        raise errors.UserError('the d3rlpy peer ended early.')
+      try:
+        return float(line)
+      except ValueError:
+        continue  # d3rlpy's own log lines.
+
+  return turn
+
+
+def matrix_product_rate():
+  """Best float32 rate of TensorFlow's matrix product, in GFLOP/s."""
+  import tensorflow as tf
+
+  a = tf.random.normal((1536, 1536))
+  product = tf.function(lambda: tf.reduce_sum(a @ a))
+  product()
+  best = np.inf
+  for _ in range(10):
+    began = time.perf_counter()
+    product().numpy()
+    best = min(best, time.perf_counter() - began)
+  return 2 * 1536**3 / best / 1e9
+
+
+def gigaflop_per_step():
+  """Multiply-adds of two forward passes and one backward pass, times two."""
+  convolutions = [
+    21 * 21 * 32 * 8 * 8 * 4,
+    11 * 11 * 64 * 4 * 4 * 32,
+    11 * 11 * 64 * 3 * 3 * 64,
+  ]
+  dense = [11 * 11 * 64 * 512, 512 * NUM_ACTIONS * NUM_QUANTILES]
+  forward = sum(convolutions) + sum(dense)
+  # The backward pass needs no gradient by the pixels.
+  total = 2 * forward + 2 * forward - convolutions[0]
+  return 2 * BATCH_SIZE * total / 1e9
+
+
+def main():
+  """Runs the contenders by turns and prints rates and ratios."""
+  with tempfile.TemporaryDirectory() as base_dir:
+    ours, bare = ours_and_bare(base_dir)
+    turns = {'ours, as train runs it': ours, '(a) bare step': bare}
+    turns['(b) Dopamine JAX QR-DQN'] = dopamine_jax()
+    if _D3RLPY.value:
+      turns['(c) d3rlpy DiscreteCQL'] = d3rlpy(_D3RLPY.value)
+    for turn in turns.values():
+      turn(5)
+    seconds = {name: [] for name in turns}
+    for _ in range(_ROUNDS.value):
+      for name, turn in turns.items():
+        seconds[name].append(turn(_STEPS.value))
+  mine = seconds['ours, as train runs it']
+  print(f'{"":26}steps/s   ours is, median of paired turns')
+  for name, times in seconds.items():
+    ratio = statistics.median(t / m for t, m in zip(times, mine))
+    rate = _STEPS.value / statistics.median(times)
+    print(f'{name:26}{rate:7.1f}   {ratio:.3f} times as fast')
+  rate = matrix_product_rate()
+  achieved = gigaflop_per_step() * _STEPS.value / statistics.median(mine)
+  print(
+    f'{gigaflop_per_step():.1f} GFLOP a step: {achieved:.0f} of the '
+    f'{rate:.0f} GFLOP/s of a matrix product, {100 * achieved / rate:.0f} %'
+  )
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+  print(f'peak memory {peak:.2f} GiB (with JAX in the same process)')
+
+
+if __name__ == '__main__':
+  errors.run(main)
