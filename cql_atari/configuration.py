@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import difflib
 import functools
+import importlib
 import importlib.util
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from gin import config_parser
 from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
+_LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.prepare')
+_MODULES = ('cql_atari.runners', 'cql_atari.agents.cql_agent')
 _DOPAMINE_SOURCES = ('metrics/collector_dispatcher.py',)
 
 
@@ -46,6 +49,12 @@ def find_config(name: str) -> pathlib.Path:
   )
 
 
+def import_all() -> None:
+  """Imports every module with configurables, TensorFlow and all."""
+  for name in (*_LIGHT_MODULES, *_MODULES):
+    importlib.import_module(name)
+
+
 def parse(
   gin_files: Sequence[str], gin_bindings: Sequence[str], final: bool
 ) -> None:
@@ -54,8 +63,9 @@ def parse(
   Args:
     gin_files: paths or bare names, later ones overriding earlier ones.
     gin_bindings: lines such as "CQLAgent.alpha=2.0" or "GAME='Breakout'".
-    final: False while only the light modules are imported, when bindings of
-      the others are checked but skipped; True to parse everything and lock.
+    final: False before TensorFlow is imported: every name is checked, and what
+      the light modules bind is bound. True after `import_all`, to bind
+      everything and lock.
 
   Raises:
     UserError: an unreadable file, bad syntax or an unknown name.
@@ -63,6 +73,8 @@ def parse(
   paths = [find_config(name) for name in gin_files]
   if not final:
     _check(paths, gin_bindings)
+    for name in _LIGHT_MODULES:
+      importlib.import_module(name)
   gin.add_config_file_search_path(str(config_dir()))
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.FATAL)  # Gin logs every place it looks in.

@@ -104,7 +104,7 @@ class AtariEnvironments:
     self._games = vector_env.AtariVectorEnv(**self._settings)
     seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
     frames, _ = self._games.reset(seed=(seeds >> 1).astype(np.int32))
-    return _as_states(frames)
+    return stack_frames(frames)
 
   def step(
     self, actions: np.ndarray
@@ -121,8 +121,4 @@ class AtariEnvironments:
     frames, rewards, over, cut_off, _ = self._games.step(
       np.asarray(actions, np.int64)
     )
-    return _as_states(frames), rewards.astype(np.float64), over | cut_off
-
-
-def _as_states(frames: np.ndarray) -> np.ndarray:
-  return stack_frames(frames.swapaxes(0, 1))
+    return stack_frames(frames), rewards.astype(np.float64), over | cut_off

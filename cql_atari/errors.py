@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 class UserError(Exception):
@@ -22,6 +22,8 @@ def run(main: Callable[[], int | None]) -> None:
   """
 
   def guarded(argv: list[str]) -> int | None:
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)
     try:
       if len(argv) > 1:
         raise UserError(
@@ -30,7 +32,8 @@ def run(main: Callable[[], int | None]) -> None:
         )
       return main()
     except UserError as error:
-      _say(f'error: {error}')
+      # Gin adds lines on where it was when the error came.
+      _say(f'error: {error}'.split('\n')[0])
       return 1
     except KeyboardInterrupt:
       _say('interrupted.')

@@ -57,8 +57,8 @@ def main() -> None:
     import tensorflow as tf
 
     from cql_atari import runners
-    from cql_atari.agents import cql_agent  # noqa: F401
 
+    configuration.import_all()
     tf.constant(0)  # Starts the devices, which is noisy too.
   configuration.parse(_GIN_FILES.value, bindings, final=True)
   runner = runners.FixedReplayRunner(base_dir, store)

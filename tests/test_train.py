@@ -298,7 +298,7 @@ def test_mistakes_end_in_one_sentence_within_seconds(
   assert 'Traceback' not in done.stderr
   assert sentence in done.stderr
   assert done.stderr.startswith('error: ')
-  assert done.stderr.count('\n') <= 3, done.stderr
+  assert done.stderr.count('\n') == 1, done.stderr
   assert not (bad_data / 'run' / 'run.json').exists()
 
 

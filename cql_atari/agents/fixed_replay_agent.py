@@ -114,12 +114,11 @@ class FixedReplayAgent(abc.ABC):
   def train_step(self) -> None:
     """Takes one gradient step on the next batch."""
     if self._batches is None:
-      self._batches = iter(self.sampler.batches(self.gradient_steps))
-    self._learn(self._batches)
+      self._batches = self.sampler.batches(self.gradient_steps)
+    self._learn(next(self._batches))
 
-  def _learn_from(self, batches: tf.data.Iterator) -> None:
-    """One gradient step, one graph: batch, target, loss, Adam, bookkeeping."""
-    transition = next(batches)
+  def _learn_from(self, transition: dataset_lib.Transition) -> None:
+    """One gradient step, one graph: target, loss, Adam, bookkeeping."""
     scalar_transition = transition._replace(state=None, next_state=None)
     next_outputs = self.target_network(transition.next_state)
     with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -15,7 +15,7 @@ import numpy as np
 from cql_atari.errors import UserError
 
 matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')

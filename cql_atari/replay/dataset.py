@@ -5,17 +5,22 @@ generator draws its rows, so the sampler's whole state is the number of batches
 drawn, and threads that prepare batches ahead change nothing.
 """
 
+import contextlib
 import dataclasses
 import functools
+import itertools
+import queue
+import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from cql_atari.replay import store as store_lib
-from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
+from cql_atari.replay.frames import STACK_SIZE, stack_frames
 
-_PREFETCHED_BATCHES = 8
+_PREFETCHED_BATCHES = 4
 
 
 class Transition(NamedTuple):
@@ -34,15 +39,6 @@ class Transition(NamedTuple):
   reward: tf.Tensor
   next_state: tf.Tensor
   terminal: tf.Tensor
-
-
-_SIGNATURE = Transition(
-  state=tf.TensorSpec((None, *FRAME_SHAPE, 4), tf.uint8),
-  action=tf.TensorSpec((None,), tf.int32),
-  reward=tf.TensorSpec((None,), tf.float32),
-  next_state=tf.TensorSpec((None, *FRAME_SHAPE, 4), tf.uint8),
-  terminal=tf.TensorSpec((None,), tf.uint8),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,43 +95,78 @@ class TransitionSampler:
       reward += np.where(running, term, np.float32(0))
       running &= ~terminals[:, step]
     if horizon == 1:
-      next_frames = frames[1:]
+      next_frames = frames[:, 1:]
     else:
       length = np.where(terminal, terminals.argmax(axis=1) + 1, horizon)
-      window = length + np.arange(STACK_SIZE)[:, None]
-      next_frames = frames[window, np.arange(len(rows))]
+      window = length[:, None] + np.arange(STACK_SIZE)
+      next_frames = frames[np.arange(len(rows))[:, None], window]
     return Transition(
-      state=stack_frames(frames[:STACK_SIZE]),
+      state=stack_frames(frames[:, :STACK_SIZE]),
       action=store.actions[rows].astype(np.int32),
       reward=reward,
       next_state=stack_frames(next_frames),
       terminal=terminal.astype(np.uint8),
     )
 
-  def batches(self, start: int = 0) -> tf.data.Dataset:
-    """An endless dataset of batches start, start + 1, ..., prefetched.
+  def batches(self, start: int = 0) -> Iterator[Transition]:
+    """Endless batches start, start + 1, ..., prepared by a background thread.
 
     Args:
       start: number of the first batch; a learner that has taken k gradient
         steps resumes at k.
 
     Returns:
-      A dataset of `Transition` tensors.
+      An iterator of `Transition` tensors.
     """
-    self.valid  # Found before threads ask for it.  # noqa: B018
+    return _Prefetcher(self, start)
 
-    def assemble(batch: np.ndarray) -> Transition:
-      return self.transitions(self.sample_rows(int(batch)))
 
-    def as_tensors(batch: tf.Tensor) -> Transition:
-      types = [spec.dtype for spec in _SIGNATURE]
-      tensors = Transition(*tf.numpy_function(assemble, [batch], types))
-      for tensor, spec in zip(tensors, _SIGNATURE):
-        tensor.set_shape((self.batch_size, *spec.shape[1:]))
-      return tensors
+class _Prefetcher(Iterator[Transition]):
+  """Keeps a few batches ahead of the learner.
 
-    return (
-      tf.data.Dataset.counter(start)
-      .map(as_tensors)
-      .prefetch(_PREFETCHED_BATCHES)
+  A plain thread: deleting a tf.data iterator waits, with Python's lock held,
+  for the Python function that it runs, which waits for that lock.
+  """
+
+  def __init__(self, sampler: TransitionSampler, start: int):
+    self._ready = queue.Queue(_PREFETCHED_BATCHES)
+    self._stop = threading.Event()
+    self._thread = threading.Thread(
+      target=self._prepare,
+      args=(sampler, start, self._ready, self._stop),
+      daemon=True,
     )
+    self._thread.start()
+
+  @staticmethod
+  def _prepare(
+    sampler: TransitionSampler,
+    start: int,
+    ready: queue.Queue,
+    stop: threading.Event,
+  ) -> None:
+    for batch in itertools.count(start):
+      try:
+        item = Transition(
+          *map(
+            tf.convert_to_tensor,
+            sampler.transitions(sampler.sample_rows(batch)),
+          )
+        )
+      except Exception as error:  # Raised where the batch is asked for.
+        item = error
+      while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+          ready.put(item, timeout=0.5)
+          break
+      if stop.is_set() or isinstance(item, Exception):
+        return
+
+  def __next__(self) -> Transition:
+    item = self._ready.get()
+    if isinstance(item, Exception):
+      raise item
+    return item
+
+  def __del__(self):
+    self._stop.set()

@@ -9,16 +9,19 @@ STACK_SIZE = 4
 FRAME_SHAPE = (84, 84)
 
 
-def stack_frames(planes: np.ndarray) -> np.ndarray:
-  """Interleaves frames into states: (4, B, 84, 84) -> (B, 84, 84, 4) uint8.
+def stack_frames(frames: np.ndarray) -> np.ndarray:
+  """Interleaves frames into states: (B, 4, 84, 84) -> (B, 84, 84, 4) uint8.
 
   Oldest frame first, as Dopamine stacks them. OpenCV's merge is some fifteen
   times as fast as a NumPy transpose here.
   """
-  stack, batch, height, width = planes.shape
-  rows = planes.reshape(stack, batch * height, width)
+  batch, stack, height, width = frames.shape
+  planes = frames.reshape(batch, stack, height * width)
   states = _aligned_empty((batch, height, width, stack))
-  cv2.merge(list(rows), states.reshape(batch * height, width, stack))
+  cv2.merge(
+    [planes[:, index] for index in range(stack)],
+    states.reshape(batch, height * width, stack),
+  )
   return states
 
 

@@ -28,7 +28,11 @@ from cql_atari.replay.store import (
   FORMAT_VERSION,
   FRAMES_PER_BLOCK,
   Store,
+  zstd_dictionary,
 )
+
+_DICTIONARY_FRAMES = 16
+_PEEKED = 512  # Rows read of a shard for the dictionary.
 
 
 @gin.configurable
@@ -165,9 +169,10 @@ def _write_store(directory, selection, split, game, run, num_actions):
     for name in COLUMNS[:-1]:
       digest.update(part[name].tobytes())
   num_rows = len(columns['actions'])
+  columns['dictionary'] = dictionary = _typical_frames(selection)
   offsets = [0]
   with open(directory / 'frames.zst', 'wb') as file:
-    for block in _compressed_blocks(selection, digests, num_rows):
+    for block in _compressed_blocks(selection, dictionary, digests, num_rows):
       file.write(block)
       offsets.append(offsets[-1] + len(block))
   columns['frame_offsets'] = np.array(offsets, np.uint64)
@@ -221,19 +226,34 @@ def _small_arrays(rows: split_lib.ShardRows, num_actions: int | None) -> dict:
   }
 
 
-def _compressed_blocks(selection, digests, num_rows) -> Iterator[bytes]:
+def _typical_frames(selection: list[split_lib.ShardRows]) -> np.ndarray:
+  """Frames from the beginning of shards all over the split: (D, 84, 84)."""
+  picked = np.linspace(0, len(selection) - 1, _DICTIONARY_FRAMES).astype(int)
+  frames = []
+  for position, count in zip(*np.unique(picked, return_counts=True)):
+    rows = selection[position]
+    some = next(rows.shard.frames(stop=min(_PEEKED, int(rows.ranges[-1, 1]))))
+    frames.append(
+      some[np.linspace(0, len(some) - 1, count + 1).astype(int)[1:]]
+    )
+  return np.concatenate(frames)
+
+
+def _compressed_blocks(
+  selection, dictionary, digests, num_rows
+) -> Iterator[bytes]:
   """Yields the split's frames as zstd blocks, with a progress bar.
 
   Decompressing shards, hashing and compressing release the GIL, so one thread
   reads ahead while a pool compresses what it read.
   """
   compressors = threading.local()
+  shared = zstd_dictionary(dictionary)
+  shared.precompute_compress(level=COMPRESSION_LEVEL)
 
   def compress(frames: np.ndarray) -> list[bytes]:
     if not hasattr(compressors, 'zstd'):
-      compressors.zstd = zstandard.ZstdCompressor(
-        level=COMPRESSION_LEVEL, write_content_size=False
-      )
+      compressors.zstd = zstandard.ZstdCompressor(COMPRESSION_LEVEL, shared)
     return [
       compressors.zstd.compress(frames[i : i + FRAMES_PER_BLOCK].tobytes())
       for i in range(0, len(frames), FRAMES_PER_BLOCK)

@@ -3,7 +3,9 @@
 A store is a folder:
 
 - `frames.zst`: the split's frames in order, every FRAMES_PER_BLOCK of them one
-  zstd block, so that any few consecutive frames cost one or two small blocks;
+  zstd block, so that any few consecutive frames cost one to three small blocks;
+- `dictionary.npy`: uint8 (D, 84, 84), frames every block is compressed against,
+  so that small blocks need not repeat the game's background;
 - `frame_offsets.npy`: uint64 (blocks + 1,), where each block begins;
 - `actions.npy`, `rewards.npy`, `terminals.npy`: (R,) arrays;
 - `drawn.npy`: bool (R,), rows that may be sampled if they are valid;
@@ -16,6 +18,7 @@ It is written under a temporary name and renamed when whole.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -29,11 +32,11 @@ from cql_atari.replay import rows as rows_lib
 from cql_atari.replay.frames import FRAME_SHAPE
 
 FORMAT_VERSION = 1
-FRAMES_PER_BLOCK = 16
+FRAMES_PER_BLOCK = 4
 _FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
-_BLOCK_BYTES = FRAMES_PER_BLOCK * _FRAME_BYTES
-COMPRESSION_LEVEL = 1  # Level 9 saves 10 % and takes many times as long.
+COMPRESSION_LEVEL = 1  # Higher ones save little and cost a lot.
 COLUMNS = ('actions', 'rewards', 'terminals', 'drawn')
+_ARRAYS = (*COLUMNS, 'frame_offsets', 'dictionary')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Store:
     drawn: bool (R,), rows the split allows to be sampled.
     blocks: uint8, the compressed frames, one block after another.
     frame_offsets: uint64 (blocks + 1,), where each block begins.
+    dictionary: uint8 (D, 84, 84), frames the blocks are compressed against.
   """
 
   manifest: dict
@@ -57,6 +61,7 @@ class Store:
   drawn: np.ndarray
   blocks: np.ndarray
   frame_offsets: np.ndarray
+  dictionary: np.ndarray
   _local: threading.local = dataclasses.field(default_factory=threading.local)
 
   @classmethod
@@ -71,7 +76,7 @@ class Store:
       manifest = json.loads((directory / 'manifest.json').read_text())
       arrays = {
         name: np.load(directory / f'{name}.npy', allow_pickle=False)
-        for name in (*COLUMNS, 'frame_offsets')
+        for name in _ARRAYS
       }
       blocks = np.fromfile(directory / 'frames.zst', np.uint8)
       sizes = {len(arrays[name]) for name in COLUMNS}
@@ -145,26 +150,41 @@ class Store:
       length: frames in a window.
 
     Returns:
-      uint8 (length, B, 84, 84): time first, so that `stack_frames` can
-      interleave planes without a copy.
+      uint8 (B, length, 84, 84).
     """
-    decompressor = self._decompressor()
-    shape = (-1, *FRAME_SHAPE)
-    out = np.empty((length, len(first_rows), *shape[1:]), np.uint8)
-    offsets = self.frame_offsets
-    for position, first in enumerate(first_rows.tolist()):
-      filled = 0
-      while filled < length:
-        block, skip = divmod(first + filled, FRAMES_PER_BLOCK)
-        data = self.blocks[int(offsets[block]) : int(offsets[block + 1])]
-        frames = np.frombuffer(
-          decompressor.decompress(data, max_output_size=_BLOCK_BYTES), np.uint8
-        ).reshape(shape)[skip : skip + length - filled]
-        out[filled : filled + len(frames), position] = frames
-        filled += len(frames)
+    decompress = self._decompressor().decompress
+    out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
+    target, blocks = memoryview(out.reshape(-1)), memoryview(self.blocks)
+    window = length * _FRAME_BYTES
+    first_blocks, skipped = np.divmod(first_rows, FRAMES_PER_BLOCK)
+    reach = np.arange(2 + (length + FRAMES_PER_BLOCK - 2) // FRAMES_PER_BLOCK)
+    edges = np.minimum(
+      first_blocks[:, None] + reach, len(self.frame_offsets) - 1
+    )
+    position = 0
+    for skip, offsets in zip(
+      (skipped * _FRAME_BYTES).tolist(), self.frame_offsets[edges].tolist()
+    ):
+      end = position + window
+      for start, stop in itertools.pairwise(offsets):
+        piece = memoryview(decompress(blocks[start:stop]))
+        piece = piece[skip : skip + end - position]
+        target[position : position + len(piece)] = piece
+        position, skip = position + len(piece), 0
+        if position == end:
+          break
     return out
 
   def _decompressor(self) -> zstandard.ZstdDecompressor:
     if not hasattr(self._local, 'decompressor'):
-      self._local.decompressor = zstandard.ZstdDecompressor()
+      self._local.decompressor = zstandard.ZstdDecompressor(
+        zstd_dictionary(self.dictionary)
+      )
     return self._local.decompressor
+
+
+def zstd_dictionary(frames: np.ndarray) -> zstandard.ZstdCompressionDict:
+  """The zstd dictionary that frames (D, 84, 84) make, as plain content."""
+  return zstandard.ZstdCompressionDict(
+    frames.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
+  )

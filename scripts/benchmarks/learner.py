@@ -34,9 +34,7 @@ _D3RLPY_PEER = f"""
 import sys, time
 import numpy as np, torch
 import d3rlpy
-from d3rlpy.dataset import Shape
 from d3rlpy.torch_utility import TorchMiniBatch
-d3rlpy.logging.set_log_context = lambda *a, **k: None
 algo = d3rlpy.algos.DiscreteCQLConfig(
   batch_size={BATCH_SIZE}, alpha=4.0, learning_rate=5e-5,
   target_update_interval=2000,
@@ -58,7 +56,6 @@ batch = TorchMiniBatch(
   returns_to_go=column(zeros),
   terminals=column(zeros),
   intervals=column(zeros + 1),
-  transitions=[],
   device='cpu:0',
 )
 step = 0
@@ -74,8 +71,6 @@ for line in sys.stdin:
 def ours_and_bare(base_dir):
   """Our learner under its runner, and its step on a batch in memory."""
   with startup.quiet():
-    import tensorflow as tf
-
     from cql_atari import runners
     from cql_atari.agents import cql_agent
     from cql_atari.environments import AtariEnvironments
@@ -95,19 +90,15 @@ def ours_and_bare(base_dir):
     training_steps=_STEPS.value,
   )
   agent = runner._agent
-  batch = next(iter(agent.sampler.batches()))
-  in_memory = iter(tf.data.Dataset.from_tensors(batch).repeat())
-  waited = 0.0
+  runner._checkpoint_experiment = lambda iteration: None  # Not timed here.
+  in_memory = next(agent.sampler.batches())
 
   def ours(steps):
-    runner._training_steps = steps
-    runner._num_iterations = runner._start_iteration + 1
-    agent.optimizer.iterations.assign(runner._start_iteration * steps)
+    # One training phase, from wherever the step counter stands.
+    runner._training_steps, runner._iteration = steps, 0
+    agent.optimizer.iterations.assign(0)
     began = time.perf_counter()
-    runner._iteration = runner._start_iteration
-    statistics_ = runners.iteration_statistics.IterationStatistics()
-    runner._checkpoint_experiment = lambda iteration: None
-    runner._run_train_phase(statistics_)
+    runner._run_train_phase(runners.iteration_statistics.IterationStatistics())
     return time.perf_counter() - began
 
   def bare(steps):
@@ -117,7 +108,6 @@ def ours_and_bare(base_dir):
     agent.mean_scalars()
     return time.perf_counter() - began
 
-  del waited
   return ours, bare
 
 

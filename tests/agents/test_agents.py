@@ -210,7 +210,7 @@ def test_acting_frame_by_frame_stacks_like_the_batch(demo_store):
   agent = make(cql_agent.CQLAgent, demo_store, epsilon_eval=0.0)
   for _ in range(30):
     agent.train_step()
-  frames = demo_store.read_frames(np.array([100]), 8)[:, 0, :, :, None]
+  frames = demo_store.read_frames(np.array([100]), 8)[0, ..., None]
   actions = [agent.begin_episode(frames[0])]
   actions += [agent.step(0.0, frame) for frame in frames[1:]]
   agent.end_episode(0.0)

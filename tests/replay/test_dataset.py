@@ -94,7 +94,7 @@ def test_the_same_seed_and_position_give_the_same_batches(demo_store):
 
 
 def test_batches_have_dopamines_shapes_and_types(demo_store):
-  batch = next(iter(dataset_lib.TransitionSampler(demo_store).batches()))
+  batch = next(dataset_lib.TransitionSampler(demo_store).batches())
   assert [(t.dtype.name, tuple(t.shape)) for t in batch] == [
     ('uint8', (32, 84, 84, 4)),
     ('int32', (32,)),
@@ -102,3 +102,22 @@ def test_batches_have_dopamines_shapes_and_types(demo_store):
     ('uint8', (32, 84, 84, 4)),
     ('uint8', (32,)),
   ]
+
+
+def test_failures_reach_the_learner(demo_store):
+  class Broken(dataset_lib.TransitionSampler):
+    def transitions(self, rows):
+      raise OSError('gone')
+
+  with pytest.raises(OSError, match='gone'):
+    next(Broken(demo_store).batches())
+
+
+def test_dropped_prefetchers_end_their_thread(demo_store):
+  for _ in range(20):  # At once, while it is busy preparing.
+    batches = dataset_lib.TransitionSampler(demo_store).batches()
+    next(batches)
+    thread = batches._thread
+    del batches
+  thread.join(timeout=10)
+  assert not thread.is_alive()

@@ -28,7 +28,7 @@ def test_rows_come_back_bit_for_bit(demo_dir, tmp_path, convention):
     for start, stop in part.ranges:
       here = slice(row, row + stop - start)
       np.testing.assert_array_equal(
-        store.read_frames(np.array([row]), stop - start)[:, 0],
+        store.read_frames(np.array([row]), stop - start)[0],
         frames[start:stop],
       )
       for name in ('action', 'reward', 'terminal'):
@@ -137,9 +137,9 @@ def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):
 
 
 def test_stack_frames_is_dopamines_order():
-  planes = np.random.default_rng(0).integers(0, 256, (4, 5, 84, 84), np.uint8)
+  frames = np.random.default_rng(0).integers(0, 256, (5, 4, 84, 84), np.uint8)
   np.testing.assert_array_equal(
-    stack_frames(planes), np.moveaxis(planes, 0, -1)
+    stack_frames(frames), np.moveaxis(frames, 1, -1)
   )
 
 
