@@ -68,7 +68,7 @@ class AtariEnvironments:
     sticky_actions: bool = True,
     max_steps_per_episode: int = 27_000,
   ):
-    """Describes the environments; `reset` makes them.
+    """Describes the environments; the first `reset` makes them.
 
     Args:
       game: the game's name, such as 'Pong'.
@@ -79,6 +79,7 @@ class AtariEnvironments:
     """
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode
+    self._games = None
     self._settings = {
       'game': rom_name(game),
       'num_envs': num_environments,
@@ -93,7 +94,7 @@ class AtariEnvironments:
     }
 
   def reset(self, seed: int) -> np.ndarray:
-    """Starts new games in new emulators, so that nothing carries over.
+    """Starts new games; seeding reloads the ROM, so that nothing carries over.
 
     Args:
       seed: of the stickiness; the same seed and actions play the same games.
@@ -101,7 +102,8 @@ class AtariEnvironments:
     Returns:
       States uint8 (E, 84, 84, 4).
     """
-    self._games = vector_env.AtariVectorEnv(**self._settings)
+    if self._games is None:
+      self._games = vector_env.AtariVectorEnv(**self._settings)
     seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
     frames, _ = self._games.reset(seed=(seeds >> 1).astype(np.int32))
     return stack_frames(frames)

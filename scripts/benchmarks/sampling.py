@@ -37,7 +37,9 @@ def main():
   theirs = circular_replay_buffer.OutOfGraphReplayBuffer(
     (84, 84), 4, rows + 1, 32
   )
-  theirs._store['observation'][:rows] = store.read_frames(np.array([0]), rows)[0]
+  theirs._store['observation'][:rows] = store.read_frames(np.array([0]), rows)[
+    0
+  ]
   for ours_name, name in (
     ('actions', 'action'), ('rewards', 'reward'), ('terminals', 'terminal')
   ):  # fmt: skip
