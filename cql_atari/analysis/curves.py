@@ -144,11 +144,22 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
     1, len(games), figsize=(5.6 * len(games), 3.6), squeeze=False
   )
   for panel, (game, agents) in zip(panels[0], sorted(games.items())):
-    for color, (agent, members) in zip(_COLORS, sorted(agents.items())):
+    styles = zip(_COLORS, 'osD^vP', (4, 2, 2, 2, 2, 2))
+    for (color, marker, width), (agent, members) in zip(
+      styles, sorted(agents.items())
+    ):
       steps, returns = mean_curve(members)
       mean, deviation = returns.mean(axis=0), returns.std(axis=0)
       label = f'{agent} ({len(members)} seed{"s" * (len(members) > 1)})'
-      panel.plot(steps, mean, 'o-', ms=3, color=color, label=label)
+      panel.plot(
+        steps,
+        mean,
+        marker + '-',
+        lw=width,
+        ms=width + 2,
+        color=color,
+        label=label,
+      )
       if len(members) > 1:
         panel.fill_between(
           steps,
