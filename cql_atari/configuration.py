@@ -23,7 +23,11 @@ from cql_atari.errors import UserError
 _PACKAGE = pathlib.Path(__file__).parent
 _LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.prepare')
 _MODULES = ('cql_atari.runners', 'cql_atari.agents.cql_agent')
-_DOPAMINE_SOURCES = ('metrics/collector_dispatcher.py',)
+_DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.
+  'discrete_domains/logger.py',
+  'discrete_domains/run_experiment.py',
+  'metrics/collector_dispatcher.py',
+)
 
 
 def config_dir() -> pathlib.Path:

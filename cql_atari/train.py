@@ -87,7 +87,7 @@ def _make_base_dir() -> pathlib.Path:
 
 def _write_records(base_dir: pathlib.Path, store: Store) -> None:
   """Writes config.gin (the operative config) and run.json."""
-  config, path = gin.config_str(), base_dir / 'config.gin'
+  config, path = gin.operative_config_str(), base_dir / 'config.gin'
   if path.is_file() and path.read_text() != config:
     changed = [
       line
