@@ -181,6 +181,8 @@ class FixedReplayRunner(run_experiment.Runner):
     if self._start_iteration >= self._num_iterations:
       print(f'all {self._num_iterations} iterations are done already.')
       return
+    # Python queues the next step while this one computes; reading waits.
+    tf.config.experimental.set_synchronous_execution(False)
     with self._watching_signals():
       for iteration in range(self._start_iteration, self._num_iterations):
         statistics = self._run_one_iteration(iteration)

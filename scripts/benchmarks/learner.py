@@ -71,6 +71,8 @@ for line in sys.stdin:
 def ours_and_bare(base_dir):
   """Our learner under its runner, and its step on a batch in memory."""
   with startup.quiet():
+    import tensorflow as tf
+
     from cql_atari import runners
     from cql_atari.agents import cql_agent
     from cql_atari.environments import AtariEnvironments
@@ -92,6 +94,7 @@ def ours_and_bare(base_dir):
   agent = runner._agent
   runner._checkpoint_experiment = lambda iteration: None  # Not timed here.
   in_memory = next(agent.sampler.batches())
+  tf.config.experimental.set_synchronous_execution(False)  # As `run` does.
 
   def ours(steps):
     # One training phase, from wherever the step counter stands.
