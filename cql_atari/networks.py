@@ -22,6 +22,30 @@ class _SeededInitializers:
     )
 
 
+class Dense(tf.keras.layers.Dense):
+  """Keras's layer with a faster gradient by its inputs, equal to the bit.
+
+  On a CPU, multiplying by the transpose of a large kernel takes half as long
+  again as transposing the small product of the kernel with a transpose.
+  """
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """(B, I) -> (B, units)."""
+    outputs = _product(inputs, self.kernel.value)
+    return self.activation(tf.nn.bias_add(outputs, self.bias))
+
+
+@tf.custom_gradient
+def _product(inputs, kernel):
+  def gradient(upstream):
+    return (
+      tf.transpose(tf.matmul(kernel, upstream, transpose_b=True)),
+      tf.matmul(inputs, upstream, transpose_a=True),
+    )
+
+  return tf.matmul(inputs, kernel), gradient
+
+
 def nature_trunk(
   initializer: _SeededInitializers,
   filters: Sequence[int] = (32, 64, 64),
@@ -50,9 +74,7 @@ def nature_trunk(
     tf.keras.layers.Rescaling(1.0 / 255.0),
     *convolutions,
     tf.keras.layers.Flatten(),
-    tf.keras.layers.Dense(
-      hidden_units, activation='relu', kernel_initializer=initializer()
-    ),
+    Dense(hidden_units, activation='relu', kernel_initializer=initializer()),
   ]
 
 
@@ -77,9 +99,7 @@ def quantile_network(
   return tf.keras.Sequential(
     [
       *nature_trunk(initializer, filters, hidden_units),
-      tf.keras.layers.Dense(
-        num_actions * num_quantiles, kernel_initializer=initializer()
-      ),
+      Dense(num_actions * num_quantiles, kernel_initializer=initializer()),
       tf.keras.layers.Reshape((num_actions, num_quantiles)),
     ]
   )

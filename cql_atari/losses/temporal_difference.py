@@ -23,9 +23,9 @@ def quantile_huber_loss(
   tf.debugging.assert_rank(target_quantiles, 2)
   num_quantiles = quantiles.shape[1]
   dtype = quantiles.dtype
-  # u_ij = target_j - theta_i, of shape (B, N, M).
+  # u_ij = target_j - theta_i, of shape (B, M, N).
   errors = (
-    tf.stop_gradient(target_quantiles)[:, None, :] - quantiles[:, :, None]
+    tf.stop_gradient(target_quantiles)[:, :, None] - quantiles[:, None, :]
   )
   # Eq. 9: L_kappa(u).
   size = tf.abs(errors)
@@ -34,8 +34,8 @@ def quantile_huber_loss(
   )
   # Eq. 10: rho_tau(u) = |tau - 1{u < 0}| L_kappa(u) / kappa.
   midpoints = (tf.range(num_quantiles, dtype=dtype) + 0.5) / num_quantiles
-  weight = tf.abs(midpoints[:, None] - tf.cast(errors < 0, dtype))
-  return tf.reduce_sum(tf.reduce_mean(weight * huber / kappa, axis=2), axis=1)
+  weight = tf.abs(midpoints - tf.cast(errors < 0, dtype))
+  return tf.reduce_sum(tf.reduce_mean(weight * huber / kappa, axis=1), axis=1)
 
 
 def quantile_target(

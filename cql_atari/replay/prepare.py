@@ -31,7 +31,7 @@ from cql_atari.replay.store import (
   zstd_dictionary,
 )
 
-_DICTIONARY_FRAMES = 16
+_DICTIONARY_FRAMES = 256
 _PEEKED = 512  # Rows read of a shard for the dictionary.
 
 

@@ -2,11 +2,12 @@
 
   python scripts/benchmarks/learner.py --d3rlpy_python=PEER_ENV/bin/python
 
-All contenders take turns in one run: ours as `train` runs it (sampling,
-prefetch, logging and summaries on), (a) the same compiled step on one batch
-that is already in memory, (b) Dopamine's JAX QR-DQN `train`, on a batch in
-memory, and (c) d3rlpy's DiscreteCQL with a quantile Q-function, on a batch in
-memory, from an environment of its own (d3rlpy needs another gymnasium).
+All contenders take turns in one run, in random order: ours as `train` runs it
+(sampling, prefetch, logging and summaries on), (a) the same compiled step on
+one batch that is already in memory, (b) Dopamine's JAX QR-DQN `train`, on a
+batch in memory, and (c) d3rlpy's DiscreteCQL with a quantile Q-function, on a
+batch in memory, from an environment of its own (d3rlpy needs another
+gymnasium).
 """
 
 import dataclasses
@@ -111,7 +112,20 @@ def ours_and_bare(base_dir):
     agent.mean_scalars()
     return time.perf_counter() - began
 
-  return ours, bare
+  def waiting(steps):
+    # Share of the time that a learner step by step waits for its next batch.
+    tf.config.experimental.set_synchronous_execution(True)
+    began, waited = time.perf_counter(), 0.0
+    for _ in range(steps):
+      asked = time.perf_counter()
+      batch = next(agent._batches)
+      waited += time.perf_counter() - asked
+      agent._learn(batch)
+    share = waited / (time.perf_counter() - began)
+    tf.config.experimental.set_synchronous_execution(False)
+    return share
+
+  return ours, bare, waiting
 
 
 def dopamine_jax():
@@ -211,7 +225,7 @@ def gigaflop_per_step():
 def main():
   """Runs the contenders by turns and prints rates and ratios."""
   with tempfile.TemporaryDirectory() as base_dir:
-    ours, bare = ours_and_bare(base_dir)
+    ours, bare, waiting = ours_and_bare(base_dir)
     turns = {'ours, as train runs it': ours, '(a) bare step': bare}
     turns['(b) Dopamine JAX QR-DQN'] = dopamine_jax()
     if _D3RLPY.value:
@@ -219,9 +233,11 @@ def main():
     for turn in turns.values():
       turn(5)
     seconds = {name: [] for name in turns}
+    shuffle = np.random.default_rng(0).permutation
     for _ in range(_ROUNDS.value):
-      for name, turn in turns.items():
-        seconds[name].append(turn(_STEPS.value))
+      for name in shuffle(list(turns)):
+        seconds[name].append(turns[name](_STEPS.value))
+    waited = waiting(_STEPS.value)
   mine = seconds['ours, as train runs it']
   print(f'{"":26}steps/s   ours is, median of paired turns')
   for name, times in seconds.items():
@@ -234,6 +250,7 @@ def main():
     f'{gigaflop_per_step():.1f} GFLOP a step: {achieved:.0f} of the '
     f'{rate:.0f} GFLOP/s of a matrix product, {100 * achieved / rate:.0f} %'
   )
+  print(f'waiting for data {100 * waited:.1f} % of the time')
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(f'peak memory {peak:.2f} GiB (with JAX in the same process)')
 

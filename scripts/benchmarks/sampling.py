@@ -65,9 +65,14 @@ def main():
   ratio = statistics.median(
     a / b for a, b in zip(seconds['ours'], seconds['Dopamine'])
   )
-  bytes_per_row = (len(store.blocks) + 6 * len(store.actions)) / len(
-    store.actions
+  held = (
+    store.blocks.nbytes
+    + store.dictionary.nbytes
+    + sum(
+      array.nbytes for array in (store.actions, store.rewards, store.terminals)
+    )
   )
+  bytes_per_row = held / len(store.actions)
   print(f'ours costs {ratio:.3f} of it, median of paired turns')
   print(
     f'{store.manifest["num_rows"]:,} rows in memory at {bytes_per_row:.0f} '
