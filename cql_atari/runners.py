@@ -48,7 +48,7 @@ METRICS = (
   'wall_seconds',
   'gradient_norm',
 )
-_STEPS_PER_REPORT = 100
+_STEPS_PER_REPORT = 50
 
 
 class Stopped(SystemExit):
@@ -216,11 +216,14 @@ class FixedReplayRunner(run_experiment.Runner):
     self._rows.append([values.get(name, '') for name in METRICS])
     statistics.append(scalars)
     self._write_summaries(scalars)
+    evaluated = (
+      f'evaluation return {values["eval_return_mean"]:.1f} over '
+      f'{values["eval_episodes"]} games, '
+    )
     tqdm.tqdm.write(
       f'iteration {iteration}: {values["gradient_steps"]} gradient steps, '
-      f'evaluation return {values["eval_return_mean"]:.1f} over '
-      f'{values["eval_episodes"]} games, loss {values["loss"]:.4f}, '
-      f'{values["steps_per_second"]:.1f} steps/s'
+      f'{evaluated if len(episodes.returns) else ""}'
+      f'loss {values["loss"]:.4f}, {values["steps_per_second"]:.1f} steps/s'
     )
     return statistics.data_lists
 
@@ -263,7 +266,8 @@ class FixedReplayRunner(run_experiment.Runner):
     with self._progress(self._evaluation_steps, 'evaluating') as bar:
 
       def on_step(steps: int, last_return: float) -> None:
-        bar.set_postfix_str(f'last return {last_return:.0f}', refresh=False)
+        if math.isfinite(last_return):
+          bar.set_postfix_str(f'last return {last_return:.0f}', refresh=False)
         bar.update(steps)
         if self._stop_signal:
           self._stop(self._agent.gradient_steps, saved=True)
