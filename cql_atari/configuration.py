@@ -21,7 +21,7 @@ from gin import config_parser
 from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
-_LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.prepare')
+_LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.cache')
 _MODULES = ('cql_atari.runners', 'cql_atari.agents.cql_agent')
 _DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.
   'discrete_domains/logger.py',

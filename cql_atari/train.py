@@ -18,7 +18,7 @@ import gin
 from absl import flags, logging
 
 from cql_atari import configuration, errors, startup
-from cql_atari.replay import prepare
+from cql_atari.replay import cache
 from cql_atari.replay.store import Store
 
 _BASE_DIR = flags.DEFINE_string(
@@ -50,7 +50,7 @@ def main() -> None:
   configuration.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
   try:
-    store = prepare.open_store()
+    store = cache.open_store()
   except TypeError as error:  # Gin names the parameter that is not bound.
     raise errors.UserError(' '.join(str(error).split())) from None
   with startup.quiet():

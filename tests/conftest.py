@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cql_atari import startup
-from cql_atari.replay import prepare, replay_logs
+from cql_atari.replay import cache, replay_logs
 
 with startup.quiet():
   from dopamine.tf.replay_memory import circular_replay_buffer
@@ -37,7 +37,7 @@ def demo_frames(demo_dir) -> np.ndarray:
 @pytest.fixture(scope='session')
 def demo_store(demo_dir, tmp_path_factory) -> store_lib.Store:
   """Two demo shards as a store."""
-  return prepare.open_store(
+  return cache.open_store(
     str(demo_dir),
     'Freeway',
     3,

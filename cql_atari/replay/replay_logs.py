@@ -58,6 +58,19 @@ def recorded_returns(replay_dir: str | os.PathLike) -> list[float] | None:
     raise UserError(f'{path} is not a list of episodes ({error!r}).') from None
 
 
+def game_of(replay_dir: str | os.PathLike) -> str:
+  """The game of a run in the published layout, {Game}/{run}/replay_logs.
+
+  Raises:
+    UserError: the path does not tell.
+  """
+  folder = find_replay_logs(replay_dir).resolve()
+  run = folder.parent if folder.name == 'replay_logs' else folder
+  if run.name.isdigit() and run.parent.name[:1].isupper():
+    return run.parent.name
+  raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
+
+
 @gin.configurable
 def demo_replay_dir() -> str:
   """The recorded play of Freeway that ships inside the package."""

@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from isal import igzip
 
 from cql_atari.errors import UserError
 from cql_atari.replay import rows as rows_lib
@@ -28,6 +29,7 @@ from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
 ELEMENTS = ('observation', 'action', 'reward', 'terminal')
 ROWS_PER_READ = 1024  # 7 MB of frames.
+_MOST_STITCHED = 64  # The published data needs one row.
 
 _UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
 
@@ -44,7 +46,7 @@ class _ArrayReader:
   def __init__(self, path: pathlib.Path):
     self.path = path
     try:
-      self._file = gzip.open(path, 'rb')  # noqa: SIM115
+      self._file = igzip.open(path, 'rb')  # Twice as fast as zlib here.
       version = np.lib.format.read_magic(self._file)
       read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -168,6 +170,32 @@ class Shard:
     """Usable rows: those before the write cursor, in the order of play."""
     cursor = self.add_count % self.capacity
     return cursor if cursor or not self.add_count else self.capacity
+
+  def rows_after(self, previous: 'Shard') -> tuple[int, int] | None:
+    """Which rows here lie between the last of `previous` and this one's first.
+
+    The buffer is circular: what stands at and after this shard's cursor was
+    written a turn earlier, and `previous` was saved before it was.
+
+    Args:
+      previous: another shard of the run.
+
+    Returns:
+      (start, stop) of the rows in these files that continue the play of
+      `previous` and are continued by row 0; None when the play in between was
+      not kept.
+    """
+    turn, turn_before = (
+      (shard.add_count - 1) // shard.capacity for shard in (self, previous)
+    )
+    start = previous.num_rows
+    if previous.capacity != self.capacity or turn != turn_before + 1:
+      return None
+    if start < self.capacity and self.num_rows > start:
+      return None  # Overwritten already.
+    if self.capacity - start > _MOST_STITCHED:
+      return None
+    return start, self.capacity
 
   def read(self, name: str, stop: int | None = None) -> np.ndarray:
     """Reads rows [0, stop) of a small array (action, reward or terminal).

@@ -21,6 +21,14 @@ from cql_atari.replay.frames import STACK_SIZE
 CONVENTIONS = ('prefix', 'trajectories', 'uniform')
 
 
+NAMED_SPLITS = {
+  '1pct': {'fraction': 0.01},
+  '10pct': {'fraction': 0.1},
+  'first20pct': {'shards': (0, 10)},
+  'all': {},
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardRows:
   """The rows of one shard that a split uses.
@@ -30,16 +38,26 @@ class ShardRows:
     ranges: int64 (R, 2), disjoint sorted [start, stop) runs of rows.
     transitions: int64 (T,), the rows among them that may be sampled, or None
       when every valid one may.
+    stitch: (start, stop) of the rows that come before all others and continue
+      the play of the shard before (`Shard.rows_after`); None where they do not.
   """
 
   shard: shard_lib.Shard
   ranges: np.ndarray
   transitions: np.ndarray | None = None
+  stitch: tuple[int, int] | None = None
+
+  @property
+  def runs(self) -> np.ndarray:
+    """int64 (R', 2): all runs of rows in order of play, stitched ones first."""
+    if self.stitch is None:
+      return self.ranges
+    return np.concatenate([[self.stitch], self.ranges])
 
   @property
   def num_rows(self) -> int:
-    """Rows in all ranges."""
-    return int(np.sum(self.ranges[:, 1] - self.ranges[:, 0]))
+    """Rows in all runs."""
+    return int(np.sum(self.runs[:, 1] - self.runs[:, 0]))
 
 
 @gin.configurable
@@ -115,7 +133,10 @@ class Split:
     for shard in shards:
       rows = min(round(self.fraction * shard.capacity), shard.num_rows)
       if rows > STACK_SIZE:
-        chosen.append(ShardRows(shard, np.array([[0, rows]])))
+        stitch = None
+        if chosen and chosen[-1].ranges[-1, 1] == chosen[-1].shard.num_rows:
+          stitch = shard.rows_after(chosen[-1].shard)
+        chosen.append(ShardRows(shard, np.array([[0, rows]]), stitch=stitch))
     return chosen
 
   def _select_trajectories(
@@ -169,6 +190,29 @@ class Split:
         ranges = _merge(np.stack([first, last + 1], axis=1))
         chosen.append(ShardRows(shard, ranges, rows))
     return chosen
+
+
+def named_split(name: str, convention: str = 'prefix', seed: int = 0) -> Split:
+  """A split by the name its gin files have.
+
+  Args:
+    name: 1pct, 10pct, first20pct, all, or a share such as 0.05.
+    convention: see Split.
+    seed: see Split.
+
+  Raises:
+    UserError: there is no such split.
+  """
+  settings = NAMED_SPLITS.get(name)
+  if settings is None:
+    try:
+      settings = {'fraction': float(name)}
+    except ValueError:
+      raise UserError(
+        f'there is no split {name!r}: choose one of {", ".join(NAMED_SPLITS)}, '
+        'or give a share such as 0.05.'
+      ) from None
+  return Split(**settings, convention=convention, seed=seed)
 
 
 def _merge(ranges: np.ndarray) -> np.ndarray:

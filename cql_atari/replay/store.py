@@ -65,8 +65,16 @@ class Store:
   _local: threading.local = dataclasses.field(default_factory=threading.local)
 
   @classmethod
-  def load(cls, directory: str | os.PathLike) -> 'Store':
-    """Reads a store into memory, compressed as it is on disk.
+  def load(
+    cls, directory: str | os.PathLike, in_memory: bool = True
+  ) -> 'Store':
+    """Opens a store, compressed as it is on disk.
+
+    Args:
+      directory: the store's folder.
+      in_memory: whether to read it whole; otherwise it is mapped, so that the
+        operating system reads what is sampled, and keeps one copy for all
+        processes on the machine.
 
     Raises:
       UserError: the folder is no store, or its files are damaged.
@@ -75,10 +83,15 @@ class Store:
     try:
       manifest = json.loads((directory / 'manifest.json').read_text())
       arrays = {
-        name: np.load(directory / f'{name}.npy', allow_pickle=False)
+        name: np.load(
+          directory / f'{name}.npy',
+          mmap_mode=None if in_memory else 'r',
+          allow_pickle=False,
+        )
         for name in _ARRAYS
       }
-      blocks = np.fromfile(directory / 'frames.zst', np.uint8)
+      read = np.fromfile if in_memory else np.memmap
+      blocks = read(directory / 'frames.zst', np.uint8)
       sizes = {len(arrays[name]) for name in COLUMNS}
       if sizes != {manifest['num_rows']} or (
         len(blocks) != arrays['frame_offsets'][-1]
@@ -97,16 +110,17 @@ class Store:
     text = json.dumps(self.manifest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
+  @property
+  def nbytes(self) -> int:
+    """Bytes of all arrays: what a store in memory takes."""
+    return self.blocks.nbytes + sum(
+      getattr(self, name).nbytes for name in _ARRAYS
+    )
+
   @functools.cached_property
   def segments(self) -> np.ndarray:
-    """int64 (S, 2): [start, stop) runs of store rows adjacent in one shard."""
-    lengths = [
-      stop - start
-      for shard in self.manifest['shards']
-      for start, stop in shard['rows']
-    ]
-    stops = np.cumsum(lengths)
-    return np.stack([stops - lengths, stops], axis=1)
+    """int64 (S, 2): [start, stop) runs of rows that were adjacent in play."""
+    return segments_of(self.manifest['shards'])
 
   def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
     """Every store row that is a valid transition of the split.
@@ -181,6 +195,28 @@ class Store:
         zstd_dictionary(self.dictionary)
       )
     return self._local.decompressor
+
+
+def segments_of(shards: list[dict]) -> np.ndarray:
+  """[start, stop) runs of store rows that were adjacent in play.
+
+  Args:
+    shards: the manifest's entries: `rows`, [start, stop) runs in the order they
+      are stored, and whether the first of them is `stitched`: then it continues
+      the shard before, and the second run continues the first.
+
+  Returns:
+    Sorted int64 (S, 2).
+  """
+  segments, row = [], 0
+  for shard in shards:
+    for position, (start, stop) in enumerate(shard['rows']):
+      if shard['stitched'] and position < 2:
+        segments[-1][1] += stop - start
+      else:
+        segments.append([row, row + stop - start])
+      row += stop - start
+  return np.array(segments, np.int64)
 
 
 def zstd_dictionary(frames: np.ndarray) -> zstandard.ZstdCompressionDict:

@@ -12,7 +12,7 @@ import time
 from absl import flags
 
 from cql_atari import errors, startup
-from cql_atari.replay import prepare, replay_logs
+from cql_atari.replay import cache, replay_logs
 from cql_atari.replay import split as split_lib
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'The game to play.')
@@ -27,7 +27,7 @@ def main():
 
     from cql_atari import environments, evaluation
     from cql_atari.agents import cql_agent
-  store = prepare.open_store(
+  store = cache.open_store(
     replay_logs.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
   )
   agent = cql_agent.CQLAgent(environments.num_actions(_GAME.value), store)

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from cql_atari import errors, startup
-from cql_atari.replay import prepare, replay_logs
+from cql_atari.replay import cache, replay_logs
 from cql_atari.replay import split as split_lib
 
 _D3RLPY = flags.DEFINE_string(
@@ -77,7 +77,7 @@ def ours_and_bare(base_dir):
     from cql_atari import runners
     from cql_atari.agents import cql_agent
     from cql_atari.environments import AtariEnvironments
-  store = prepare.open_store(
+  store = cache.open_store(
     replay_logs.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
   )
   # The paper's games have up to 18 actions; Pong's 6 are the usual example.

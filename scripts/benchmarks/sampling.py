@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from cql_atari import environments, errors, startup
-from cql_atari.replay import prepare, replay_logs
+from cql_atari.replay import cache, replay_logs
 from cql_atari.replay import split as split_lib
 
 _REPLAY_DIR = flags.DEFINE_string('replay_dir', None, 'A run; demo by default.')
@@ -27,7 +27,7 @@ def main():
     from dopamine.tf.replay_memory import circular_replay_buffer
 
     from cql_atari.replay import dataset as dataset_lib
-  store = prepare.open_store(
+  store = cache.open_store(
     _REPLAY_DIR.value or replay_logs.demo_replay_dir(),
     _GAME.value,
     environments.num_actions(_GAME.value),
@@ -65,14 +65,7 @@ def main():
   ratio = statistics.median(
     a / b for a, b in zip(seconds['ours'], seconds['Dopamine'])
   )
-  held = (
-    store.blocks.nbytes
-    + store.dictionary.nbytes
-    + sum(
-      array.nbytes for array in (store.actions, store.rewards, store.terminals)
-    )
-  )
-  bytes_per_row = held / len(store.actions)
+  bytes_per_row = store.nbytes / len(store.actions)
   print(f'ours costs {ratio:.3f} of it, median of paired turns')
   print(
     f'{store.manifest["num_rows"]:,} rows in memory at {bytes_per_row:.0f} '

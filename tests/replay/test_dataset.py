@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cql_atari.replay import cache
 from cql_atari.replay import dataset as dataset_lib
-from cql_atari.replay import prepare
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
@@ -53,7 +53,7 @@ def test_every_valid_index_of_dopamines_shards_equals_dopamines(
   buffer = dopamine_buffer(500, update_horizon)
   record(buffer, rows)
   buffer.save(tmp_path, 0)
-  store = prepare.open_store(
+  store = cache.open_store(
     str(tmp_path), 'Freeway', 3, split_lib.Split(), str(tmp_path / 'stores')
   )
   sampler = dataset_lib.TransitionSampler(store, update_horizon=update_horizon)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
-from cql_atari.replay import prepare, replay_logs
+from cql_atari.replay import cache, replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.frames import stack_frames
 
 
-def open_demo(demo_dir, cache, **settings):
+def open_demo(demo_dir, folder, **settings):
   split = split_lib.Split(**{'shards': (10, 15), **settings})
-  return prepare.open_store(str(demo_dir), 'Freeway', 3, split, str(cache))
+  return cache.open_store(str(demo_dir), 'Freeway', 3, split, str(folder))
 
 
 @pytest.mark.parametrize('convention', ['prefix', 'uniform'])
@@ -50,7 +50,7 @@ def test_the_manifest_names_every_row_and_source(demo_dir, tmp_path):
     for name, size in entry['files'].items():
       assert os.path.getsize(demo_dir / 'replay_logs' / name) == size
   assert manifest['behavior_return']['mean'] == pytest.approx(14.04, abs=0.01)
-  digests = {s['sha256_of_rows'] for s in manifest['shards']}
+  digests = {s['sha256_of_frames'] for s in manifest['shards']}
   assert len(digests) == 3
 
 
@@ -71,7 +71,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
   split = split_lib.Split(shards=(10, 11))
 
   def digest():
-    return prepare.open_store(
+    return cache.open_store(
       str(copy), 'Freeway', 3, split, str(tmp_path / 'stores')
     ).digest
 
@@ -112,11 +112,9 @@ def test_damaged_stores_are_named(demo_dir, tmp_path):
 
 def test_play_of_another_game_is_refused(demo_dir, tmp_path):
   with pytest.raises(UserError, match="GAME='Freeway'"):
-    prepare.open_store(
-      str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path)
-    )
+    cache.open_store(str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path))
   with pytest.raises(UserError, match='action set, 0 to 1'):
-    prepare.open_store(
+    cache.open_store(
       str(demo_dir), 'Freeway', 2, split_lib.Split(), str(tmp_path)
     )
 
@@ -124,7 +122,7 @@ def test_play_of_another_game_is_refused(demo_dir, tmp_path):
 def test_missing_data_names_the_command_that_gets_it(tmp_path):
   for replay_dir in (None, str(tmp_path / 'nowhere')):
     with pytest.raises(UserError, match='gsutil -m cp -r gs://atari-replay'):
-      prepare.open_store(replay_dir, 'Pong', 6)
+      cache.open_store(replay_dir, 'Pong', 6)
 
 
 def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):

@@ -1,0 +1,423 @@
+"""Builds the store of a split from its shards.
+
+Every shard is compressed by a thread of its own into a part of the store, so
+that what is done when the process is killed stays done. Only a few frames on
+either side of a shard's border share a block with its neighbour: a part keeps
+those as they are, and they are compressed when the parts are joined.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tqdm
+import zstandard
+from absl import logging
+
+from cql_atari.errors import UserError
+from cql_atari.replay import replay_logs
+from cql_atari.replay import rows as rows_lib
+from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import split as split_lib
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.store import (
+  COLUMNS,
+  COMPRESSION_LEVEL,
+  FORMAT_VERSION,
+  FRAMES_PER_BLOCK,
+  segments_of,
+  zstd_dictionary,
+)
+
+_DICTIONARY_FRAMES = 256
+_PEEKED = 512  # Rows read of a shard for the dictionary.
+
+
+def build_store(
+  directory: pathlib.Path,
+  selection: list[split_lib.ShardRows],
+  split: split_lib.Split,
+  game: str,
+  run: str,
+  num_actions: int,
+) -> None:
+  """Compresses the rows of a split into a store, in one streaming pass.
+
+  Uses every core and some 50 MB of memory for each, whatever the size of the
+  data, and twice the store's size on disk while it works. A build that was
+  killed goes on from the shards it had finished; one that another process is
+  busy with is waited for.
+
+  Args:
+    directory: the store's folder; it appears there only when whole.
+    selection: the rows, from `Split.select`.
+    split: what selected them, for the manifest.
+    game: for the manifest.
+    run: for the manifest.
+    num_actions: size of the game's action set; data outside it is refused.
+
+  Raises:
+    UserError: broken data, or a disk that is full or can't be written.
+  """
+  partial = directory.with_name(f'.building-{directory.name}')
+  try:
+    with _building(partial, directory) as must_build:
+      if not must_build:
+        return
+      try:
+        _write_store(partial, selection, split, game, run, num_actions)
+        os.chmod(partial, 0o755)
+        os.rename(partial, directory)
+      except (UserError, OSError):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+  except OSError as error:
+    raise UserError(
+      f'the store {directory} cannot be written ({error.strerror}): make room, '
+      'or choose another folder (open_store.cache_dir, or --out of prepare).'
+    ) from None
+
+
+@contextlib.contextmanager
+def _building(partial: pathlib.Path, directory: pathlib.Path) -> Iterator[bool]:
+  """Holds the working folder for this process alone.
+
+  Yields:
+    Whether the store is still to be built.
+  """
+  while True:
+    partial.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+      try:
+        lock = stack.enter_context(open(partial / 'lock', 'w'))
+      except FileNotFoundError:  # Another process finished just now.
+        continue
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        logging.warning('Waiting for another process to build %s.', directory)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+      ours = os.fstat(lock.fileno()).st_nlink  # Else it moved or is gone.
+      if directory.is_dir():
+        if ours:
+          shutil.rmtree(partial, ignore_errors=True)
+        yield False
+        return
+      if ours:
+        yield True
+        return
+      # The other process failed and removed the folder: start over.
+
+
+def _write_store(directory, selection, split, game, run, num_actions):
+  followed = [rows.stitch is not None for rows in selection[1:]] + [False]
+  parts = [
+    _small_arrays(rows, follows, num_actions)
+    for rows, follows in zip(selection, followed)
+  ]
+  columns = {
+    name: np.concatenate([part[name] for part in parts]) for name in COLUMNS
+  }
+  columns['dictionary'] = _typical_frames(selection)
+  compressor = _Compressor(columns['dictionary'])
+  first_rows = np.cumsum([0] + [rows.num_rows for rows in selection])
+  with tqdm.tqdm(
+    total=int(first_rows[-1]),
+    unit=' rows',
+    unit_scale=True,
+    desc='building the store',
+    leave=False,
+    disable=None,
+    dynamic_ncols=True,
+  ) as bar:
+    _compress_shards(directory, selection, first_rows, compressor, bar.update)
+  columns['frame_offsets'], digests = _join_parts(
+    directory, selection, first_rows, compressor
+  )
+  for name, array in columns.items():
+    np.save(directory / f'{name}.npy', array, allow_pickle=False)
+  shards = [
+    {
+      'shard': rows.shard.index,
+      'rows': rows.runs.tolist(),
+      'stitched': rows.stitch is not None,
+      'files': {path.name: path.stat().st_size for path in rows.shard.sources},
+      'sha256_of_frames': digest,
+    }
+    for rows, digest in zip(selection, digests)
+  ]
+  digest = hashlib.sha256()
+  for name in COLUMNS:
+    digest.update(columns[name].tobytes())
+  manifest = {
+    'format_version': FORMAT_VERSION,
+    'game': game,
+    'run': run,
+    'num_actions': num_actions,
+    'split': dataclasses.asdict(split),
+    'num_rows': int(first_rows[-1]),
+    'sha256_of_columns': digest.hexdigest(),
+    'transitions_gained_by_stitching': _gained(selection, columns, shards),
+    'behavior_return': _behavior_return(selection, columns, shards),
+    'shards': shards,
+  }
+  text = json.dumps(manifest, indent=1)
+  (directory / 'manifest.json').write_text(text)
+  for path in (*directory.glob('shard-*'), directory / 'lock'):
+    path.unlink()
+
+
+def _small_arrays(
+  rows: split_lib.ShardRows, followed: bool, num_actions: int | None
+) -> dict:
+  """Everything but the frames of the chosen rows of one shard, checked."""
+  shard, stop = rows.shard, int(rows.runs[:, 1].max())
+  actions, rewards, terminals = (
+    shard.read(name, stop) for name in shard_lib.ELEMENTS[1:]
+  )
+  for start, end in rows.runs:
+    run = slice(start, end)
+    shard_lib.check_rows(
+      shard, start, actions[run], rewards[run], terminals[run], num_actions
+    )
+  drawn = np.full(stop, rows.transitions is None)
+  if rows.transitions is not None:
+    drawn[rows.transitions] = True
+  # Dopamine samples nothing around the cursor, where play of two turns meets.
+  invalid = shard.invalid_range
+  after = (invalid - shard.add_count) % shard.capacity < len(invalid)
+  if rows.stitch is not None:
+    invalid, after = invalid[~after], after[~after]
+  if followed:
+    invalid = invalid[after]
+  drawn[invalid[invalid < stop]] = False
+  columns = {
+    'actions': actions.astype(np.uint8),
+    'rewards': rewards.astype(np.float32),
+    'terminals': terminals.astype(np.uint8),
+    'drawn': drawn,
+  }
+  return {
+    name: np.concatenate([column[a:b] for a, b in rows.runs])
+    for name, column in columns.items()
+  }
+
+
+def _typical_frames(selection: list[split_lib.ShardRows]) -> np.ndarray:
+  """Frames from the beginning of shards all over the split: (D, 84, 84)."""
+  picked = np.linspace(0, len(selection) - 1, _DICTIONARY_FRAMES).astype(int)
+  frames = []
+  for position, count in zip(*np.unique(picked, return_counts=True)):
+    rows = selection[position]
+    some = next(rows.shard.frames(stop=min(_PEEKED, int(rows.ranges[-1, 1]))))
+    frames.append(
+      some[np.linspace(0, len(some) - 1, count + 1).astype(int)[1:]]
+    )
+  return np.concatenate(frames)
+
+
+class _Compressor:
+  """Makes blocks of frames, in any thread."""
+
+  def __init__(self, dictionary: np.ndarray):
+    self._local = threading.local()
+    self._dictionary = zstd_dictionary(dictionary)
+    self._dictionary.precompute_compress(level=COMPRESSION_LEVEL)
+
+  def blocks(self, frames: np.ndarray) -> list[bytes]:
+    """One block for every FRAMES_PER_BLOCK of the frames (F, 84, 84)."""
+    if not hasattr(self._local, 'zstd'):
+      self._local.zstd = zstandard.ZstdCompressor(
+        COMPRESSION_LEVEL, self._dictionary
+      )
+    return [
+      self._local.zstd.compress(frames[i : i + FRAMES_PER_BLOCK].tobytes())
+      for i in range(0, len(frames), FRAMES_PER_BLOCK)
+    ]
+
+
+def _compress_shards(directory, selection, first_rows, compressor, on_rows):
+  """Makes the parts that are not there yet, a thread a shard."""
+  stop = threading.Event()
+
+  def work(rows, first):
+    try:
+      if _part(directory, rows, 'npz').is_file():
+        on_rows(rows.num_rows)
+      elif not stop.is_set():
+        _compress_shard(directory, rows, first, compressor, on_rows, stop)
+    except BaseException:
+      stop.set()
+      raise
+
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    futures = [
+      pool.submit(work, rows, int(first))
+      for rows, first in zip(selection, first_rows)
+    ]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+    finally:
+      stop.set()
+
+
+def _part(directory, rows, kind) -> pathlib.Path:
+  return directory / f'shard-{rows.shard.index}.{kind}'
+
+
+def _compress_shard(
+  directory: pathlib.Path,
+  rows: split_lib.ShardRows,
+  first_row: int,
+  compressor: _Compressor,
+  on_rows: Callable[[int], None],
+  stop: threading.Event,
+) -> None:
+  """Writes one shard's part: whole blocks, and the frames at its borders."""
+  stitched = rows.num_rows - int(np.sum(rows.ranges[:, 1] - rows.ranges[:, 0]))
+  # Stitched frames come first in the store and last in the file.
+  inner = FRAMES_PER_BLOCK * np.array(
+    [
+      -(-(first_row + stitched) // FRAMES_PER_BLOCK),
+      (first_row + rows.num_rows) // FRAMES_PER_BLOCK,
+    ]
+  )
+  digest, sizes = hashlib.sha256(), []
+  held = np.zeros((0, *FRAME_SHAPE), np.uint8)
+  border_rows, border_frames = [], [held]
+  with open(_part(directory, rows, 'zst'), 'wb') as file:
+    for row, frames in _placed_frames(rows, first_row):
+      if stop.is_set():
+        return
+      digest.update(frames)
+      places = np.arange(row, row + len(frames))
+      inside = (places >= inner[0]) & (places < inner[1])
+      border_rows.extend(places[~inside].tolist())
+      border_frames.append(frames[~inside])
+      held = np.concatenate([held, frames[inside]])
+      whole = len(held) - len(held) % FRAMES_PER_BLOCK
+      for block in compressor.blocks(held[:whole]):
+        file.write(block)
+        sizes.append(len(block))
+      held = held[whole:]
+      on_rows(len(frames))
+    os.fsync(file.fileno())
+  unnamed = _part(directory, rows, 'partial.npz')
+  np.savez(
+    unnamed,
+    sizes=np.array(sizes, np.uint32),
+    border_rows=np.array(border_rows, np.int64),
+    border_frames=np.concatenate(border_frames),
+    digest=np.frombuffer(digest.digest(), np.uint8),
+  )
+  os.replace(unnamed, _part(directory, rows, 'npz'))
+
+
+def _placed_frames(
+  rows: split_lib.ShardRows, first_row: int
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Streams a shard's chosen frames, each piece with its first store row."""
+  runs, row = rows.runs, 0
+  stops = first_row + np.cumsum(runs[:, 1] - runs[:, 0])
+  for frames in rows.shard.frames(stop=int(runs[:, 1].max())):
+    end = row + len(frames)
+    for (start, stop), store_stop in zip(runs.tolist(), stops.tolist()):
+      if start < end and stop > row:
+        begin = max(start, row)
+        piece = frames[begin - row : stop - row]
+        yield store_stop - (stop - begin), piece
+    row = end
+
+
+def _join_parts(
+  directory, selection, first_rows, compressor
+) -> tuple[np.ndarray, list[str]]:
+  """Writes frames.zst from the parts; returns frame_offsets and digests."""
+  sizes, digests, border = [], [], {}
+  next_row = 0  # Of the block to be written next.
+  with open(directory / 'frames.zst', 'wb') as file:
+
+    def close_gap(stop: int) -> None:
+      nonlocal next_row
+      if next_row < stop:
+        frames = np.stack([border.pop(row) for row in range(next_row, stop)])
+        blocks = compressor.blocks(frames)
+        file.write(b''.join(blocks))
+        sizes.append([len(block) for block in blocks])
+        next_row = stop
+
+    for rows in selection:
+      with np.load(_part(directory, rows, 'npz'), allow_pickle=False) as part:
+        border.update(zip(part['border_rows'].tolist(), part['border_frames']))
+        inner = FRAMES_PER_BLOCK * len(part['sizes'])
+        digests.append(part['digest'].tobytes().hex())
+        if inner:
+          start = next_row
+          while start in border:
+            start += 1
+          close_gap(start)
+          sizes.append(part['sizes'])
+          with open(_part(directory, rows, 'zst'), 'rb') as blocks:
+            shutil.copyfileobj(blocks, file, 1 << 20)
+          next_row += inner
+    close_gap(int(first_rows[-1]))
+    file.flush()
+    os.fsync(file.fileno())
+  offsets = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.uint64)
+  return offsets, digests
+
+
+def _gained(selection, columns, shards) -> int:
+  """Valid transitions that would not be if every shard stood for itself."""
+  valid = np.zeros(len(columns['drawn']), bool)
+  for start, stop in segments_of(shards):
+    valid[start + rows_lib.valid_rows(columns['terminals'][start:stop], 1)] = 1
+  valid &= columns['drawn']
+  gained, row = 0, 0
+  for rows in selection:
+    if rows.stitch is not None:
+      own = row + rows.stitch[1] - rows.stitch[0]
+      horizon = len(rows.shard.invalid_range) - STACK_SIZE
+      gained += int(valid[row - horizon : own + STACK_SIZE - 1].sum())
+    row += rows.num_rows
+  return gained
+
+
+def _behavior_return(selection, columns, shards) -> dict | None:
+  """Mean return of the data's games: raw where recorded, else clipped."""
+  recorded = replay_logs.recorded_returns(selection[0].shard.directory)
+  if recorded:
+    source, returns = 'raw scores of the recorded games', recorded
+  else:
+    source, returns = 'clipped rewards of whole episodes in the split', []
+    fresh, row = set(), 0  # Store rows where the run itself begins.
+    for rows in selection:
+      if rows.shard.add_count <= rows.shard.capacity and not rows.runs[0, 0]:
+        fresh.add(row)
+      row += rows.num_rows
+    if all(rows.transitions is None for rows in selection):
+      for start, stop in segments_of(shards).tolist():
+        returns.extend(
+          rows_lib.episode_returns(
+            columns['terminals'][start:stop],
+            columns['rewards'][start:stop],
+            from_start=start in fresh,
+          )
+        )
+  if not len(returns):
+    return None
+  return {
+    'mean': float(np.mean(returns)),
+    'episodes': len(returns),
+    'source': source,
+  }

@@ -1,0 +1,158 @@
+"""Opens the store of a split: found where it was built, or built now."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+
+import gin
+
+from cql_atari.errors import UserError
+from cql_atari.replay import build, replay_logs
+from cql_atari.replay import split as split_lib
+from cql_atari.replay.store import FORMAT_VERSION, Store
+
+
+@gin.configurable
+def open_store(
+  replay_dir: str | None,
+  game: str,
+  num_actions: int,
+  split: split_lib.Split | None = None,
+  cache_dir: str | None = None,
+  in_memory: bool = True,
+) -> Store:
+  """The store of a split: reused when it is there, built when it is not.
+
+  Args:
+    replay_dir: a run's folder (with `replay_logs`), `replay_logs` itself, or a
+      store made by `python -m cql_atari.replay.prepare`.
+    game: the game's name, such as 'Pong'.
+    num_actions: size of its action set; data outside it is refused.
+    split: which rows; by default the one gin describes.
+    cache_dir: where stores are kept; `cql_atari` in the user's cache folder by
+      default.
+    in_memory: whether to hold the compressed frames in memory, or to map their
+      file, which all processes on the machine share; see `Store.load`.
+
+  Returns:
+    The store.
+
+  Raises:
+    UserError: missing or broken data, data of another game, or a full disk.
+  """
+  if replay_dir is None or not os.path.isdir(os.path.expanduser(replay_dir)):
+    raise UserError(
+      (
+        f'there is no replay folder {replay_dir}'
+        if replay_dir
+        else f'no replay data of {game} was given'
+      )
+      + ': download a run with "gsutil -m cp -r '
+      f'gs://atari-replay-datasets/dqn/{game}/1/replay_logs DIR/" and pass '
+      '--replay_dir=DIR, or try the built-in data with '
+      '--gin_files=cql_demo.gin.'
+    )
+  split = split or split_lib.Split()
+  if (pathlib.Path(replay_dir).expanduser() / 'frames.zst').is_file():
+    return _prepared(replay_dir, game, split, in_memory)
+  directory = ensure_store(replay_dir, game, num_actions, split, cache_dir)
+  return Store.load(directory, in_memory)
+
+
+def ensure_store(
+  replay_dir: str | os.PathLike,
+  game: str,
+  num_actions: int,
+  split: split_lib.Split,
+  cache_dir: str | None = None,
+  out: str | os.PathLike | None = None,
+) -> pathlib.Path:
+  """Builds the store of a split unless it is there.
+
+  Args:
+    replay_dir: a run's folder, or its `replay_logs`.
+    game: the game's name.
+    num_actions: size of its action set; data outside it is refused.
+    split: which rows.
+    cache_dir: where stores are kept, as in `open_store`.
+    out: the store's own folder, if it is not to be kept with the others.
+
+  Returns:
+    The store's folder.
+
+  Raises:
+    UserError: missing or broken data, data of another game, a full disk, or
+      something else in `out`.
+  """
+  folder = replay_logs.find_replay_logs(replay_dir)
+  run = folder.parent if folder.name == 'replay_logs' else folder
+  _check_game(run.resolve(), game)
+  selection = split.select(folder)
+  sources = [
+    [
+      (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+      for path in rows.shard.sources
+    ]
+    for rows in selection
+  ]
+  key = hashlib.sha256(
+    json.dumps(
+      [
+        FORMAT_VERSION,
+        game,
+        dataclasses.astuple(split),
+        str(run.resolve()),
+        sources,
+      ]
+    ).encode()
+  ).hexdigest()
+  if out is None:
+    cache = pathlib.Path(cache_dir or _default_cache()).expanduser()
+    directory = cache / f'{game}-{run.name}-{split.convention}-{key[:16]}'
+  else:
+    directory = pathlib.Path(out).expanduser()
+    if directory.is_dir():
+      _prepared(directory, game, split, in_memory=False)
+  if not directory.is_dir():
+    build.build_store(directory, selection, split, game, run.name, num_actions)
+  return directory
+
+
+def _prepared(
+  directory: str | os.PathLike,
+  game: str,
+  split: split_lib.Split,
+  in_memory: bool,
+) -> Store:
+  """A store given by name, if it is what the configuration asks for."""
+  store = Store.load(pathlib.Path(directory).expanduser(), in_memory)
+  asked = {
+    'format_version': FORMAT_VERSION,
+    'game': game,
+    'split': json.loads(json.dumps(dataclasses.asdict(split))),
+  }
+  for name, value in asked.items():
+    if store.manifest.get(name) != value:
+      raise UserError(
+        f'the store {directory} has {name} {store.manifest.get(name)!r}, but '
+        f'{value!r} was asked for: change the binding, or prepare another '
+        'store.'
+      )
+  return store
+
+
+def _check_game(run: pathlib.Path, game: str) -> None:
+  """Compares the game with the published layout, {Game}/{run}/replay_logs."""
+  folder = run.parent.name
+  if run.name.isdigit() and folder[:1].isupper() and folder != game:
+    raise UserError(
+      f'{run} holds play of {folder}, but the game is {game}: add '
+      f'--gin_bindings="GAME=\'{folder}\'", or give another --replay_dir.'
+    )
+
+
+def _default_cache() -> str:
+  cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return os.path.join(cache, 'cql_atari', 'stores')
