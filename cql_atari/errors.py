@@ -11,26 +11,32 @@ class UserError(Exception):
   """A mistake that the user can mend; its text is the sentence they see."""
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[..., int | None], operand: str | None = None) -> None:
   """Runs an entry point and turns a `UserError` into one sentence on stderr.
 
   Flags are parsed by absl. Exit status: what `main` returns, 1 for a mistake
   of the user's, 130 after Ctrl-C. Bugs keep their traceback.
 
   Args:
-    main: the entry point, called without arguments once flags are parsed.
+    main: the entry point, called once flags are parsed: without arguments, or
+      with the operand.
+    operand: what the one argument that is not a flag is called, if there is
+      one, such as 'DIR'.
   """
 
   def guarded(argv: list[str]) -> int | None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     try:
-      if len(argv) > 1:
+      operands = 1 if operand else 0
+      if len(argv) > 1 + operands:
         raise UserError(
-          f'unexpected argument {argv[1]!r}: every setting is a flag; '
-          'see --help.'
+          f'unexpected argument {argv[1 + operands]!r}: every setting is a '
+          'flag; see --help.'
         )
-      return main()
+      if len(argv) < 1 + operands:
+        raise UserError(f'no {operand} given: name it after the command.')
+      return main(*argv[1:])
     except UserError as error:
       # Gin adds lines on where it was when the error came.
       _say(f'error: {error}'.split('\n')[0])

@@ -258,18 +258,39 @@ class Shard:
     Raises:
       UserError: names the file and row of the first thing that is wrong.
     """
-    actions, rewards, terminals = (self.read(name) for name in ELEMENTS[1:])
+    for _ in self.checked_frames(num_actions):
+      pass
+
+  def checked_frames(
+    self, num_actions: int | None = None, stop: int | None = None
+  ) -> Iterator[np.ndarray]:
+    """Streams frames as `frames` does, and checks all there is to check.
+
+    Args:
+      num_actions: size of the game's action set, when known.
+      stop: row after the last; all usable rows by default.
+
+    Yields:
+      Consecutive uint8 arrays of shape (at most ROWS_PER_READ, 84, 84).
+
+    Raises:
+      UserError: names the file and row of the first thing that is wrong.
+    """
+    stop = self.num_rows if stop is None else stop
+    actions, rewards, terminals = (
+      self.read(name, stop) for name in ELEMENTS[1:]
+    )
     _ = self.invalid_range  # Reading it checks it.
     check_rows(self, 0, actions, rewards, terminals, num_actions)
-    padding = np.zeros(self.num_rows, bool)
+    padding = np.zeros(stop, bool)
     starts = np.flatnonzero(terminals) + 1
     if self.add_count <= self.capacity:
       starts = np.append(0, starts)
     for offset in range(STACK_SIZE - 1):
       rows = starts + offset
-      padding[rows[rows < self.num_rows]] = True
+      padding[rows[rows < stop]] = True
     row = 0
-    for frames in self.frames():
+    for frames in self.frames(stop=stop):
       blank = ~frames.any(axis=(1, 2))
       wrong = padding[row : row + len(frames)] & ~blank
       if wrong.any():
@@ -277,28 +298,37 @@ class Shard:
           f'{self.path("observation")} row {row + int(wrong.argmax())} should '
           'be zero padding at the start of an episode, but holds a frame.'
         )
+      yield frames
       row += len(frames)
 
-  def describe(self) -> dict:
+  def describe(self, stop: int | None = None) -> dict:
     """Counts and returns of what the shard holds, as plain numbers.
 
+    Args:
+      stop: row after the last to count; all usable rows by default.
+
     Returns:
-      rows, stale_rows, transitions, episodes (whole ones inside the shard),
-      return_mean (of their clipped rewards; None without any), actions (rows
-      per action).
+      rows, transitions, episodes (whole ones inside the rows), return_mean and
+      return_error (mean of their clipped rewards and its standard error; None
+      without enough episodes), actions (rows per action).
     """
-    terminals, rewards = self.read('terminal'), self.read('reward')
+    stop = self.num_rows if stop is None else stop
+    terminals = self.read('terminal', stop)
     returns = rows_lib.episode_returns(
-      terminals, rewards, from_start=self.add_count <= self.capacity
+      terminals,
+      self.read('reward', stop),
+      from_start=self.add_count <= self.capacity,
     )
+    count = len(returns)
     return {
-      'shard': self.index,
-      'rows': self.num_rows,
-      'stale_rows': self.capacity - self.num_rows,
-      'transitions': len(self.valid_transitions()),
-      'episodes': len(returns),
-      'return_mean': float(returns.mean()) if len(returns) else None,
-      'actions': np.bincount(self.read('action')).tolist(),
+      'rows': stop,
+      'transitions': len(rows_lib.valid_rows(terminals, 1)),
+      'episodes': count,
+      'return_mean': float(returns.mean()) if count else None,
+      'return_error': float(returns.std(ddof=1) / count**0.5)
+      if count > 1
+      else None,
+      'actions': np.bincount(self.read('action', stop)).tolist(),
     }
 
 
