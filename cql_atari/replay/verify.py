@@ -43,7 +43,7 @@ def examine(
   Returns:
     Its number; `error` (a sentence, or None); if it is sound also
     `Shard.describe`, still (share of frames equal to the one before) and sha256
-    (of its frames, actions and terminals).
+    (of its play).
   """
   try:
     for path in shard.sources if record is not None else ():
@@ -58,7 +58,7 @@ def examine(
         still += bool((last == frames[0]).all())
       last = frames[-1]
     found = shard.describe(stop)
-    for name in ('action', 'terminal'):
+    for name in ('action', 'reward', 'terminal'):
       digest.update(shard.read(name, found['rows']).tobytes())
     return {
       'shard': shard.index,
