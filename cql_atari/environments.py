@@ -6,7 +6,13 @@ rewards and episode ends equal Dopamine's `AtariPreprocessing` bit for bit
 sticky actions 0.25, frame skip 4, max-pooling, 84x84 grey, whole games.
 """
 
+import contextlib
 import difflib
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+from unittest import mock
 
 import ale_py
 import gin
@@ -14,7 +20,8 @@ import numpy as np
 from ale_py import roms, vector_env
 
 from cql_atari.errors import UserError
-from cql_atari.replay.frames import stack_frames
+from cql_atari.replay.frames import STACK_SIZE, stack_frames
+from cql_atari.replay.store import Store
 
 FRAME_SKIP = 4
 STICKINESS = 0.25
@@ -45,15 +52,47 @@ def rom_name(game: str) -> str:
   return games[game]
 
 
+def rom_path(
+  game: str, rom_dir: str | os.PathLike | None = None
+) -> pathlib.Path:
+  """The ROM of a game.
+
+  Args:
+    game: the game's name, such as 'MsPacman'.
+    rom_dir: a folder of ROMs by ALE's names, such as 'ms_pacman.bin'; the ones
+      that come with ALE by default.
+
+  Returns:
+    The file.
+
+  Raises:
+    UserError: there is no such game, or no ROM of it in the folder.
+  """
+  name = rom_name(game)
+  if rom_dir is None:
+    return pathlib.Path(roms.get_rom_path(name))
+  path = pathlib.Path(rom_dir).expanduser() / f'{name}.bin'
+  if not path.is_file():
+    raise UserError(
+      f'--rom_dir has no ROM of {game}: expected {path}, named as ALE names it.'
+    )
+  return path
+
+
+def rom_md5(game: str, rom_dir: str | os.PathLike | None = None) -> str:
+  """The MD5 of a game's ROM, by which ROMs are known; arguments as above."""
+  return hashlib.md5(rom_path(game, rom_dir).read_bytes()).hexdigest()
+
+
 @gin.configurable
-def num_actions(game: str) -> int:
+def num_actions(game: str, rom_dir: str | None = None) -> int:
   """Size of the game's minimal action set, which the dataset's actions index.
 
   Raises:
-    UserError: there is no such game.
+    UserError: there is no such game or ROM.
   """
   ale = ale_py.ALEInterface()
-  ale.loadROM(roms.get_rom_path(rom_name(game)))
+  ale.loadROM(rom_path(game, rom_dir))
   return len(ale.getMinimalActionSet())
 
 
@@ -67,6 +106,7 @@ class AtariEnvironments:
     num_environments: int = 32,
     sticky_actions: bool = True,
     max_steps_per_episode: int = 27_000,
+    rom_dir: str | None = None,
   ):
     """Describes the environments; the first `reset` makes them.
 
@@ -76,7 +116,10 @@ class AtariEnvironments:
       sticky_actions: whether an emulator frame repeats the action before with
         probability 0.25.
       max_steps_per_episode: agent steps after which a game is cut off.
+      rom_dir: a folder of other ROMs than ALE's, such as the ones that the DQN
+        Replay dataset was made with (atari-py 0.2.5 and before).
     """
+    self._rom = rom_path(game, rom_dir)
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode
     self._games = None
@@ -103,7 +146,8 @@ class AtariEnvironments:
       States uint8 (E, 84, 84, 4).
     """
     if self._games is None:
-      self._games = vector_env.AtariVectorEnv(**self._settings)
+      with _playing(self._rom):
+        self._games = vector_env.AtariVectorEnv(**self._settings)
     seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
     frames, _ = self._games.reset(seed=(seeds >> 1).astype(np.int32))
     return stack_frames(frames)
@@ -124,3 +168,36 @@ class AtariEnvironments:
       np.asarray(actions, np.int64)
     )
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
+
+
+@contextlib.contextmanager
+def _playing(rom: pathlib.Path) -> Iterator[None]:
+  """Makes ALE's vector environment load this file, whatever its checksum."""
+  with mock.patch.object(vector_env, 'roms') as stand_in:
+    stand_in.get_rom_path.return_value = rom
+    yield
+
+
+def start_difference(store: Store, rom_dir: str | None = None) -> float | None:
+  """How far the data's games start with another picture than this ROM shows.
+
+  A console starts a game the same way every time, so data recorded with the
+  same ROM differ nowhere.
+
+  Args:
+    store: recorded play.
+    rom_dir: see AtariEnvironments.
+
+  Returns:
+    Share of the pixels that differ from the most similar start in the data;
+    None when the store holds no start of a game.
+  """
+  starts = np.flatnonzero(store.terminals) + STACK_SIZE  # After the padding.
+  starts = starts[starts < len(store.terminals)][:64]
+  if not len(starts):
+    return None
+  recorded = store.read_frames(starts, 1)[:, 0].astype(np.int16)
+  environments = AtariEnvironments(store.manifest['game'], 1, rom_dir=rom_dir)
+  shown = environments.reset(0)[0, :, :, -1]
+  # Image libraries have rounded differently over the years.
+  return float((np.abs(recorded - shown) > 4).mean(axis=(1, 2)).min())

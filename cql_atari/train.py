@@ -17,7 +17,7 @@ import tempfile
 import gin
 from absl import flags, logging
 
-from cql_atari import configuration, errors, startup
+from cql_atari import configuration, environments, errors, startup
 from cql_atari.replay import cache
 from cql_atari.replay.store import Store
 
@@ -34,6 +34,10 @@ _REPLAY_DIR = flags.DEFINE_string(
   'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
 )
 
+_ROM_DIR = flags.DEFINE_string(
+  'rom_dir', None, "A folder of other ROMs than ALE's, such as pong.bin."
+)
+
 _VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
 
@@ -47,6 +51,8 @@ def main() -> None:
   bindings = list(_GIN_BINDINGS.value)
   if _REPLAY_DIR.value is not None:
     bindings.append(f'REPLAY_DIR={_REPLAY_DIR.value!r}')
+  if _ROM_DIR.value is not None:
+    bindings.append(f'ROM_DIR={_ROM_DIR.value!r}')
   configuration.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
   try:
@@ -63,6 +69,7 @@ def main() -> None:
   configuration.parse(_GIN_FILES.value, bindings, final=True)
   runner = runners.FixedReplayRunner(base_dir, store)
   _write_records(base_dir, store)
+  _check_rom(store)
   runner.run_experiment()
 
 
@@ -107,6 +114,9 @@ def _write_records(base_dir: pathlib.Path, store: Store) -> None:
     ).selector.split('.')[-1],
     'game': store.manifest['game'],
     'seed': gin.query_parameter('%SEED'),
+    'rom_md5': environments.rom_md5(
+      store.manifest['game'], gin.query_parameter('%ROM_DIR')
+    ),
     'behavior_return': store.manifest['behavior_return'],
     'manifest_digest': store.digest,
     'split': store.manifest['split'],
@@ -120,6 +130,22 @@ def _write_records(base_dir: pathlib.Path, store: Store) -> None:
   (base_dir / 'run.json').write_text(json.dumps(record, indent=1) + '\n')
   manifest = json.dumps(store.manifest, indent=1) + '\n'
   (base_dir / 'manifest.json').write_text(manifest)
+
+
+def _check_rom(store: Store) -> None:
+  """Warns when the data were recorded with another ROM than is played."""
+  difference = environments.start_difference(
+    store, gin.query_parameter('%ROM_DIR')
+  )
+  if difference:
+    logging.warning(
+      'Games in the data start with a picture of which %.0f %% of the pixels '
+      'differ from what this ROM of %s shows: they were recorded with another '
+      'ROM. Scores will not compare. The DQN Replay dataset was made with the '
+      'ROMs of atari-py 0.2.5: point --rom_dir at a folder of those.',
+      100 * difference,
+      store.manifest['game'],
+    )
 
 
 def _git_revision() -> str | None:

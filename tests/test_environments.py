@@ -101,3 +101,24 @@ def test_names_are_dopamines():
     environments.rom_name('Brekout')
   with pytest.raises(UserError, match='did you mean Pong'):
     environments.rom_name('pong')
+
+
+@pytest.fixture
+def other_roms(tmp_path):
+  """A folder with a ROM of Freeway that is not ALE's: its colours differ."""
+  rom = bytearray(environments.rom_path('Freeway').read_bytes())
+  for address in range(0x700, 0x7E0):
+    rom[address] ^= 0x08
+  (tmp_path / 'freeway.bin').write_bytes(rom)
+  return str(tmp_path)
+
+
+def test_other_roms_are_played_and_told_from_the_datas(demo_store, other_roms):
+  assert environments.start_difference(demo_store) == 0.0
+  assert environments.start_difference(demo_store, other_roms) > 0.01
+  assert environments.num_actions('Freeway', other_roms) == 3
+  md5 = environments.rom_md5('Freeway')
+  assert md5 == '8e0ab801b1705a740b476b7f588c6d16'  # Of ALE's list.
+  assert environments.rom_md5('Freeway', other_roms) != md5
+  with pytest.raises(UserError, match=r'no ROM of Pong: expected .*pong\.bin'):
+    environments.AtariEnvironments('Pong', rom_dir=other_roms)
