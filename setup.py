@@ -38,18 +38,25 @@ setuptools.setup(
     'numpy>=2.0,<3',  # TensorFlow 2.21 and ale-py 0.12 are built against 2.
     'opencv-python>=4.8',  # Dopamine's own; interleaves frames into states.
     'zstandard>=0.22',  # Frames of a store.
+    'fsspec[http]>=2024.2',  # Fetching from any URL.
     'isal>=1.7',  # Reads gzip at twice the speed of zlib.
     'tqdm>=4.60',  # Progress bars.
     'matplotlib>=3.7',  # Curves.
+    'pillow>=10',  # Clips.
   ],
   extras_require={
     'dev': ['pytest>=8', 'ruff>=0.8', 'scipy>=1.10'],
+    'gcs': ['gcsfs>=2024.2'],  # gs:// URLs.
     'gpu': ['tensorflow[and-cuda]>=2.21,<2.22'],
   },
   entry_points={
     'console_scripts': [
       'cql-atari-train = cql_atari.train:run',
       'cql-atari-plot = cql_atari.analysis.plot:run',
+      'cql-atari-fetch = cql_atari.replay.fetch:run',
+      'cql-atari-prepare = cql_atari.replay.prepare:run',
+      'cql-atari-verify = cql_atari.replay.verify:run',
+      'cql-atari-inspect = cql_atari.replay.inspect:run',
     ]
   },
 )

@@ -9,11 +9,11 @@ import json
 import os
 import pathlib
 import re
-import zipfile
-import zlib
 
 import numpy as np
 from absl import logging
+
+from cql_atari.errors import UserError
 
 _JSON_KEY = 'json'
 
@@ -66,29 +66,36 @@ def load_newest(
 
   Returns:
     Its step, arrays and data, or None when there is none.
+
+  Raises:
+    UserError: all there are are damaged, or may not be read.
   """
-  directory = pathlib.Path(directory)
+  directory, damaged = pathlib.Path(directory), []
   for step in sorted(_steps(directory), reverse=True):
     path = directory / f'ckpt.{step}.npz'
     try:
       with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
       data = json.loads(str(arrays.pop(_JSON_KEY)))
+      for old in damaged:
+        old.rename(old.with_suffix('.damaged'))
       return step, arrays, data
-    except (
-      OSError,
-      ValueError,
-      KeyError,
-      EOFError,
-      zipfile.BadZipFile,
-      zlib.error,
-    ) as error:
+    except PermissionError as error:
+      raise UserError(
+        f'the checkpoint {path} cannot be read ({error.strerror}).'
+      ) from None
+    except Exception as error:  # Damage shows in every way there is.
       logging.warning(
         'The checkpoint %s is damaged (%s); going back to the one before.',
         path,
         error,
       )
-      path.rename(path.with_suffix('.damaged'))
+      damaged.append(path)
+  if damaged:
+    raise UserError(
+      f'every checkpoint in {directory} is damaged: start anew in another '
+      'folder, or delete them to start anew here.'
+    )
   return None
 
 

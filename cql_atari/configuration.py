@@ -90,13 +90,20 @@ def parse(
       skip_unknown=not final,
     )
   except (ValueError, SyntaxError, TypeError, OSError) as error:
-    raise UserError(_first_line(error)) from None
+    raise UserError(one_line(error)) from None
   finally:
     logging.set_verbosity(verbosity)
 
 
-def _first_line(error: Exception) -> str:
-  return ' '.join(str(error).split())
+def one_line(error: Exception) -> str:
+  """An exception's text on one line, with a word on gin's likeliest mistake."""
+  text = ' '.join(str(error).split())
+  if 'malformed node' in text:
+    return (
+      'a value is not understood: text needs quotes, such as '
+      '--gin_bindings="GAME=\'Breakout\'".'
+    )
+  return text
 
 
 # --- The check against the package's source. ---
@@ -183,10 +190,12 @@ def _statements(text: str, place: str, references: _References) -> Iterator:
       if isinstance(statement, config_parser.IncludeStatement):
         path = find_config(statement.filename)
         yield from _statements(_read(path), str(path), references)
+      elif isinstance(statement, config_parser.ImportStatement):
+        importlib.import_module(statement.module)  # The user's own agents.
       elif isinstance(statement, config_parser.BindingStatement):
         yield place, statement
   except (SyntaxError, ValueError) as error:
-    raise UserError(f'{place}: {_first_line(error)}') from None
+    raise UserError(f'{place}: {one_line(error)}') from None
 
 
 def _read(path: pathlib.Path) -> str:
@@ -198,9 +207,10 @@ def _read(path: pathlib.Path) -> str:
 
 def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
   references = _References()
-  macros = set()
+  macros, bound = set(), set()
   for path in paths:
     for place, binding in _statements(_read(path), str(path), references):
+      bound.add(binding.arg_name)
       if binding.arg_name:
         _check_binding(place, binding)
       else:
@@ -208,6 +218,7 @@ def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
   for text in bindings:
     place = f'--gin_bindings="{text}"'
     for _, binding in _statements(text, place, references):
+      bound.add(binding.arg_name)
       if binding.arg_name:
         _check_binding(place, binding)
       elif paths and binding.selector not in macros:
@@ -215,6 +226,11 @@ def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
           f'{place}: no gin file has a macro {binding.selector}'
           + _suggest(binding.selector, macros)
         )
+  if 'create_agent_fn' not in bound:
+    raise UserError(
+      'no gin file names the agent: start from one of the package, such as '
+      '--gin_files=cql_1pct.gin, or bind FixedReplayRunner.create_agent_fn.'
+    )
   for name in references.configurables:
     _check_configurable('', name)
   for name in references.macros:
@@ -224,6 +240,8 @@ def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
 
 def _check_binding(place: str, binding) -> None:
   name = _check_configurable(f'{place}: ', binding.selector)
+  if name not in _configurables():
+    return  # The user's own, which gin checks when it binds.
   parameters = _parameters(name)
   if binding.arg_name not in parameters:
     raise UserError(
@@ -234,12 +252,20 @@ def _check_binding(place: str, binding) -> None:
 
 def _check_configurable(place: str, selector: str) -> str:
   name = selector.split('.')[-1]
-  if name not in _configurables():
+  if name not in _configurables() and not _is_registered(name):
     raise UserError(
       f'{place}there is no configurable {name}'
       + _suggest(name, _configurables())
     )
   return name
+
+
+def _is_registered(name: str) -> bool:
+  """Whether a module that a gin file imported has brought the configurable."""
+  try:
+    return bool(gin.get_configurable(name))
+  except ValueError:
+    return False
 
 
 def _suggest(name: str, known) -> str:

@@ -19,7 +19,7 @@ import gin
 import numpy as np
 from ale_py import roms, vector_env
 
-from cql_atari.errors import UserError
+from cql_atari.errors import UserError, check_number
 from cql_atari.replay.frames import STACK_SIZE, stack_frames
 from cql_atari.replay.store import Store
 
@@ -119,6 +119,9 @@ class AtariEnvironments:
       rom_dir: a folder of other ROMs than ALE's, such as the ones that the DQN
         Replay dataset was made with (atari-py 0.2.5 and before).
     """
+    check_number(
+      'AtariEnvironments.num_environments', num_environments, 1, whole=True
+    )
     self._rom = rom_path(game, rom_dir)
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode

@@ -11,6 +11,28 @@ class UserError(Exception):
   """A mistake that the user can mend; its text is the sentence they see."""
 
 
+def check_number(
+  name: str, value: object, least: float, whole: bool = False
+) -> None:
+  """Checks a setting.
+
+  Args:
+    name: as gin writes it, such as 'Adam.learning_rate'.
+    value: what was given.
+    least: the least that makes sense.
+    whole: whether it has to be a whole number.
+
+  Raises:
+    UserError: it is no such number.
+  """
+  kinds = (int,) if whole else (int, float)
+  if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+    raise UserError(
+      f'{name} is {value!r}: give a {"whole " if whole else ""}number of at '
+      f'least {least}.'
+    )
+
+
 def run(main: Callable[..., int | None], operand: str | None = None) -> None:
   """Runs an entry point and turns a `UserError` into one sentence on stderr.
 
@@ -32,7 +54,7 @@ def run(main: Callable[..., int | None], operand: str | None = None) -> None:
       if len(argv) > 1 + operands:
         raise UserError(
           f'unexpected argument {argv[1 + operands]!r}: every setting is a '
-          'flag; see --help.'
+          'flag, and a pattern needs quotes; see --help.'
         )
       if len(argv) < 1 + operands:
         raise UserError(f'no {operand} given: name it after the command.')

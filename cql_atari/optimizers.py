@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import gin
 import tensorflow as tf
 
+from cql_atari.errors import check_number
+
 
 @gin.configurable
 class Adam(tf.Module):
@@ -34,6 +36,7 @@ class Adam(tf.Module):
       epsilon: added to sqrt(v).
     """
     super().__init__()
+    check_number('Adam.learning_rate', learning_rate, 0)
     self._hyperparameters = {
       'lr': learning_rate,
       'beta1': beta_1,

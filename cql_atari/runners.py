@@ -30,7 +30,7 @@ from dopamine.discrete_domains import logger as dopamine_logger
 from cql_atari import checkpoints, evaluation
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
-from cql_atari.errors import UserError
+from cql_atari.errors import UserError, check_number
 from cql_atari.replay import store as store_lib
 
 METRICS = (
@@ -89,7 +89,16 @@ class FixedReplayRunner(run_experiment.Runner):
       checkpoint_duration: how many checkpoints to keep.
       seed: of everything random in the run.
     """
+    for name, value, least in (
+      ('num_iterations', num_iterations, 1),
+      ('training_steps', training_steps, 1),
+      ('evaluation_steps', evaluation_steps, 0),
+      ('seed', seed, 0),
+    ):
+      check_number(f'FixedReplayRunner.{name}', value, least, whole=True)
     self._store = store
+    # What a resumed run has to share with the one that began it.
+    self._fixed = {'training_steps': training_steps, 'seed': seed}
     self._seed = seed
     self._checkpoint_seconds = 60 * checkpoint_minutes
     self._checkpoint_duration = checkpoint_duration
@@ -118,6 +127,16 @@ class FixedReplayRunner(run_experiment.Runner):
       max_steps_per_episode=max_steps_per_episode,
     )
 
+  @property
+  def record(self) -> dict:
+    """The agent's name and the seed, for run.json."""
+    return {'agent': type(self._agent).__name__, 'seed': self._seed}
+
+  @property
+  def is_finished(self) -> bool:
+    """Whether all iterations are done."""
+    return self._start_iteration >= self._num_iterations
+
   # --- Resuming. ---
 
   def _create_directories(self) -> None:
@@ -139,6 +158,12 @@ class FixedReplayRunner(run_experiment.Runner):
         f'the run in {self._base_dir} was trained on other data: give the '
         'split it began with, or a new --base_dir.'
       )
+    for name, value in self._fixed.items():
+      if data[name] != value:
+        raise UserError(
+          f'the run in {self._base_dir} began with {name} {data[name]}, not '
+          f'{value}: give that, or a new --base_dir.'
+        )
     self._agent.unbundle(self._checkpoint_dir, step, arrays)
     self._start_iteration = data['iteration']
     self._rows, self._logger.data = data['rows'], data['logs']
@@ -157,6 +182,7 @@ class FixedReplayRunner(run_experiment.Runner):
       'wall_seconds': self._wall_seconds,
       'train_seconds': self._train_seconds,
       'manifest_digest': self._store.digest,
+      **self._fixed,
     }
     try:
       checkpoints.save(
@@ -178,7 +204,9 @@ class FixedReplayRunner(run_experiment.Runner):
       Stopped: SIGTERM or Ctrl-C came; progress is saved.
       UserError: the loss is no longer finite, or the disk is full.
     """
-    if self._start_iteration >= self._num_iterations:
+    if self._rows:
+      self._write_metrics()  # A kill may have come before it was written.
+    if self.is_finished:
       print(f'all {self._num_iterations} iterations are done already.')
       return
     # Python queues the next step while this one computes; reading waits.
@@ -356,9 +384,15 @@ class FixedReplayRunner(run_experiment.Runner):
     """Rewrites metrics.csv whole, so that a resume leaves no row twice."""
     path = pathlib.Path(self._base_dir) / 'metrics.csv'
     partial = path.with_suffix('.csv.partial')
-    with open(partial, 'w', newline='') as file:
-      csv.writer(file).writerows([METRICS, *self._rows])
-    os.replace(partial, path)
+    try:
+      with open(partial, 'w', newline='') as file:
+        csv.writer(file).writerows([METRICS, *self._rows])
+      os.replace(partial, path)
+    except OSError as error:
+      raise UserError(
+        f'{path} cannot be written ({error.strerror}): make room and give the '
+        'same command again; nothing is lost.'
+      ) from None
 
 
 def _mean(values: np.ndarray) -> float:

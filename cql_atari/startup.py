@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
     os.dup2(held.fileno(), 2)
     try:
       yield
-    except BaseException:
+    except Exception:
       sys.stderr.flush()
       held.seek(0)
       os.write(stderr, held.read())

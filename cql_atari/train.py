@@ -4,7 +4,9 @@ Flags and files are checked, and the split's store is built or found, before
 TensorFlow is imported.
 """
 
+import contextlib
 import difflib
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -13,6 +15,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import gin
 from absl import flags, logging
@@ -55,22 +58,45 @@ def main() -> None:
     bindings.append(f'ROM_DIR={_ROM_DIR.value!r}')
   configuration.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
-  try:
-    store = cache.open_store()
-  except TypeError as error:  # Gin names the parameter that is not bound.
-    raise errors.UserError(' '.join(str(error).split())) from None
-  with startup.quiet():
-    import tensorflow as tf
+  with _alone_in(base_dir):
+    try:
+      store = cache.open_store()
+    except TypeError as error:  # Gin names the parameter that is not bound.
+      if 'missing' not in str(error):
+        raise
+      raise errors.UserError(configuration.one_line(error)) from None
+    with startup.quiet():
+      import tensorflow as tf
 
-    from cql_atari import runners
+      from cql_atari import runners
 
-    configuration.import_all()
-    tf.constant(0)  # Starts the devices, which is noisy too.
-  configuration.parse(_GIN_FILES.value, bindings, final=True)
-  runner = runners.FixedReplayRunner(base_dir, store)
-  _write_records(base_dir, store)
-  _check_rom(store)
-  runner.run_experiment()
+      configuration.import_all()
+      tf.constant(0)  # Starts the devices, which is noisy too.
+    configuration.parse(_GIN_FILES.value, bindings, final=True)
+    runner = runners.FixedReplayRunner(base_dir, store)
+    if not runner.is_finished:
+      try:
+        _write_records(base_dir, store, runner.record)
+      except OSError as error:
+        raise errors.UserError(
+          f'{base_dir} cannot be written ({error.strerror}): make room and '
+          'give the same command again.'
+        ) from None
+      _check_rom(store)
+    runner.run_experiment()
+
+
+@contextlib.contextmanager
+def _alone_in(base_dir: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from training in the same folder."""
+  with open(base_dir / '.lock', 'w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.UserError(
+        f'another process is training in {base_dir}: give another --base_dir.'
+      ) from None
+    yield
 
 
 def _make_base_dir() -> pathlib.Path:
@@ -92,7 +118,9 @@ def _make_base_dir() -> pathlib.Path:
     ) from None
 
 
-def _write_records(base_dir: pathlib.Path, store: Store) -> None:
+def _write_records(
+  base_dir: pathlib.Path, store: Store, runner_record: dict
+) -> None:
   """Writes config.gin (the operative config) and run.json."""
   config, path = gin.operative_config_str(), base_dir / 'config.gin'
   if path.is_file() and path.read_text() != config:
@@ -103,20 +131,20 @@ def _write_records(base_dir: pathlib.Path, store: Store) -> None:
       )
       if line[0] in '+-' and line[2:].strip() and line[2] != '#'
     ]
+    earlier = len(list(base_dir.glob('config.*.gin')))
+    kept = path.with_name(f'config.{earlier}.gin')
+    path.rename(kept)
     logging.warning(
-      'This run goes on with other settings than it began with:\n%s',
+      'This run goes on with other settings than before (kept in %s):\n%s',
+      kept.name,
       '\n'.join(changed),
     )
   path.write_text(config)
+  rom_dir = _rom_dir()
   record = {
-    'agent': gin.query_parameter(
-      'FixedReplayRunner.create_agent_fn'
-    ).selector.split('.')[-1],
+    **runner_record,
     'game': store.manifest['game'],
-    'seed': gin.query_parameter('%SEED'),
-    'rom_md5': environments.rom_md5(
-      store.manifest['game'], gin.query_parameter('%ROM_DIR')
-    ),
+    'rom_md5': environments.rom_md5(store.manifest['game'], rom_dir),
     'behavior_return': store.manifest['behavior_return'],
     'manifest_digest': store.digest,
     'split': store.manifest['split'],
@@ -132,11 +160,20 @@ def _write_records(base_dir: pathlib.Path, store: Store) -> None:
   (base_dir / 'manifest.json').write_text(manifest)
 
 
+def _rom_dir() -> str | None:
+  """The folder of ROMs that the environments are made with."""
+  try:
+    value = gin.query_parameter('AtariEnvironments.rom_dir')
+    if isinstance(value, str) or value is None:
+      return value
+    return gin.query_parameter('%ROM_DIR')
+  except ValueError:
+    return None
+
+
 def _check_rom(store: Store) -> None:
   """Warns when the data were recorded with another ROM than is played."""
-  difference = environments.start_difference(
-    store, gin.query_parameter('%ROM_DIR')
-  )
+  difference = environments.start_difference(store, _rom_dir())
   if difference:
     logging.warning(
       'Games in the data start with a picture of which %.0f %% of the pixels '
@@ -150,6 +187,8 @@ def _check_rom(store: Store) -> None:
 
 def _git_revision() -> str | None:
   """The revision of the checkout the package runs from, if it is one."""
+  if not (pathlib.Path(__file__).parents[1] / '.git').exists():
+    return None
   try:
     return subprocess.run(
       ['git', 'describe', '--always', '--dirty', '--abbrev=40'],

@@ -4,6 +4,7 @@ import gin
 import tensorflow as tf
 
 from cql_atari.agents import qrdqn_agent
+from cql_atari.errors import check_number
 from cql_atari.losses import conservative
 from cql_atari.replay import dataset as dataset_lib
 
@@ -23,6 +24,7 @@ class CQLAgent(qrdqn_agent.QRDQNAgent):
         1.0 for 10 % in the paper.
       **kwargs: see QRDQNAgent.
     """
+    check_number('CQLAgent.alpha', alpha, 0)
     self.alpha = alpha
     super().__init__(*args, **kwargs)
 

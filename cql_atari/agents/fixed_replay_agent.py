@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from cql_atari import optimizers
-from cql_atari.errors import UserError
+from cql_atari.errors import UserError, check_number
 from cql_atari.replay import dataset as dataset_lib
 from cql_atari.replay import store as store_lib
 
@@ -60,6 +60,13 @@ class FixedReplayAgent(abc.ABC):
       summary_writer: the run's folder for TensorBoard events, if any
         (Dopamine's convention).
     """
+    for name, value in (
+      ('batch_size', batch_size),
+      ('update_horizon', update_horizon),
+      ('target_update_period', target_update_period),
+    ):
+      check_number(f'FixedReplayAgent.{name}', value, 1, whole=True)
+    check_number('FixedReplayAgent.gamma', gamma, 0)
     self.num_actions = num_actions
     self.cumulative_gamma = gamma**update_horizon
     self.target_update_period = target_update_period

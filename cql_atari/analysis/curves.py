@@ -6,11 +6,13 @@ import glob
 import json
 import os
 import pathlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from absl import logging
 
 from cql_atari.errors import UserError
 
@@ -30,6 +32,8 @@ class Run:
     agent: such as 'CQL'.
     game: such as 'Pong'.
     seed: the run's seed.
+    settings: the run's configuration, less what says nothing about the method
+      (see _IGNORED).
     behavior_return: {'mean', 'episodes', 'source'} of the data, or None.
     metrics: columns of metrics.csv as float64 (iterations,), NaN where empty.
   """
@@ -38,6 +42,7 @@ class Run:
   agent: str
   game: str
   seed: int
+  settings: dict[str, str]
   behavior_return: dict | None
   metrics: dict[str, np.ndarray]
 
@@ -65,6 +70,12 @@ def load_runs(patterns: Sequence[str]) -> list[Run]:
     _load_run(folder) for folder in folders if (folder / 'run.json').is_file()
   ]
   runs = [run for run in runs if len(run.metrics['gradient_steps'])]
+  for run in runs:
+    if np.isnan(run.metrics['eval_return_mean']).all():
+      raise UserError(
+        f'{run.directory} was never evaluated (evaluation_steps=0): leave it '
+        'out.'
+      )
   if not runs:
     raise UserError(
       f'no run with a finished iteration matches {", ".join(patterns)}: a run '
@@ -91,6 +102,7 @@ def _load_run(folder: pathlib.Path) -> Run:
       record['agent'].removesuffix('Agent'),
       record['game'],
       record['seed'],
+      _settings(folder / 'config.gin'),
       record['behavior_return'],
       metrics,
     )
@@ -100,23 +112,75 @@ def _load_run(folder: pathlib.Path) -> Run:
     ) from None
 
 
+# Bindings in which runs of one experiment may differ.
+_IGNORED = re.compile(
+  r'SEED|REPLAY_DIR|ROM_DIR|Logger\..*|Runner\..*|run_experiment\..*'
+  r'|.*\.(seed|replay_dir|rom_dir|cache_dir|in_memory|num_iterations'
+  r'|checkpoint_minutes|checkpoint_duration|num_environments|create_agent_fn)'
+)
+
+
+def _settings(config: pathlib.Path) -> dict[str, str]:
+  """The bindings of a config.gin, those apart that say nothing here."""
+  text = config.read_text() if config.is_file() else ''
+  text = re.sub(r'\\\n\s*', '', text)  # Gin wraps long lines.
+  bindings = re.findall(r'^([\w./]+) = (.*)$', text, re.MULTILINE)
+  return {name: v for name, v in bindings if not _IGNORED.fullmatch(name)}
+
+
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
-  """Runs by game, then by agent."""
+  """Runs by game, then by what they ran.
+
+  Returns:
+    Game to label to runs. The label is the agent's name; where an agent ran
+    with several settings, those that differ are part of it.
+  """
   games = defaultdict(lambda: defaultdict(list))
   for run in runs:
     games[run.game][run.agent].append(run)
-  return games
+  labelled = defaultdict(dict)
+  for game, agents in games.items():
+    for agent, members in agents.items():
+      for run in members:
+        label = ', '.join([agent, *_differences(run, members)])
+        labelled[game].setdefault(label, []).append(run)
+  return labelled
+
+
+def _differences(run: Run, members: Sequence[Run]) -> list[str]:
+  """The settings of a run that others of the same agent do not share."""
+  names = sorted({name for other in members for name in other.settings})
+  return [
+    f'{name.split(".")[-1]} {run.settings.get(name, "unset")}'
+    for name in names
+    if len({other.settings.get(name) for other in members}) > 1
+  ]
 
 
 def mean_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-  """Evaluation returns of runs of one agent, on the steps that all have.
+  """Evaluation returns of runs of one kind, on the steps that all have.
 
   Returns:
     Gradient steps (T,) and returns (runs, T).
+
+  Raises:
+    UserError: the runs have no evaluation at the same step.
   """
   steps = runs[0].metrics['gradient_steps']
   for run in runs[1:]:
     steps = np.intersect1d(steps, run.metrics['gradient_steps'])
+  if not len(steps):
+    raise UserError(
+      f'{", ".join(str(run.directory) for run in runs)} were never evaluated '
+      'at the same gradient step: plot them apart.'
+    )
+  last = max(run.metrics['gradient_steps'][-1] for run in runs)
+  if steps[-1] < last:
+    logging.warning(
+      '%s has runs of different lengths: all are shown up to step %d only.',
+      runs[0].agent,
+      steps[-1],
+    )
   returns = [
     run.metrics['eval_return_mean'][
       np.isin(run.metrics['gradient_steps'], steps)
@@ -126,7 +190,14 @@ def mean_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
   return steps, np.stack(returns)
 
 
-def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
+def _count(runs: Sequence[Run]) -> str:
+  seeds = len({run.seed for run in runs})
+  if seeds < len(runs):
+    return f'{len(runs)} runs of {seeds} seed{"s" * (seeds > 1)}'
+  return f'{seeds} seed{"s" * (seeds > 1)}'
+
+
+def plot(runs: Sequence[Run], out: str | os.PathLike) -> pathlib.Path:
   """Draws evaluation return against gradient steps, one panel a game.
 
   A line is the mean over an agent's runs (seeds), its band one standard
@@ -134,7 +205,10 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
 
   Args:
     runs: the runs.
-    out: the picture's file; its ending names the format.
+    out: the picture's file; its ending names the format, .png by default.
+
+  Returns:
+    The file.
 
   Raises:
     UserError: the file can't be written.
@@ -150,7 +224,7 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
     ):
       steps, returns = mean_curve(members)
       mean, deviation = returns.mean(axis=0), returns.std(axis=0)
-      label = f'{agent} ({len(members)} seed{"s" * (len(members) > 1)})'
+      label = f'{agent} ({_count(members)})'
       panel.plot(
         steps,
         mean,
@@ -169,8 +243,13 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
           alpha=0.2,
           linewidth=0,
         )
-    behavior = next(iter(agents.values()))[0].behavior_return
-    if behavior:
+    behaviors = {
+      run.behavior_return['mean']: run.behavior_return
+      for members in agents.values()
+      for run in members
+      if run.behavior_return
+    }
+    for behavior in behaviors.values():
       panel.axhline(
         behavior['mean'],
         color='0.35',
@@ -186,6 +265,8 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
     panel.legend(frameon=False)
   figure.tight_layout()
   out = pathlib.Path(out).expanduser()
+  if not out.suffix:
+    out = out.with_suffix('.png')
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
@@ -193,6 +274,7 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> None:
     raise UserError(f'the picture {out} cannot be written ({error}).') from None
   finally:
     plt.close(figure)
+  return out
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -213,7 +295,7 @@ def table(runs: Sequence[Run]) -> str:
       cells = (
         game,
         agent,
-        str(len(members)),
+        _count(members).removesuffix(' seeds').removesuffix(' seed'),
         f'{int(steps[-1]):,}',
         _spread(returns[:, -1]),
         _spread(np.max(returns, axis=1)),

@@ -18,9 +18,9 @@ def main() -> None:
       "give the run folders and the picture: --runs 'runs/*' --out curve.png."
     )
   runs = curves.load_runs(_RUNS.value)
-  curves.plot(runs, _OUT.value)
+  out = curves.plot(runs, _OUT.value)
   print(curves.table(runs))
-  print(f'\nThe curves are in {_OUT.value}.')
+  print(f'\nThe curves are in {out}.')
 
 
 def run() -> None:

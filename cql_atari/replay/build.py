@@ -167,7 +167,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'num_rows': int(first_rows[-1]),
     'sha256_of_columns': digest.hexdigest(),
     'transitions_gained_by_stitching': _gained(selection, columns, shards),
-    'behavior_return': _behavior_return(selection, columns, shards),
+    'behavior_return': _behavior_return(selection, columns, shards, split),
     'shards': shards,
   }
   text = json.dumps(manifest, indent=1)
@@ -393,25 +393,30 @@ def _gained(selection, columns, shards) -> int:
   return gained
 
 
-def _behavior_return(selection, columns, shards) -> dict | None:
+def _behavior_return(selection, columns, shards, split) -> dict | None:
   """Mean return of the data's games: raw where recorded, else clipped."""
-  recorded = replay_logs.recorded_returns(selection[0].shard.directory)
+  recorded = replay_logs.recorded_returns(
+    selection[0].shard.directory,
+    selection[0].shard.index,
+    selection[-1].shard.index,
+  )
   if recorded:
-    source, returns = 'raw scores of the recorded games', recorded
+    source, returns = 'raw scores of all games begun in these shards', recorded
   else:
-    source, returns = 'clipped rewards of whole episodes in the split', []
+    source, returns = 'clipped rewards of the games whole in the split', []
     fresh, row = set(), 0  # Store rows where the run itself begins.
     for rows in selection:
       if rows.shard.add_count <= rows.shard.capacity and not rows.runs[0, 0]:
         fresh.add(row)
       row += rows.num_rows
-    if all(rows.transitions is None for rows in selection):
+    if split.convention != 'uniform':  # Single transitions are no episodes.
       for start, stop in segments_of(shards).tolist():
         returns.extend(
           rows_lib.episode_returns(
             columns['terminals'][start:stop],
             columns['rewards'][start:stop],
-            from_start=start in fresh,
+            # Whole episodes were drawn, so each run of rows begins with one.
+            from_start=start in fresh or split.convention == 'trajectories',
           )
         )
   if not len(returns):

@@ -7,6 +7,7 @@ import os
 import pathlib
 
 import gin
+from absl import logging
 
 from cql_atari.errors import UserError
 from cql_atari.replay import build, replay_logs
@@ -90,6 +91,15 @@ def ensure_store(
   run = folder.parent if folder.name == 'replay_logs' else folder
   _check_game(run.resolve(), game)
   selection = split.select(folder)
+  missing = set(range(*split.shards)) - {rows.shard.index for rows in selection}
+  if missing and run != pathlib.Path(replay_logs.demo_replay_dir()):
+    logging.warning(
+      '%s lacks %d of the %d shards that Split.shards asks for: %s.',
+      run,
+      len(missing),
+      split.shards[1] - split.shards[0],
+      ', '.join(map(str, sorted(missing))),
+    )
   sources = [
     [
       (path.name, path.stat().st_size, path.stat().st_mtime_ns)
@@ -102,6 +112,7 @@ def ensure_store(
       [
         FORMAT_VERSION,
         game,
+        num_actions,
         dataclasses.astuple(split),
         str(run.resolve()),
         sources,

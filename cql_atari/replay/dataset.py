@@ -61,8 +61,10 @@ class TransitionSampler:
 
   @functools.cached_property
   def valid(self) -> np.ndarray:
-    """int64 (V,): the store rows that may be sampled."""
-    return self.store.valid_transitions(self.update_horizon)
+    """(V,): the store rows that may be sampled, in as few bytes as they fit."""
+    valid = self.store.valid_transitions(self.update_horizon)
+    fits = self.store.manifest['num_rows'] <= np.iinfo(np.int32).max
+    return valid.astype(np.int32) if fits else valid
 
   def sample_rows(self, batch: int) -> np.ndarray:
     """The store rows of batch number `batch`: int64 (B,)."""
@@ -70,7 +72,7 @@ class TransitionSampler:
     draws = np.random.Generator(bits).integers(
       0, len(self.valid), self.batch_size
     )
-    return self.valid[draws]
+    return self.valid[draws].astype(np.int64)
 
   def transitions(self, rows: np.ndarray) -> Transition:
     """Assembles the transitions that begin at given store rows.
@@ -165,6 +167,7 @@ class _Prefetcher(Iterator[Transition]):
   def __next__(self) -> Transition:
     item = self._ready.get()
     if isinstance(item, Exception):
+      self._ready.put(item)  # For whoever asks again.
       raise item
     return item
 

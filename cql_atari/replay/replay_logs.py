@@ -42,8 +42,15 @@ def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
   return [Shard(folder, index) for index in indices]
 
 
-def recorded_returns(replay_dir: str | os.PathLike) -> list[float] | None:
+def recorded_returns(
+  replay_dir: str | os.PathLike, first_shard: int, last_shard: int
+) -> list[float] | None:
   """Raw returns of whole games from `episodes.json` beside the shards, if any.
+
+  Args:
+    replay_dir: a run's folder, or its `replay_logs`.
+    first_shard: only games that begin in it or later count,
+    last_shard: and in it or earlier.
 
   Not part of the published format: recorders that know the raw score leave it
   there, since stored rewards are clipped.
@@ -53,7 +60,12 @@ def recorded_returns(replay_dir: str | os.PathLike) -> list[float] | None:
     return None
   try:
     episodes = json.loads(path.read_text())['episodes']
-    return [float(e['return']) for e in episodes if e['complete']]
+    return [
+      float(episode['return'])
+      for episode in episodes
+      if episode['complete']
+      and first_shard <= episode['first_shard'] <= last_shard
+    ]
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(f'{path} is not a list of episodes ({error!r}).') from None
 

@@ -56,10 +56,7 @@ class _ArrayReader:
         raise ValueError(f'unknown npy version {version}')
       self.shape, fortran, self.dtype = read_header(self._file)
     except FileNotFoundError:
-      raise UserError(
-        f'{path} is missing: fetch that shard again, or leave it out with '
-        'Split.shards.'
-      ) from None
+      raise _missing(path) from None
     except _UNREADABLE as error:
       raise _broken(path, error) from None
     if fortran or self.dtype.hasobject:
@@ -83,6 +80,13 @@ class _ArrayReader:
 
   def close(self) -> None:
     self._file.close()
+
+
+def _missing(path: pathlib.Path) -> UserError:
+  return UserError(
+    f'{path} is missing: fetch that shard again, or leave it out with '
+    'Split.shards.'
+  )
 
 
 def _broken(path: pathlib.Path, error: Exception) -> UserError:
@@ -109,9 +113,17 @@ class Shard:
 
   @property
   def sources(self) -> list[pathlib.Path]:
-    """The files this package reads of the shard."""
+    """The files this package reads of the shard.
+
+    Raises:
+      UserError: one of them is missing.
+    """
     names = (*ELEMENTS, 'add_count', 'invalid_range')
-    return [self.path(name) for name in names]
+    paths = [self.path(name) for name in names]
+    for path in paths:
+      if not path.is_file():
+        raise _missing(path)
+    return paths
 
   @functools.cached_property
   def capacity(self) -> int:
@@ -129,7 +141,8 @@ class Shard:
             f'{reader.path} holds rows of shape {reader.shape[1:]}, but '
             f'{name} rows in the published format are {row_shape}.'
           )
-        if reader.dtype.kind not in _KINDS[name]:
+        is_wrong = reader.dtype.kind not in _KINDS[name]
+        if is_wrong or (name == 'observation' and reader.dtype != np.uint8):
           raise UserError(
             f'{reader.path} holds {reader.dtype}, but {name} in the published '
             f'format is {_PUBLISHED_TYPES[name]}.'

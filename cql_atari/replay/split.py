@@ -83,17 +83,28 @@ class Split:
   update_horizon: int = 1
 
   def __post_init__(self):
-    if not (isinstance(self.fraction, (int, float)) and 0 < self.fraction <= 1):
+    if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
       raise UserError(
         f'Split.fraction is {self.fraction!r}: give a share in (0, 1], such '
         'as 0.01 for 1 %.'
       )
+    object.__setattr__(self, 'fraction', float(self.fraction))
+    for name, least in (('seed', 0), ('update_horizon', 1)):
+      value = getattr(self, name)
+      if type(value) is not int or value < least:
+        raise UserError(
+          f'Split.{name} is {value!r}: give a whole number of at least {least}.'
+        )
     if self.convention not in CONVENTIONS:
       raise UserError(
         f'Split.convention is {self.convention!r}: choose one of '
         f'{", ".join(CONVENTIONS)}.'
       )
-    if len(self.shards) != 2 or not 0 <= self.shards[0] < self.shards[1]:
+    if (
+      not isinstance(self.shards, (tuple, list))
+      or [type(index) for index in self.shards] != [int, int]
+      or not 0 <= self.shards[0] < self.shards[1]
+    ):
       raise UserError(
         f'Split.shards is {self.shards!r}: give (first, last + 1), such as '
         '(0, 10) for the first 20 % of a run.'
@@ -152,7 +163,7 @@ class Split:
       episodes += [(position, start, end) for start, end in zip(starts, ends)]
     target = self.fraction * sum(shard.num_rows for shard in shards)
     order = np.random.default_rng(self.seed).permutation(len(episodes))
-    ranges = [[] for _ in shards]
+    ranges, drawn = [[] for _ in shards], [[] for _ in shards]
     # Rows after the end complete the next states of its last transitions.
     tail = max(STACK_SIZE - 1, self.update_horizon)
     for index in order:
@@ -161,6 +172,7 @@ class Split:
       position, start, end = episodes[index]
       stop = min(end + tail, shards[position].num_rows)
       ranges[position].append((start, stop))
+      drawn[position].append(np.arange(start, end))
       target -= end - start
     if target > 0 and self.fraction < 1:
       raise UserError(
@@ -169,8 +181,8 @@ class Split:
         f"{self.fraction}: use 'prefix'."
       )
     return [
-      ShardRows(shard, _merge(np.array(runs)))
-      for shard, runs in zip(shards, ranges)
+      ShardRows(shard, _merge(np.array(runs)), np.sort(np.concatenate(rows)))
+      for shard, runs, rows in zip(shards, ranges, drawn)
       if runs
     ]
 
@@ -213,6 +225,10 @@ def named_split(name: str, convention: str = 'prefix', seed: int = 0) -> Split:
         'or give a share such as 0.05.'
       ) from None
   return Split(**settings, convention=convention, seed=seed)
+
+
+def _is_number(value: object) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _merge(ranges: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def main():
   ratio = statistics.median(
     a / b for a, b in zip(seconds['ours'], seconds['Dopamine'])
   )
-  bytes_per_row = store.nbytes / len(store.actions)
+  bytes_per_row = (store.nbytes + sampler.valid.nbytes) / len(store.actions)
   print(f'ours costs {ratio:.3f} of it, median of paired turns')
   print(
     f'{store.manifest["num_rows"]:,} rows in memory at {bytes_per_row:.0f} '

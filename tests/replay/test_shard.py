@@ -3,6 +3,7 @@ import os
 import pathlib
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -33,12 +34,11 @@ def test_demo_shards_keep_the_published_format(demo_dir):
     shard.check(num_actions=3)
     assert (shard.capacity, shard.num_rows) == (2000, 1999)
   assert shards[3].describe() == {
-    'shard': 6,
     'rows': 1999,
-    'stale_rows': 1,
     'transitions': 1999 - 3 - 1 - 3,  # Edges, and one episode's padding.
     'episodes': 0,
     'return_mean': None,
+    'return_error': None,
     'actions': np.bincount(shards[3].read('action')).tolist(),
   }
 
@@ -144,8 +144,15 @@ def test_reading_stops_when_the_rows_are_in_hand(one_shard):
 
 
 def test_frames_are_streamed(demo_dir):
+  """A read of one piece costs one piece's memory, not the array's."""
   shard = shard_lib.Shard(demo_dir / 'replay_logs', 10)
-  assert max(map(len, shard.frames())) <= shard_lib.ROWS_PER_READ
+  _ = shard.num_rows
+  tracemalloc.start()
+  piece = next(shard.frames())
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert len(piece) == shard_lib.ROWS_PER_READ < shard.num_rows
+  assert peak < 1.5 * piece.nbytes
 
 
 def test_nothing_is_unpickled(one_shard):
