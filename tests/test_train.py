@@ -323,9 +323,9 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
 @pytest.mark.parametrize(
   'sentence, bindings, flags, gin_file',
   [
-    case('no_folder', 'gsutil', flags=['--replay_dir=nowhere']),
+    case('no_folder', 'fetch --game=Freeway', flags=['--replay_dir=nowhere']),
     case('no_shards', 'holds no shards', flags=['--replay_dir=empty']),
-    case('no_data', 'gsutil -m cp -r', gin_file='cql_1pct.gin'),
+    case('no_data', 'replay.fetch --game=Pong', gin_file='cql_1pct.gin'),
     case('truncated', 'truncated', 'Split.shards=(10, 11)',
          flags=['--replay_dir=cut/Freeway/1']),
     case('lengths', 'different lengths', flags=['--replay_dir=len/Freeway/1']),

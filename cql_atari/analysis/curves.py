@@ -285,7 +285,7 @@ def table(runs: Sequence[Run]) -> str:
   """
   lines = [
     '| game | agent | seeds | gradient steps | final return | best return '
-    '| data |',
+    '| mean game of the data |',
     '|---|---|---|---|---|---|---|',
   ]
   for game, agents in sorted(group(runs).items()):

@@ -50,9 +50,9 @@ def open_store(
         if replay_dir
         else f'no replay data of {game} was given'
       )
-      + ': download a run with "gsutil -m cp -r '
-      f'gs://atari-replay-datasets/dqn/{game}/1/replay_logs DIR/" and pass '
-      '--replay_dir=DIR, or try the built-in data with '
+      + ': fetch a run with "python -m cql_atari.replay.fetch '
+      f'--game={game} --split=1pct --out=data" and pass '
+      f'--replay_dir=data/{game}/1, or try the built-in data with '
       '--gin_files=cql_demo.gin.'
     )
   split = split or split_lib.Split()

@@ -121,7 +121,7 @@ def test_play_of_another_game_is_refused(demo_dir, tmp_path):
 
 def test_missing_data_names_the_command_that_gets_it(tmp_path):
   for replay_dir in (None, str(tmp_path / 'nowhere')):
-    with pytest.raises(UserError, match='gsutil -m cp -r gs://atari-replay'):
+    with pytest.raises(UserError, match=r'replay\.fetch --game=Pong'):
       cache.open_store(replay_dir, 'Pong', 6)
 
 
