@@ -94,11 +94,11 @@ def ensure_store(
   missing = set(range(*split.shards)) - {rows.shard.index for rows in selection}
   if missing and run != pathlib.Path(replay_logs.demo_replay_dir()):
     logging.warning(
-      '%s lacks %d of the %d shards that Split.shards asks for: %s.',
+      '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
       run,
       len(missing),
       split.shards[1] - split.shards[0],
-      ', '.join(map(str, sorted(missing))),
+      min(missing),
     )
   sources = [
     [

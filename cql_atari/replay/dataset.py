@@ -51,6 +51,9 @@ class TransitionSampler:
     update_horizon: n of the n-step return.
     gamma: discount per step, applied to rewards inside the n steps.
     seed: of the draws.
+    worker: which part of every batch this one assembles, of
+    num_workers: parts in all, for data-parallel training. Together they draw
+      the rows that one alone would.
   """
 
   store: store_lib.Store
@@ -58,6 +61,17 @@ class TransitionSampler:
   update_horizon: int = 1
   gamma: float = 0.99
   seed: int = 0
+  worker: int = 0
+  num_workers: int = 1
+
+  def __post_init__(self):
+    if self.batch_size % self.num_workers or not (
+      0 <= self.worker < self.num_workers
+    ):
+      raise ValueError(
+        f'batch_size {self.batch_size} for worker {self.worker} of '
+        f'{self.num_workers}: it must be a multiple.'
+      )
 
   @functools.cached_property
   def valid(self) -> np.ndarray:
@@ -67,12 +81,13 @@ class TransitionSampler:
     return valid.astype(np.int32) if fits else valid
 
   def sample_rows(self, batch: int) -> np.ndarray:
-    """The store rows of batch number `batch`: int64 (B,)."""
+    """The store rows of batch number `batch`: int64 (B / num_workers,)."""
     bits = np.random.Philox(key=self.seed, counter=[0, 0, 0, batch])
     draws = np.random.Generator(bits).integers(
       0, len(self.valid), self.batch_size
     )
-    return self.valid[draws].astype(np.int64)
+    mine = draws[self.worker :: self.num_workers]
+    return self.valid[mine].astype(np.int64)
 
   def transitions(self, rows: np.ndarray) -> Transition:
     """Assembles the transitions that begin at given store rows.

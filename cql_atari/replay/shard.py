@@ -410,7 +410,8 @@ def write_shard(
   Args:
     directory: the `replay_logs` folder; made when missing.
     index: N of `ckpt.N`.
-    frames: uint8 arrays of shape (any, 84, 84) that make up the rows in order.
+    frames: uint8 arrays of shape (any, 84, 84) that make up the rows in order;
+      used up before the arrays below are read, so it may fill them.
     actions: (R,) integers.
     rewards: (R,) clipped rewards.
     terminals: (R,) 0/1 flags.
@@ -427,19 +428,8 @@ def write_shard(
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   shard, capacity = Shard(directory, index), len(actions)
-  offsets = np.arange(-update_horizon, STACK_SIZE)
-  arrays = {
-    'action': np.asarray(actions, np.int32),
-    'reward': np.asarray(rewards, np.float32),
-    'terminal': np.asarray(terminals, np.uint8),
-    'add_count': np.array(add_count),
-    'invalid_range': (add_count + offsets) % capacity,
-  }
   if not len(actions) == len(rewards) == len(terminals):
     raise ValueError('actions, rewards and terminals differ in length')
-  for name, array in arrays.items():
-    with _atomic_gzip(shard.path(name)) as file:
-      np.save(file, array, allow_pickle=False)
   with _atomic_gzip(shard.path('observation')) as file:
     header = {
       'descr': '|u1',
@@ -449,10 +439,21 @@ def write_shard(
     np.lib.format.write_array_header_1_0(file, header)
     written = 0
     for rows in frames:
-      file.write(np.ascontiguousarray(rows, np.uint8).tobytes())
+      file.write(np.ascontiguousarray(rows, np.uint8).data)
       written += len(rows)
     if written != capacity:
       raise ValueError(f'{written} frames for {capacity} actions')
+  offsets = np.arange(-update_horizon, STACK_SIZE)
+  arrays = {
+    'action': np.asarray(actions, np.int32),
+    'reward': np.asarray(rewards, np.float32),
+    'terminal': np.asarray(terminals, np.uint8),
+    'add_count': np.array(add_count),
+    'invalid_range': (add_count + offsets) % capacity,
+  }
+  for name, array in arrays.items():
+    with _atomic_gzip(shard.path(name)) as file:
+      np.save(file, array, allow_pickle=False)
   return shard
 
 
@@ -461,7 +462,7 @@ def _atomic_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
   """A gzip file that appears under its name only when it is whole."""
   with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as raw:
     try:
-      with gzip.GzipFile('', 'wb', 6, raw, mtime=0) as file:
+      with igzip.IGzipFile('', 'wb', 2, raw, mtime=0) as file:
         yield file
     except BaseException:
       os.unlink(raw.name)

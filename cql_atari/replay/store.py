@@ -165,7 +165,19 @@ class Store:
 
     Returns:
       uint8 (B, length, 84, 84).
+
+    Raises:
+      UserError: the compressed frames are damaged.
     """
+    try:
+      return self._read_frames(first_rows, length)
+    except zstandard.ZstdError as error:
+      raise UserError(
+        f'the frames of the store of {self.manifest["game"]} are damaged '
+        f'({error}): delete it, and the next run builds it again.'
+      ) from None
+
+  def _read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
     decompress = self._decompressor().decompress
     out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
     target, blocks = memoryview(out.reshape(-1)), memoryview(self.blocks)

@@ -1,9 +1,11 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from cql_atari.errors import UserError
 from cql_atari.replay import cache
 from cql_atari.replay import dataset as dataset_lib
 from cql_atari.replay import shard as shard_lib
@@ -121,3 +123,49 @@ def test_dropped_prefetchers_end_their_thread(demo_store):
     del batches
   thread.join(timeout=10)
   assert not thread.is_alive()
+
+
+def test_workers_share_the_batch_of_one(demo_store):
+  whole = dataset_lib.TransitionSampler(demo_store, seed=3)
+  for batch in (0, 7):
+    parts = [
+      dataset_lib.TransitionSampler(
+        demo_store, seed=3, worker=worker, num_workers=4
+      ).sample_rows(batch)
+      for worker in range(4)
+    ]
+    np.testing.assert_array_equal(
+      np.stack(parts, axis=1).ravel(), whole.sample_rows(batch)
+    )
+  with pytest.raises(ValueError, match='must be a multiple'):
+    dataset_lib.TransitionSampler(demo_store, batch_size=32, num_workers=3)
+
+
+def test_a_mapped_store_gives_the_same_batches(demo_dir, tmp_path):
+  stores = [
+    cache.open_store(
+      str(demo_dir),
+      'Freeway',
+      3,
+      split_lib.Split(shards=(10, 13)),
+      str(tmp_path),
+      in_memory=in_memory,
+    )
+    for in_memory in (True, False)
+  ]
+  assert isinstance(stores[1].blocks, np.memmap)
+  assert not isinstance(stores[0].blocks, np.memmap)
+  ours, theirs = (dataset_lib.TransitionSampler(store) for store in stores)
+  for a, b in zip(
+    ours.transitions(ours.sample_rows(5)),
+    theirs.transitions(theirs.sample_rows(5)),
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_failure_is_raised_every_time_a_batch_is_asked_for(demo_store):
+  broken = dataclasses.replace(demo_store, blocks=demo_store.blocks * 0)
+  batches = dataset_lib.TransitionSampler(broken).batches()
+  for _ in range(2):
+    with pytest.raises(UserError, match='damaged'):
+      next(batches)
