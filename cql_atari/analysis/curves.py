@@ -99,7 +99,7 @@ def _load_run(folder: pathlib.Path) -> Run:
     }
     return Run(
       folder,
-      record['agent'].removesuffix('Agent'),
+      record['agent'].removesuffix('Agent').replace('QRDQN', 'QR-DQN'),
       record['game'],
       record['seed'],
       _settings(folder / 'config.gin'),

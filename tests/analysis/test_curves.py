@@ -53,7 +53,7 @@ def test_different_settings_are_not_seeds_of_one_another(make_run, tmp_path):
   make_run('c', [5.0], agent='QRDQNAgent')
   rows = table(tmp_path)
   assert [row.split(' | ')[1] for row in rows] == [
-    'CQL, alpha 1.0', 'CQL, alpha 4.0', 'QRDQN',
+    'CQL, alpha 1.0', 'CQL, alpha 4.0', 'QR-DQN',
   ]  # fmt: skip
 
 
