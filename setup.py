@@ -45,7 +45,7 @@ setuptools.setup(
     'pillow>=10',  # Clips.
   ],
   extras_require={
-    'dev': ['pytest>=8', 'ruff>=0.8', 'scipy>=1.10'],
+    'dev': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.8', 'scipy>=1.10'],
     'gcs': ['gcsfs>=2024.2'],  # gs:// URLs.
     'gpu': ['tensorflow[and-cuda]>=2.21,<2.22'],
   },

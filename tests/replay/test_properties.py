@@ -1,0 +1,65 @@
+"""Whatever the episodes, the buffer's size and its cursor: Dopamine's rule."""
+
+import tempfile
+
+import hypothesis
+import numpy as np
+from hypothesis import strategies as st
+
+from cql_atari.replay import cache
+from cql_atari.replay import dataset as dataset_lib
+from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import split as split_lib
+
+
+@hypothesis.settings(
+  max_examples=60,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+  capacity=st.integers(12, 70),
+  ends=st.lists(st.booleans(), min_size=9, max_size=160),
+  seldom=st.integers(1, 9),
+  update_horizon=st.integers(1, 5),
+)
+def test_a_shard_of_any_shape_gives_what_dopamines_buffer_does(
+  dopamine_buffer, demo_frames, capacity, ends, seldom, update_horizon
+):
+  buffer = dopamine_buffer(capacity, update_horizon)
+  rng = np.random.default_rng(len(ends))
+  for row, end in enumerate(ends):
+    buffer.add(
+      demo_frames[row],
+      int(rng.integers(3)),
+      float(rng.integers(-1, 2)),
+      int(end and row % seldom == 0),
+    )
+  with tempfile.TemporaryDirectory() as folder:
+    buffer.save(folder, 0)
+    shard = shard_lib.Shard(shard_lib.pathlib.Path(folder), 0)
+    cursor = int(buffer.add_count) % capacity or capacity
+    # What a full buffer holds from its cursor on is a turn old.
+    expected = [
+      index
+      for index in buffer.valid_indices()
+      if 3 <= index < cursor - update_horizon
+    ]
+    valid = shard.valid_transitions(update_horizon)
+    np.testing.assert_array_equal(valid, expected)
+    if not expected:
+      return
+    store = cache.open_store(
+      folder, 'Freeway', 3, split_lib.Split(shards=(0, 1)), f'{folder}/stores'
+    )
+    sampler = dataset_lib.TransitionSampler(
+      store, update_horizon=update_horizon
+    )
+    np.testing.assert_array_equal(sampler.valid, expected)
+    theirs = buffer.sample_transition_batch(len(expected), np.array(expected))
+    ours = sampler.transitions(np.array(expected))
+    going_on = theirs[6] == 0
+    for mine, other in zip(ours, (*theirs[:4], theirs[6])):
+      if mine is ours.next_state:
+        mine, other = mine[going_on], other[going_on]
+      np.testing.assert_array_equal(mine, other)
