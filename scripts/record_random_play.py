@@ -22,6 +22,12 @@ _GAME = flags.DEFINE_string('game', 'Pong', 'The game.')
 _OUT = flags.DEFINE_string('out', 'data', 'The run becomes OUT/GAME/1.')
 _SHARDS = flags.DEFINE_integer('shards', 5, 'Shards.', lower_bound=1)
 _ROWS = flags.DEFINE_integer('rows', 1_000_000, 'Rows of each.', lower_bound=9)
+_DISTINCT = flags.DEFINE_integer(
+  'distinct',
+  None,
+  'Rows recorded; once there are so many, their games recur in random order. '
+  'Held in memory.',
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the play.')
 _GAMES = 16  # Side by side.
 
@@ -47,6 +53,19 @@ def episodes(game: str, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
         game_rows.clear()
 
 
+def recurring(
+  games: Iterator[tuple[np.ndarray, ...]], rows: int, seed: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+  """The first games, as many as have so many rows, and then any of them."""
+  kept = []
+  while sum(len(game[0]) for game in kept) < rows:
+    kept.append(next(games))
+    yield kept[-1]
+  rng = np.random.default_rng(seed)
+  while True:
+    yield kept[rng.integers(len(kept))]
+
+
 class Stream:
   """Games one after another, taken some rows at a time."""
 
@@ -66,7 +85,10 @@ class Stream:
 
 def main() -> None:
   """Records by the flags."""
-  rows, stream = _ROWS.value, Stream(episodes(_GAME.value, _SEED.value))
+  rows, games = _ROWS.value, episodes(_GAME.value, _SEED.value)
+  if _DISTINCT.value:
+    games = recurring(games, _DISTINCT.value, _SEED.value)
+  stream = Stream(games)
   folder = pathlib.Path(_OUT.value) / _GAME.value / '1' / 'replay_logs'
   columns = [np.zeros(rows, kind) for kind in (np.int32, np.float32, np.uint8)]
   stale_frame = np.zeros((1, *FRAME_SHAPE), np.uint8)

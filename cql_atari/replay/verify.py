@@ -75,7 +75,7 @@ def judge(findings: list[dict]) -> None:
   """Adds `warnings`, sentences about what looks odd, to the findings."""
   sound = [found for found in findings if not found['error']]
   seen = {}
-  first = next((found for found in sound if found['return_error']), None)
+  known = [found for found in sound if found['return_error'] is not None]
   for found in findings:
     found['warnings'] = warnings = []
     if found['error']:
@@ -86,9 +86,10 @@ def judge(findings: list[dict]) -> None:
     if found['still'] > _MOSTLY_STILL:
       warnings.append(f'{found["still"]:.0%} of the frames do not move')
     later = found['shard'] >= findings[len(findings) // 2]['shard']
-    if later and first and found['return_error']:
+    if later and found in known[1:]:
+      first = known[0]
       gain = found['return_mean'] - first['return_mean']
-      if gain < 2 * np.hypot(found['return_error'], first['return_error']):
+      if gain <= 2 * np.hypot(found['return_error'], first['return_error']):
         warnings.append(
           f'plays no better than shard {first["shard"]}: near-random play?'
         )
