@@ -4,9 +4,7 @@ Flags and files are checked, and the split's store is built or found, before
 TensorFlow is imported.
 """
 
-import contextlib
 import difflib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -15,12 +13,11 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 
 import gin
 from absl import flags, logging
 
-from cql_atari import configuration, environments, errors, startup
+from cql_atari import configuration, environments, errors, locks, startup
 from cql_atari.replay import cache
 from cql_atari.replay.store import Store
 
@@ -58,7 +55,7 @@ def main() -> None:
     bindings.append(f'ROM_DIR={_ROM_DIR.value!r}')
   configuration.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
-  with _alone_in(base_dir):
+  with locks.alone_in(base_dir, 'training'):
     try:
       store = cache.open_store()
     except TypeError as error:  # Gin names the parameter that is not bound.
@@ -84,19 +81,6 @@ def main() -> None:
         ) from None
       _check_rom(store)
     runner.run_experiment()
-
-
-@contextlib.contextmanager
-def _alone_in(base_dir: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from training in the same folder."""
-  with open(base_dir / '.lock', 'w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise errors.UserError(
-        f'another process is training in {base_dir}: give another --base_dir.'
-      ) from None
-    yield
 
 
 def _make_base_dir() -> pathlib.Path:

@@ -20,7 +20,9 @@ from cql_atari.replay import fetched
 
 ATTEMPTS = 6
 _FIRST_WAIT = 0.5  # Seconds; doubles with every attempt.
-_WHOLE_CHUNK, _PREFIX_CHUNK = 8 << 20, 256 << 10
+_WHOLE_CHUNK, _PREFIX_CHUNK = 4 << 20, 256 << 10
+_MOST_INFLATED = 8 << 20  # At once; frames compress a hundredfold.
+_HEADER = 256  # Bytes that hold any npy header of the dataset.
 _GZIP = 31  # zlib's window bits for a gzip header and trailer.
 
 
@@ -133,14 +135,15 @@ class _RowCounter:
 
   def feed(self, data: bytes) -> bool:
     """Takes compressed bytes; returns whether the rows are all there."""
-    out = self._inflate.decompress(data)
-    self._size += len(out)
-    if self._row_bytes is None:
-      self._head += out
-      if len(self._head) < 256 and not self._inflate.eof:
-        return False
-      self._read_header()
-    return self._size >= self._needed
+    while data and not self._inflate.eof:
+      out = self._inflate.decompress(data, _MOST_INFLATED)
+      data = self._inflate.unconsumed_tail
+      self._size += len(out)
+      if self._row_bytes is None:
+        self._head += out
+        if len(self._head) >= _HEADER or self._inflate.eof:
+          self._read_header()
+    return self._row_bytes is not None and self._size >= self._needed
 
   @property
   def whole(self) -> bool:

@@ -13,7 +13,7 @@ import threading
 import tqdm
 from absl import flags
 
-from cql_atari import environments, errors
+from cql_atari import environments, errors, locks
 from cql_atari.replay import download, fetched
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.shard import ELEMENTS, file_name
@@ -58,6 +58,16 @@ def main() -> None:
       f'--out={_OUT.value} cannot be written ({error.strerror}): choose '
       'another folder.'
     ) from None
+  with locks.alone_in(folder, 'fetching'):
+    _fetch_all(source, folder, split)
+  (folder / '.lock').unlink(missing_ok=True)
+  print(
+    f'{run} is complete: train on it with --replay_dir={run}, or look at it '
+    f'with python -m cql_atari.replay.verify {run}.'
+  )
+
+
+def _fetch_all(source, folder, split) -> None:
   plan, missing = _plan(source, folder, split)
   size = sum(expected for _, _, expected in plan)
   free = shutil.disk_usage(folder).free
@@ -73,10 +83,6 @@ def main() -> None:
       'choose another --out.'
     )
   _fetch(source, folder, plan)
-  print(
-    f'{run} is complete: train on it with --replay_dir={run}, or look at it '
-    f'with python -m cql_atari.replay.verify {run}.'
-  )
 
 
 def _plan(
