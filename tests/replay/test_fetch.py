@@ -79,7 +79,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.send_header(
         'Content-Range', f'bytes {start}-{start + len(piece) - 1}/{len(data)}'
       )
-    self.send_header('Content-Length', str(len(piece)))
+    size = 10**15 if server.trouble == 'huge' else len(piece)
+    self.send_header('Content-Length', str(size))
     self.send_header('ETag', f'"{version}-{len(data)}"')
     self.end_headers()
     if not body:
@@ -263,24 +264,10 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
     )
 
 
-def test_too_little_room_is_said_before_anything_is_read(
-  server, tmp_path, monkeypatch, capsys
-):
-  from absl import flags
-
-  from cql_atari.replay import fetch as fetch_lib
-
-  address = f'http://127.0.0.1:{server.server_address[1]}'
-  for name, value in (
-    ('game', 'Freeway'), ('source', address), ('split', 'all'),
-    ('out', str(tmp_path / 'out')),
-  ):  # fmt: skip
-    monkeypatch.setattr(flags.FLAGS[name], 'value', value)
-  usage = fetch_lib.shutil.disk_usage(tmp_path)
-  monkeypatch.setattr(
-    fetch_lib.shutil, 'disk_usage', lambda _: usage._replace(free=1000)
-  )
-  with pytest.raises(UserError, match='too little room'):
-    fetch_lib.main()
-  assert '12 files to read' in capsys.readouterr().out
+def test_too_little_room_is_said_before_anything_is_read(server, tmp_path):
+  server.trouble = 'huge'
+  code, stdout, stderr = fetch(server, tmp_path / 'out')
+  assert code == 1 and 'has too little room: free ' in stderr
+  assert '12 files to read, about 12,000,000,000 MB' in stdout
+  assert server.sent == 0
   assert not list((tmp_path / 'out').rglob('*.gz'))
