@@ -117,7 +117,7 @@ def test_killed_builds_end_in_the_same_store(demo_dir, tmp_path):
   whole = start_build(demo_dir, tmp_path / 'whole')
   assert whole.wait() == 0
   seconds = time.monotonic() - began
-  for share in np.linspace(0.3, 0.95, 8):
+  for share in np.random.default_rng(0).uniform(0.2, 1.0, 20):
     build_process = start_build(demo_dir, tmp_path / 'killed')
     time.sleep(seconds * share)
     build_process.send_signal(signal.SIGKILL)
