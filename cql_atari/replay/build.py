@@ -52,8 +52,8 @@ def build_store(
 ) -> None:
   """Compresses the rows of a split into a store, in one streaming pass.
 
-  Uses every core and some 50 MB of memory for each, whatever the size of the
-  data, and twice the store's size on disk while it works. A build that was
+  Uses every core, some 50 MB of memory for each and 40 bytes for each row, and
+  twice the store's size on disk while it works. A build that was
   killed goes on from the shards it had finished; one that another process is
   busy with is waited for.
 

@@ -76,7 +76,7 @@ def _fetch_all(source, folder, split) -> None:
     f'much disk; {_megabytes(free)} are free in {folder}.'
   )
   if missing:
-    print(f'The source has no shard {", ".join(map(str, missing))}.')
+    print(f'The source lacks {len(missing)} shards, such as {missing[0]}.')
   if size > free:
     raise errors.UserError(
       f'{folder} has too little room: free {_megabytes(size - free)}, or '

@@ -40,10 +40,7 @@ def main() -> None:
     )
   game = _GAME.value or replay_logs.game_of(_REPLAY_DIR.value)
   split = split_lib.named_split(_SPLIT.value, _CONVENTION.value, _SEED.value)
-  print(
-    f'Compressing on {os.cpu_count()} cores, with some '
-    f'{150 + 50 * os.cpu_count()} MB of memory.'
-  )
+  print(f'Compressing on {os.cpu_count()} cores.')
   began = time.monotonic()
   directory = cache.ensure_store(
     _REPLAY_DIR.value,

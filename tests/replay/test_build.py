@@ -101,7 +101,9 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 _BUILD = """
 import sys
 from cql_atari.replay import cache, split
-cache.open_store(sys.argv[1], 'Freeway', 3, split.Split(), sys.argv[2])
+cache.open_store(
+  sys.argv[1], 'Freeway', 3, split.Split(shards=(0, 20)), sys.argv[2]
+)
 """
 
 
