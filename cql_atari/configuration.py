@@ -22,7 +22,11 @@ from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
 _LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.cache')
-_MODULES = ('cql_atari.runners', 'cql_atari.agents.cql_agent')
+_MODULES = (
+  'cql_atari.runners',
+  'cql_atari.agents.cql_agent',
+  'cql_atari.distribution',
+)
 _DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.
   'discrete_domains/logger.py',
   'discrete_domains/run_experiment.py',

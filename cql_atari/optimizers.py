@@ -43,7 +43,12 @@ class Adam(tf.Module):
       'beta2': beta_2,
       'epsilon': epsilon,
     }
-    self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False)
+    self.iterations = tf.Variable(
+      0,
+      dtype=tf.int64,
+      trainable=False,
+      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
 
   def build(self, variables: Sequence[tf.Variable]) -> None:
     """Makes the moments of the variables to be trained."""

@@ -40,6 +40,7 @@ class FixedReplayAgent(abc.ABC):
     batch_size: int = 32,
     target_update_period: int = 2000,
     epsilon_eval: float = 0.001,
+    strategy: tf.distribute.Strategy | None = None,
     seed: int = 0,
     summary_writer: str | None = None,
   ):
@@ -56,6 +57,8 @@ class FixedReplayAgent(abc.ABC):
       target_update_period: gradient steps between copies of the online
         network into the target network.
       epsilon_eval: probability of a uniformly random action.
+      strategy: how a gradient step is spread over devices, such as
+        @mirrored_strategy(); batch_size stays the size of the whole batch.
       seed: of the initial weights, the sampled batches and the actions.
       summary_writer: the run's folder for TensorBoard events, if any
         (Dopamine's convention).
@@ -80,20 +83,35 @@ class FixedReplayAgent(abc.ABC):
     )
     self._batches = None
     self._rng = np.random.default_rng(seed)
-    self.online_network = network(num_actions, seed=seed)
-    self.target_network = network(num_actions, seed=seed)
-    self.optimizer = optimizer()
-    self._variables = [v.value for v in self.online_network.trainable_variables]
-    self._target_variables = [
-      v.value for v in self.target_network.trainable_variables
-    ]
-    self.optimizer.build(self._variables)
     self.scalar_names = self.SHARED_SCALARS + self.SCALARS
-    self._scalar_sums, self._scalar_counts = (
-      tf.Variable(tf.zeros(len(self.scalar_names))) for _ in range(2)
-    )
+    self._strategy = strategy or tf.distribute.get_strategy()
+    self._replicas = self._strategy.num_replicas_in_sync
+    if batch_size % self._replicas:
+      raise UserError(
+        f'FixedReplayAgent.batch_size is {batch_size}: give a multiple of the '
+        f'{self._replicas} devices.'
+      )
+    with self._strategy.scope():
+      self.online_network = network(num_actions, seed=seed)
+      self.target_network = network(num_actions, seed=seed)
+      self.optimizer = optimizer()
+      self._variables, self._target_variables = (
+        [variable.value for variable in model.trainable_variables]
+        for model in (self.online_network, self.target_network)
+      )
+      self.optimizer.build(self._variables)
+      self._scalar_sums, self._scalar_counts = (
+        tf.Variable(
+          tf.zeros(len(self.scalar_names)),
+          aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        for _ in range(2)
+      )
     self._loss_gradient = tf.function(self._loss_and_gradient, jit_compile=True)
-    self._learn = tf.function(self._learn_from, autograph=False)
+    self._learn = tf.function(
+      lambda part: self._strategy.run(self._learn_from, (part,)),
+      autograph=False,
+    )
 
   @abc.abstractmethod
   def loss(
@@ -120,13 +138,23 @@ class FixedReplayAgent(abc.ABC):
   @property
   def gradient_steps(self) -> int:
     """Gradient steps taken so far."""
-    return int(self.optimizer.iterations)
+    return int(self.optimizer.iterations.numpy())
 
   def train_step(self) -> None:
     """Takes one gradient step on the next batch."""
     if self._batches is None:
       self._batches = self.sampler.batches(self.gradient_steps)
-    self._learn(next(self._batches))
+    self._learn(self._spread(next(self._batches)))
+
+  def _spread(self, batch: dataset_lib.Transition) -> dataset_lib.Transition:
+    """Gives every device its part of the batch."""
+    if self._replicas == 1:
+      return batch
+    return self._strategy.experimental_distribute_values_from_function(
+      lambda device: dataset_lib.Transition(
+        *(x[device.replica_id_in_sync_group :: self._replicas] for x in batch)
+      )
+    )
 
   def _learn_from(self, transition: dataset_lib.Transition) -> None:
     """One gradient step, one graph: target, loss, Adam, bookkeeping."""
@@ -140,6 +168,10 @@ class FixedReplayAgent(abc.ABC):
       transition._replace(state=None, next_state=None),
     )
     gradients = tape.gradient(outputs, self._variables, output_gradient)
+    if self._replicas > 1:  # Losses are means over a device's part.
+      gradients, scalars = tf.distribute.get_replica_context().all_reduce(
+        tf.distribute.ReduceOp.MEAN, (gradients, scalars)
+      )
     measured = self.optimizer.iterations % _STEPS_PER_NORM == 0
     scalars['gradient_norm'] = tf.cond(
       measured, lambda: tf.linalg.global_norm(gradients), lambda: 0.0
@@ -154,7 +186,9 @@ class FixedReplayAgent(abc.ABC):
       (self._scalar_counts, counts),
     ):
       totals.assign_add(
-        [tf.cast(values[name], tf.float32) for name in self.scalar_names]
+        tf.stack(
+          [tf.cast(values[name], tf.float32) for name in self.scalar_names]
+        )
       )
     tf.cond(
       self.optimizer.iterations % self.target_update_period == 0,
