@@ -8,7 +8,6 @@ sticky actions 0.25, frame skip 4, max-pooling, 84x84 grey, whole games.
 
 import contextlib
 import difflib
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
@@ -79,11 +78,6 @@ def rom_path(
   return path
 
 
-def rom_md5(game: str, rom_dir: str | os.PathLike | None = None) -> str:
-  """The MD5 of a game's ROM, by which ROMs are known; arguments as above."""
-  return hashlib.md5(rom_path(game, rom_dir).read_bytes()).hexdigest()
-
-
 @gin.configurable
 def num_actions(game: str, rom_dir: str | None = None) -> int:
   """Size of the game's minimal action set, which the dataset's actions index.
@@ -106,7 +100,7 @@ class AtariEnvironments:
     num_environments: int = 32,
     sticky_actions: bool = True,
     max_steps_per_episode: int = 27_000,
-    rom_dir: str | None = None,
+    rom_dir: str | os.PathLike | None = None,
   ):
     """Describes the environments; the first `reset` makes them.
 
@@ -122,7 +116,7 @@ class AtariEnvironments:
     check_number(
       'AtariEnvironments.num_environments', num_environments, 1, whole=True
     )
-    self._rom = rom_path(game, rom_dir)
+    self.rom = rom_path(game, rom_dir)
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode
     self._games = None
@@ -149,7 +143,7 @@ class AtariEnvironments:
       States uint8 (E, 84, 84, 4).
     """
     if self._games is None:
-      with _playing(self._rom):
+      with _playing(self.rom):
         self._games = vector_env.AtariVectorEnv(**self._settings)
     seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
     frames, _ = self._games.reset(seed=(seeds >> 1).astype(np.int32))
@@ -181,7 +175,9 @@ def _playing(rom: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def start_difference(store: Store, rom_dir: str | None = None) -> float | None:
+def start_difference(
+  store: Store, rom_dir: str | os.PathLike | None = None
+) -> float | None:
   """How far the data's games start with another picture than this ROM shows.
 
   A console starts a game the same way every time, so data recorded with the

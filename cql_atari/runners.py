@@ -133,6 +133,11 @@ class FixedReplayRunner(run_experiment.Runner):
     return {'agent': type(self._agent).__name__, 'seed': self._seed}
 
   @property
+  def rom(self) -> pathlib.Path:
+    """The ROM that evaluations play."""
+    return self._environment.rom
+
+  @property
   def is_finished(self) -> bool:
     """Whether all iterations are done."""
     return self._start_iteration >= self._num_iterations

@@ -5,6 +5,7 @@ TensorFlow is imported.
 """
 
 import difflib
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -73,13 +74,13 @@ def main() -> None:
     runner = runners.FixedReplayRunner(base_dir, store)
     if not runner.is_finished:
       try:
-        _write_records(base_dir, store, runner.record)
+        _write_records(base_dir, store, runner)
       except OSError as error:
         raise errors.UserError(
           f'{base_dir} cannot be written ({error.strerror}): make room and '
           'give the same command again.'
         ) from None
-      _check_rom(store)
+      _check_rom(store, runner.rom)
     runner.run_experiment()
 
 
@@ -102,9 +103,7 @@ def _make_base_dir() -> pathlib.Path:
     ) from None
 
 
-def _write_records(
-  base_dir: pathlib.Path, store: Store, runner_record: dict
-) -> None:
+def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:
   """Writes config.gin (the operative config) and run.json."""
   config, path = gin.operative_config_str(), base_dir / 'config.gin'
   if path.is_file() and path.read_text() != config:
@@ -124,11 +123,10 @@ def _write_records(
       '\n'.join(changed),
     )
   path.write_text(config)
-  rom_dir = _rom_dir()
   record = {
-    **runner_record,
+    **runner.record,
+    'rom_md5': hashlib.md5(runner.rom.read_bytes()).hexdigest(),
     'game': store.manifest['game'],
-    'rom_md5': environments.rom_md5(store.manifest['game'], rom_dir),
     'behavior_return': store.manifest['behavior_return'],
     'manifest_digest': store.digest,
     'split': store.manifest['split'],
@@ -144,20 +142,9 @@ def _write_records(
   (base_dir / 'manifest.json').write_text(manifest)
 
 
-def _rom_dir() -> str | None:
-  """The folder of ROMs that the environments are made with."""
-  try:
-    value = gin.query_parameter('AtariEnvironments.rom_dir')
-    if isinstance(value, str) or value is None:
-      return value
-    return gin.query_parameter('%ROM_DIR')
-  except ValueError:
-    return None
-
-
-def _check_rom(store: Store) -> None:
+def _check_rom(store: Store, rom: pathlib.Path) -> None:
   """Warns when the data were recorded with another ROM than is played."""
-  difference = environments.start_difference(store, _rom_dir())
+  difference = environments.start_difference(store, rom.parent)
   if difference:
     logging.warning(
       'Games in the data start with a picture of which %.0f %% of the pixels '

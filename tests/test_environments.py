@@ -117,8 +117,5 @@ def test_other_roms_are_played_and_told_from_the_datas(demo_store, other_roms):
   assert environments.start_difference(demo_store) == 0.0
   assert environments.start_difference(demo_store, other_roms) > 0.01
   assert environments.num_actions('Freeway', other_roms) == 3
-  md5 = environments.rom_md5('Freeway')
-  assert md5 == '8e0ab801b1705a740b476b7f588c6d16'  # Of ALE's list.
-  assert environments.rom_md5('Freeway', other_roms) != md5
   with pytest.raises(UserError, match=r'no ROM of Pong: expected .*pong\.bin'):
     environments.AtariEnvironments('Pong', rom_dir=other_roms)

@@ -113,6 +113,8 @@ def test_a_run_leaves_its_folder_as_designed(whole_run):
   assert (record['agent'], record['game'], record['seed']) == (
     'CQLAgent', 'Freeway', 0,
   )  # fmt: skip
+  # The checksum of Freeway in ALE's own list.
+  assert record['rom_md5'] == '8e0ab801b1705a740b476b7f588c6d16'
   assert record['versions']['tensorflow'].startswith('2.')
   assert record['behavior_return']['mean'] == pytest.approx(6.6)
   manifest = json.loads((base_dir / 'manifest.json').read_text())

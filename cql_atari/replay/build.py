@@ -24,17 +24,15 @@ import zstandard
 from absl import logging
 
 from cql_atari.errors import UserError
-from cql_atari.replay import replay_logs
-from cql_atari.replay import rows as rows_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
-from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay import statistics
+from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.store import (
   COLUMNS,
   COMPRESSION_LEVEL,
   FORMAT_VERSION,
   FRAMES_PER_BLOCK,
-  segments_of,
   zstd_dictionary,
 )
 
@@ -166,8 +164,12 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'split': dataclasses.asdict(split),
     'num_rows': int(first_rows[-1]),
     'sha256_of_columns': digest.hexdigest(),
-    'transitions_gained_by_stitching': _gained(selection, columns, shards),
-    'behavior_return': _behavior_return(selection, columns, shards, split),
+    'transitions_gained_by_stitching': statistics.gained(
+      selection, columns, shards
+    ),
+    'behavior_return': statistics.behavior_return(
+      selection, columns, shards, split
+    ),
     'shards': shards,
   }
   text = json.dumps(manifest, indent=1)
@@ -375,54 +377,3 @@ def _join_parts(
     os.fsync(file.fileno())
   offsets = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.uint64)
   return offsets, digests
-
-
-def _gained(selection, columns, shards) -> int:
-  """Valid transitions that would not be if every shard stood for itself."""
-  valid = np.zeros(len(columns['drawn']), bool)
-  for start, stop in segments_of(shards):
-    valid[start + rows_lib.valid_rows(columns['terminals'][start:stop], 1)] = 1
-  valid &= columns['drawn']
-  gained, row = 0, 0
-  for rows in selection:
-    if rows.stitch is not None:
-      own = row + rows.stitch[1] - rows.stitch[0]
-      horizon = len(rows.shard.invalid_range) - STACK_SIZE
-      gained += int(valid[row - horizon : own + STACK_SIZE - 1].sum())
-    row += rows.num_rows
-  return gained
-
-
-def _behavior_return(selection, columns, shards, split) -> dict | None:
-  """Mean return of the data's games: raw where recorded, else clipped."""
-  recorded = replay_logs.recorded_returns(
-    selection[0].shard.directory,
-    selection[0].shard.index,
-    selection[-1].shard.index,
-  )
-  if recorded:
-    source, returns = 'raw scores of all games begun in these shards', recorded
-  else:
-    source, returns = 'clipped rewards of the games whole in the split', []
-    fresh, row = set(), 0  # Store rows where the run itself begins.
-    for rows in selection:
-      if rows.shard.add_count <= rows.shard.capacity and not rows.runs[0, 0]:
-        fresh.add(row)
-      row += rows.num_rows
-    if split.convention != 'uniform':  # Single transitions are no episodes.
-      for start, stop in segments_of(shards).tolist():
-        returns.extend(
-          rows_lib.episode_returns(
-            columns['terminals'][start:stop],
-            columns['rewards'][start:stop],
-            # Whole episodes were drawn, so each run of rows begins with one.
-            from_start=start in fresh or split.convention == 'trajectories',
-          )
-        )
-  if not len(returns):
-    return None
-  return {
-    'mean': float(np.mean(returns)),
-    'episodes': len(returns),
-    'source': source,
-  }

@@ -12,87 +12,26 @@ and a transition whose stack or whose next state would touch them is invalid.
 import contextlib
 import dataclasses
 import functools
-import gzip
-import io
 import os
 import pathlib
-import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from isal import igzip
 
 from cql_atari.errors import UserError
 from cql_atari.replay import rows as rows_lib
+from cql_atari.replay.arrays import ArrayReader, atomic_gzip, missing
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
 ELEMENTS = ('observation', 'action', 'reward', 'terminal')
 ROWS_PER_READ = 1024  # 7 MB of frames.
 _MOST_STITCHED = 64  # The published data needs one row.
 
-_UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
-
 
 def file_name(name: str, index: int) -> str:
   """The published name of an array's file, e.g. `add_count_ckpt.7.gz`."""
   prefix = '$store$_' if name in ELEMENTS else ''
   return f'{prefix}{name}_ckpt.{index}.gz'
-
-
-class _ArrayReader:
-  """Reads a gzipped `.npy` front to back and stops where it is told to."""
-
-  def __init__(self, path: pathlib.Path):
-    self.path = path
-    try:
-      self._file = igzip.open(path, 'rb')  # Twice as fast as zlib here.
-      version = np.lib.format.read_magic(self._file)
-      read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-      }.get(version)
-      if read_header is None:
-        raise ValueError(f'unknown npy version {version}')
-      self.shape, fortran, self.dtype = read_header(self._file)
-    except FileNotFoundError:
-      raise _missing(path) from None
-    except _UNREADABLE as error:
-      raise _broken(path, error) from None
-    if fortran or self.dtype.hasobject:
-      raise UserError(f'{path} holds {self.dtype} objects, not plain numbers.')
-
-  def read(self, count: int) -> np.ndarray:
-    """The next `count` entries along the first axis."""
-    shape = (count, *self.shape[1:])
-    size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
-    try:
-      data = self._file.read(size)
-      if len(data) != size:
-        raise EOFError('it ends early')
-    except _UNREADABLE as error:
-      raise _broken(self.path, error) from None
-    return np.frombuffer(data, self.dtype).reshape(shape)
-
-  def read_scalar_or_all(self) -> np.ndarray:
-    count = self.shape[0] if self.shape else 1
-    return self.read(count).reshape(self.shape)
-
-  def close(self) -> None:
-    self._file.close()
-
-
-def _missing(path: pathlib.Path) -> UserError:
-  return UserError(
-    f'{path} is missing: fetch that shard again, or leave it out with '
-    'Split.shards.'
-  )
-
-
-def _broken(path: pathlib.Path, error: Exception) -> UserError:
-  return UserError(
-    f'{path} is truncated or damaged ({error}): fetch that file again.'
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +61,7 @@ class Shard:
     paths = [self.path(name) for name in names]
     for path in paths:
       if not path.is_file():
-        raise _missing(path)
+        raise missing(path)
     return paths
 
   @functools.cached_property
@@ -134,7 +73,7 @@ class Shard:
     """
     lengths = {}
     for name in ELEMENTS:
-      with contextlib.closing(_ArrayReader(self.path(name))) as reader:
+      with contextlib.closing(ArrayReader(self.path(name))) as reader:
         row_shape = FRAME_SHAPE if name == 'observation' else ()
         if not reader.shape or reader.shape[1:] != row_shape:
           raise UserError(
@@ -159,7 +98,7 @@ class Shard:
   @functools.cached_property
   def add_count(self) -> int:
     """Rows ever added to the buffer when it was saved, padding included."""
-    with contextlib.closing(_ArrayReader(self.path('add_count'))) as reader:
+    with contextlib.closing(ArrayReader(self.path('add_count'))) as reader:
       value = int(reader.read_scalar_or_all())
     if value < 0:
       raise UserError(f'{reader.path} holds {value}, which counts nothing.')
@@ -168,7 +107,7 @@ class Shard:
   @functools.cached_property
   def invalid_range(self) -> np.ndarray:
     """Indices around the write cursor that Dopamine never samples: (K,)."""
-    with contextlib.closing(_ArrayReader(self.path('invalid_range'))) as reader:
+    with contextlib.closing(ArrayReader(self.path('invalid_range'))) as reader:
       values = reader.read_scalar_or_all().astype(np.int64)
     if self.add_count and self.add_count % self.capacity not in values:
       raise UserError(
@@ -225,7 +164,7 @@ class Shard:
     Raises:
       UserError: the file ends before `stop`.
     """
-    with contextlib.closing(_ArrayReader(self.path(name))) as reader:
+    with contextlib.closing(ArrayReader(self.path(name))) as reader:
       return reader.read(self.num_rows if stop is None else stop)
 
   def frames(
@@ -244,7 +183,7 @@ class Shard:
       UserError: the file ends before `stop`.
     """
     stop = self.num_rows if stop is None else stop
-    with contextlib.closing(_ArrayReader(self.path('observation'))) as reader:
+    with contextlib.closing(ArrayReader(self.path('observation'))) as reader:
       for first in range(0, stop, ROWS_PER_READ):
         rows = reader.read(min(ROWS_PER_READ, stop - first))
         if first + len(rows) > start:
@@ -430,7 +369,7 @@ def write_shard(
   shard, capacity = Shard(directory, index), len(actions)
   if not len(actions) == len(rewards) == len(terminals):
     raise ValueError('actions, rewards and terminals differ in length')
-  with _atomic_gzip(shard.path('observation')) as file:
+  with atomic_gzip(shard.path('observation')) as file:
     header = {
       'descr': '|u1',
       'fortran_order': False,
@@ -452,20 +391,6 @@ def write_shard(
     'invalid_range': (add_count + offsets) % capacity,
   }
   for name, array in arrays.items():
-    with _atomic_gzip(shard.path(name)) as file:
+    with atomic_gzip(shard.path(name)) as file:
       np.save(file, array, allow_pickle=False)
   return shard
-
-
-@contextlib.contextmanager
-def _atomic_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
-  """A gzip file that appears under its name only when it is whole."""
-  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as raw:
-    try:
-      with igzip.IGzipFile('', 'wb', 2, raw, mtime=0) as file:
-        yield file
-    except BaseException:
-      os.unlink(raw.name)
-      raise
-  os.chmod(raw.name, 0o644)
-  os.replace(raw.name, path)

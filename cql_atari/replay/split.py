@@ -13,7 +13,7 @@ import os
 import gin
 import numpy as np
 
-from cql_atari.errors import UserError
+from cql_atari.errors import UserError, check_number
 from cql_atari.replay import replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay.frames import STACK_SIZE
@@ -90,11 +90,7 @@ class Split:
       )
     object.__setattr__(self, 'fraction', float(self.fraction))
     for name, least in (('seed', 0), ('update_horizon', 1)):
-      value = getattr(self, name)
-      if type(value) is not int or value < least:
-        raise UserError(
-          f'Split.{name} is {value!r}: give a whole number of at least {least}.'
-        )
+      check_number(f'Split.{name}', getattr(self, name), least, whole=True)
     if self.convention not in CONVENTIONS:
       raise UserError(
         f'Split.convention is {self.convention!r}: choose one of '

@@ -4,10 +4,12 @@ import tempfile
 
 import hypothesis
 import numpy as np
+from dopamine.tf.replay_memory import circular_replay_buffer
 from hypothesis import strategies as st
 
 from cql_atari.replay import cache
 from cql_atari.replay import dataset as dataset_lib
+from cql_atari.replay import rows as rows_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
@@ -63,3 +65,29 @@ def test_a_shard_of_any_shape_gives_what_dopamines_buffer_does(
       if mine is ours.next_state:
         mine, other = mine[going_on], other[going_on]
       np.testing.assert_array_equal(mine, other)
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(
+  ends=st.lists(st.booleans(), min_size=10, max_size=80),
+  update_horizon=st.integers(1, 4),
+  stack_size=st.integers(1, 6),
+)
+def test_valid_rows_for_any_stack_are_dopamines(
+  ends, update_horizon, stack_size
+):
+  buffer = circular_replay_buffer.OutOfGraphReplayBuffer(
+    (2, 2), stack_size, 600, 1, update_horizon=update_horizon
+  )
+  for end in ends:
+    buffer.add(np.ones((2, 2), np.uint8), 0, 0.0, int(end))
+  rows = int(buffer.add_count)
+  expected = [
+    row
+    for row in range(stack_size - 1, rows - update_horizon)
+    if buffer.is_valid_transition(row)
+  ]
+  terminals = buffer._store['terminal'][:rows]
+  np.testing.assert_array_equal(
+    rows_lib.valid_rows(terminals, update_horizon, stack_size), expected
+  )
