@@ -42,6 +42,7 @@ _PEEKED = 512  # Rows read of a shard for the dictionary.
 
 def build_store(
   directory: pathlib.Path,
+  key: str,
   selection: list[split_lib.ShardRows],
   split: split_lib.Split,
   game: str,
@@ -51,12 +52,13 @@ def build_store(
   """Compresses the rows of a split into a store, in one streaming pass.
 
   Uses every core, some 50 MB of memory for each and 40 bytes for each row, and
-  twice the store's size on disk while it works. A build that was
-  killed goes on from the shards it had finished; one that another process is
-  busy with is waited for.
+  twice the store's size on disk while it works. A build that was killed goes on
+  from the shards it had finished; one that another process is busy with is
+  waited for.
 
   Args:
     directory: the store's folder; it appears there only when whole.
+    key: differs where sources or settings do: whose finished parts count.
     selection: the rows, from `Split.select`.
     split: what selected them, for the manifest.
     game: for the manifest.
@@ -66,7 +68,7 @@ def build_store(
   Raises:
     UserError: broken data, or a disk that is full or can't be written.
   """
-  partial = directory.with_name(f'.building-{directory.name}')
+  partial = directory.with_name(f'.building-{directory.name}-{key}')
   try:
     with _building(partial, directory) as must_build:
       if not must_build:
@@ -75,6 +77,8 @@ def build_store(
         _write_store(partial, selection, split, game, run, num_actions)
         os.chmod(partial, 0o755)
         os.rename(partial, directory)
+        # Not before: whoever waits for it must see the folder gone.
+        (directory / 'lock').unlink()
       except (UserError, OSError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -174,7 +178,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
   }
   text = json.dumps(manifest, indent=1)
   (directory / 'manifest.json').write_text(text)
-  for path in (*directory.glob('shard-*'), directory / 'lock'):
+  for path in directory.glob('shard-*'):
     path.unlink()
 
 

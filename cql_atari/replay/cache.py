@@ -118,16 +118,18 @@ def ensure_store(
         sources,
       ]
     ).encode()
-  ).hexdigest()
+  ).hexdigest()[:16]
   if out is None:
     cache = pathlib.Path(cache_dir or _default_cache()).expanduser()
-    directory = cache / f'{game}-{run.name}-{split.convention}-{key[:16]}'
+    directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
   else:
     directory = pathlib.Path(out).expanduser()
     if directory.is_dir():
       _prepared(directory, game, split, in_memory=False)
   if not directory.is_dir():
-    build.build_store(directory, selection, split, game, run.name, num_actions)
+    build.build_store(
+      directory, key, selection, split, game, run.name, num_actions
+    )
   return directory
 
 

@@ -149,6 +149,30 @@ def test_finished_parts_are_kept(demo_dir, tmp_path, monkeypatch):
   assert compressed == [10, 12, 14, 14, 16, 18]
 
 
+def test_parts_of_another_split_are_not_used(demo_dir, tmp_path, monkeypatch):
+  """A build that was killed, then another split into the same folder."""
+  original = build._join_parts
+
+  def killed(*args):
+    raise KeyboardInterrupt
+
+  def prepare(fraction):
+    split = split_lib.Split(shards=(10, 15), fraction=fraction)
+    return cache.ensure_store(
+      demo_dir, 'Freeway', 3, split, out=tmp_path / 'store'
+    )
+
+  monkeypatch.setattr(build, '_join_parts', killed)
+  with pytest.raises(KeyboardInterrupt):
+    prepare(0.5)
+  monkeypatch.setattr(build, '_join_parts', original)
+  ours = prepare(0.1)
+  whole = open_run(demo_dir, tmp_path / 'own', shards=(10, 15), fraction=0.1)
+  (expected,) = (tmp_path / 'own').iterdir()
+  assert whole.manifest['num_rows'] == 600
+  assert files_of(ours) == files_of(expected)
+
+
 def test_two_builders_make_one_store(demo_dir, tmp_path):
   with concurrent.futures.ThreadPoolExecutor() as pool:
     processes = [start_build(demo_dir, tmp_path) for _ in range(3)]
