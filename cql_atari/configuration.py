@@ -24,7 +24,10 @@ _PACKAGE = pathlib.Path(__file__).parent
 _LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.cache')
 _MODULES = (
   'cql_atari.runners',
-  'cql_atari.agents.cql_agent',
+  'cql_atari.collector',
+  'cql_atari.agents.bc_agent',
+  'cql_atari.agents.cql_agent',  # With those it is mixed into.
+  'cql_atari.agents.rem_agent',
   'cql_atari.distribution',
 )
 _DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.
@@ -150,11 +153,11 @@ def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
       if isinstance(item, ast.FunctionDef) and item.name == '__init__'
     ]
     function = functions[0] if functions else None
-  if function is None:  # A dataclass: its fields are its parameters.
+  if function is None:  # Its bases', or a dataclass's fields.
     names = [
       item.target.id for item in node.body if isinstance(item, ast.AnnAssign)
     ]
-    return _Configurable(frozenset(names), bases, False)
+    return _Configurable(frozenset(names), bases, True)
   arguments = function.args
   names = [arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)]
   return _Configurable(

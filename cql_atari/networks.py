@@ -1,6 +1,7 @@
-"""Nature CNN trunks and heads."""
+"""Trunks, which see, and heads, which tell values."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import gin
 import numpy as np
@@ -46,36 +47,106 @@ def _product(inputs, kernel):
   return tf.matmul(inputs, kernel), gradient
 
 
+# A trunk turns scaled states (B, 84, 84, 4) into features (B, F).
+Trunk = Callable[[tf.Tensor, _SeededInitializers], tf.Tensor]
+
+
+@gin.configurable(denylist=['states', 'initializer'])
 def nature_trunk(
+  states: tf.Tensor,
   initializer: _SeededInitializers,
   filters: Sequence[int] = (32, 64, 64),
   hidden_units: int = 512,
-) -> list[tf.keras.layers.Layer]:
-  """The layers of Mnih et al. (2015): (B, 84, 84, 4) uint8 -> (B, hidden).
+) -> tf.Tensor:
+  """The layers of Mnih et al. (2015).
 
   Args:
+    states: (B, 84, 84, 4) in [0, 1].
     initializer: makes each layer's kernel initializer.
     filters: channels of the three convolutions.
     hidden_units: width of the fully connected layer.
+
+  Returns:
+    Features (B, hidden_units).
   """
-  convolutions = [
-    tf.keras.layers.Conv2D(
-      channels,
-      kernel,
-      stride,
-      padding='same',
-      activation='relu',
-      kernel_initializer=initializer(),
-    )
-    for channels, kernel, stride in zip(filters, (8, 4, 3), (4, 2, 1))
-  ]
-  return [
-    tf.keras.layers.Input((84, 84, 4), dtype='uint8'),
-    tf.keras.layers.Rescaling(1.0 / 255.0),
-    *convolutions,
-    tf.keras.layers.Flatten(),
-    Dense(hidden_units, activation='relu', kernel_initializer=initializer()),
-  ]
+  x = states
+  for channels, kernel, stride in zip(filters, (8, 4, 3), (4, 2, 1)):
+    x = _convolution(channels, kernel, initializer, stride, 'relu')(x)
+  return _features(x, initializer, hidden_units)
+
+
+@gin.configurable(denylist=['states', 'initializer'])
+def impala_trunk(
+  states: tf.Tensor,
+  initializer: _SeededInitializers,
+  filters: Sequence[int] = (16, 32, 32),
+  blocks: int = 2,
+  hidden_units: int = 256,
+) -> tf.Tensor:
+  """The residual encoder of IMPALA (Espeholt et al., 2018, figure 3).
+
+  Args:
+    states: (B, 84, 84, 4) in [0, 1].
+    initializer: makes each layer's kernel initializer.
+    filters: channels of each section, which halves height and width.
+    blocks: residual blocks in a section.
+    hidden_units: width of the fully connected layer.
+
+  Returns:
+    Features (B, hidden_units).
+  """
+  x = states
+  for channels in filters:
+    x = _convolution(channels, 3, initializer)(x)
+    x = tf.keras.layers.MaxPooling2D(3, 2, padding='same')(x)
+    for _ in range(blocks):
+      y = tf.keras.layers.ReLU()(x)
+      y = _convolution(channels, 3, initializer, activation='relu')(y)
+      x = tf.keras.layers.Add()([x, _convolution(channels, 3, initializer)(y)])
+  return _features(tf.keras.layers.ReLU()(x), initializer, hidden_units)
+
+
+def _convolution(channels, kernel, initializer, stride=1, activation=None):
+  return tf.keras.layers.Conv2D(
+    channels,
+    kernel,
+    stride,
+    padding='same',
+    activation=activation,
+    kernel_initializer=initializer(),
+  )
+
+
+def _features(x, initializer, hidden_units):
+  dense = Dense(
+    hidden_units, activation='relu', kernel_initializer=initializer()
+  )
+  return dense(tf.keras.layers.Flatten()(x))
+
+
+def _network(trunk: Trunk, shape: tuple[int, ...], seed: int) -> tf.keras.Model:
+  """uint8 states (B, 84, 84, 4) -> outputs (B, *shape)."""
+  initializer = _SeededInitializers(seed)
+  states = tf.keras.layers.Input((84, 84, 4), dtype='uint8')
+  x = trunk(tf.keras.layers.Rescaling(1.0 / 255.0)(states), initializer)
+  x = Dense(math.prod(shape), kernel_initializer=initializer())(x)
+  return tf.keras.Model(states, tf.keras.layers.Reshape(shape)(x))
+
+
+@gin.configurable
+def q_network(
+  num_actions: int, seed: int = 0, trunk: Trunk = nature_trunk
+) -> tf.keras.Model:
+  """The DQN network: uint8 states (B, 84, 84, 4) -> Q-values (B, A).
+
+  Behaviour cloning reads the same outputs as logits.
+
+  Args:
+    num_actions: A.
+    seed: of the initial weights.
+    trunk: makes the layers below the head.
+  """
+  return _network(trunk, (num_actions,), seed)
 
 
 @gin.configurable
@@ -83,8 +154,7 @@ def quantile_network(
   num_actions: int,
   num_quantiles: int = 200,
   seed: int = 0,
-  filters: Sequence[int] = (32, 64, 64),
-  hidden_units: int = 512,
+  trunk: Trunk = nature_trunk,
 ) -> tf.keras.Model:
   """The QR-DQN network: uint8 states (B, 84, 84, 4) -> quantiles (B, A, N).
 
@@ -92,14 +162,42 @@ def quantile_network(
     num_actions: A.
     num_quantiles: N.
     seed: of the initial weights.
-    filters: channels of the three convolutions.
-    hidden_units: width of the fully connected layer.
+    trunk: makes the layers below the head.
   """
-  initializer = _SeededInitializers(seed)
-  return tf.keras.Sequential(
-    [
-      *nature_trunk(initializer, filters, hidden_units),
-      Dense(num_actions * num_quantiles, kernel_initializer=initializer()),
-      tf.keras.layers.Reshape((num_actions, num_quantiles)),
-    ]
-  )
+  return _network(trunk, (num_actions, num_quantiles), seed)
+
+
+@gin.configurable
+def multi_head_network(
+  num_actions: int,
+  num_heads: int = 200,
+  seed: int = 0,
+  trunk: Trunk = nature_trunk,
+) -> tf.keras.Model:
+  """The REM network: uint8 states (B, 84, 84, 4) -> Q-values (B, A, K).
+
+  Args:
+    num_actions: A.
+    num_heads: K.
+    seed: of the initial weights.
+    trunk: makes the layers below the heads.
+  """
+  return _network(trunk, (num_actions, num_heads), seed)
+
+
+@gin.configurable
+def categorical_network(
+  num_actions: int,
+  num_atoms: int = 51,
+  seed: int = 0,
+  trunk: Trunk = nature_trunk,
+) -> tf.keras.Model:
+  """The C51 network: uint8 states (B, 84, 84, 4) -> logits (B, A, N).
+
+  Args:
+    num_actions: A.
+    num_atoms: N.
+    seed: of the initial weights.
+    trunk: makes the layers below the head.
+  """
+  return _network(trunk, (num_actions, num_atoms), seed)

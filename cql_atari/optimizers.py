@@ -4,6 +4,7 @@ Keras 3 writes Adam as a dozen memory-bound operations a variable; the fused
 kernel makes one pass, which is a third of the time on the networks used here.
 """
 
+import abc
 from collections.abc import Sequence
 
 import gin
@@ -12,13 +13,58 @@ import tensorflow as tf
 from cql_atari.errors import check_number
 
 
+class Optimizer(tf.Module, abc.ABC):
+  """One step at a time along gradients.
+
+  Attributes:
+    iterations: steps taken, an int64 variable.
+    slots: what is kept for each trained variable, by name.
+  """
+
+  SLOTS: tuple[str, ...] = ()
+
+  def __init__(self, name: str, learning_rate: float):
+    super().__init__()
+    check_number(f'{name}.learning_rate', learning_rate, 0)
+    self.iterations = tf.Variable(
+      0,
+      dtype=tf.int64,
+      trainable=False,
+      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+  def build(self, variables: Sequence[tf.Variable]) -> None:
+    """Makes the slots of the variables to be trained."""
+    self._trained = list(variables)
+    self.slots = {
+      name: [tf.Variable(tf.zeros_like(v)) for v in variables]
+      for name in self.SLOTS
+    }
+
+  def apply(self, gradients: Sequence[tf.Tensor]) -> None:
+    """Takes one step along gradients in the order `build` got variables."""
+    step = tf.cast(self.iterations.assign_add(1), tf.float32)
+    for variable, gradient, *slots in zip(
+      self._trained, gradients, *self.slots.values()
+    ):
+      self._update(
+        variable.handle, gradient, step, *(slot.handle for slot in slots)
+      )
+
+  @abc.abstractmethod
+  def _update(self, variable, gradient, step, *slots):
+    """Updates a variable and its slots, all given by their handles."""
+
+
 @gin.configurable
-class Adam(tf.Module):
+class Adam(Optimizer):
   """Adam (Kingma and Ba, 2015), in TensorFlow 1's formulation of epsilon.
 
   The update is lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) +
   epsilon), the one behind the published Atari settings.
   """
+
+  SLOTS = ('first_moment', 'second_moment')
 
   def __init__(
     self,
@@ -35,39 +81,70 @@ class Adam(tf.Module):
       beta_2: decay of the second moment.
       epsilon: added to sqrt(v).
     """
-    super().__init__()
-    check_number('Adam.learning_rate', learning_rate, 0)
+    super().__init__('Adam', learning_rate)
     self._hyperparameters = {
       'lr': learning_rate,
       'beta1': beta_1,
       'beta2': beta_2,
       'epsilon': epsilon,
     }
-    self.iterations = tf.Variable(
-      0,
-      dtype=tf.int64,
-      trainable=False,
-      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+
+  def _update(self, variable, gradient, step, first, second):
+    tf.raw_ops.ResourceApplyAdam(
+      var=variable,
+      m=first,
+      v=second,
+      beta1_power=self._hyperparameters['beta1'] ** step,
+      beta2_power=self._hyperparameters['beta2'] ** step,
+      grad=gradient,
+      **self._hyperparameters,
     )
 
-  def build(self, variables: Sequence[tf.Variable]) -> None:
-    """Makes the moments of the variables to be trained."""
-    self._trained = list(variables)
-    self.first_moments = [tf.Variable(tf.zeros_like(v)) for v in variables]
-    self.second_moments = [tf.Variable(tf.zeros_like(v)) for v in variables]
 
-  def apply(self, gradients: Sequence[tf.Tensor]) -> None:
-    """Takes one step along gradients in the order `build` got variables."""
-    step = tf.cast(self.iterations.assign_add(1), tf.float32)
-    for variable, first, second, gradient in zip(
-      self._trained, self.first_moments, self.second_moments, gradients
-    ):
-      tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=first.handle,
-        v=second.handle,
-        beta1_power=self._hyperparameters['beta1'] ** step,
-        beta2_power=self._hyperparameters['beta2'] ** step,
-        grad=gradient,
-        **self._hyperparameters,
-      )
+@gin.configurable
+class RMSProp(Optimizer):
+  """Centred RMSProp (Graves, 2013), as TensorFlow 1 wrote it for DQN.
+
+  With running means g of the gradient and s of its square, the update is
+  lr * gradient / sqrt(s - g^2 + epsilon).
+  """
+
+  SLOTS = ('mean_gradient', 'mean_square', 'momentum')
+
+  def __init__(
+    self,
+    learning_rate: float = 2.5e-4,
+    decay: float = 0.95,
+    epsilon: float = 1e-5,
+  ):
+    """Initializes the hyperparameters: DQN's by default.
+
+    Args:
+      learning_rate: step size.
+      decay: of the running means.
+      epsilon: added under the root.
+    """
+    super().__init__('RMSProp', learning_rate)
+    self._hyperparameters = {
+      'lr': learning_rate,
+      'rho': decay,
+      'momentum': 0.0,
+      'epsilon': epsilon,
+    }
+
+  def build(self, variables: Sequence[tf.Variable]) -> None:
+    """Makes the slots; TensorFlow 1 begins with squares of 1."""
+    super().build(variables)
+    for square in self.slots['mean_square']:
+      square.assign(tf.ones_like(square))
+
+  def _update(self, variable, gradient, step, mean, square, momentum):
+    del step
+    tf.raw_ops.ResourceApplyCenteredRMSProp(
+      var=variable,
+      mg=mean,
+      ms=square,
+      mom=momentum,
+      grad=gradient,
+      **self._hyperparameters,
+    )

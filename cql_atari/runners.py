@@ -6,15 +6,13 @@ is in its checkpoints, so a run killed at any moment goes on from the newest
 and ends with the same weights as one that was never killed.
 """
 
-import contextlib
 import csv
 import functools
 import math
 import os
 import pathlib
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import gin
 import numpy as np
@@ -27,7 +25,7 @@ from dopamine.discrete_domains import (
 )
 from dopamine.discrete_domains import logger as dopamine_logger
 
-from cql_atari import checkpoints, evaluation
+from cql_atari import checkpoints, evaluation, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
@@ -47,12 +45,10 @@ METRICS = (
   'steps_per_second',
   'wall_seconds',
   'gradient_norm',
+  'alpha',
+  'accuracy',
 )
 _STEPS_PER_REPORT = 50
-
-
-class Stopped(SystemExit):
-  """A signal asked for the end, and all progress is saved."""
 
 
 @gin.configurable
@@ -102,7 +98,7 @@ class FixedReplayRunner(run_experiment.Runner):
     self._seed = seed
     self._checkpoint_seconds = 60 * checkpoint_minutes
     self._checkpoint_duration = checkpoint_duration
-    self._stop_signal = None
+    self._stop_signal = stopping.StopSignal()
     self._rows = []
     self._wall_seconds = self._train_seconds = 0.0
 
@@ -216,7 +212,7 @@ class FixedReplayRunner(run_experiment.Runner):
       return
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
-    with self._watching_signals():
+    with self._stop_signal.watch():
       for iteration in range(self._start_iteration, self._num_iterations):
         statistics = self._run_one_iteration(iteration)
         self._log_experiment(iteration, statistics)
@@ -324,31 +320,10 @@ class FixedReplayRunner(run_experiment.Runner):
 
   # --- Stopping. ---
 
-  @contextlib.contextmanager
-  def _watching_signals(self) -> Iterator[None]:
-    def note(number, frame):
-      del frame
-      if self._stop_signal:  # Asked twice: at once.
-        raise KeyboardInterrupt
-      self._stop_signal = number
-
-    watched = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note) for number in watched]
-    try:
-      yield
-    finally:
-      for number, handler in zip(watched, before):
-        signal.signal(number, handler)
-
   def _stop(self, step: int, saved: bool = False) -> None:
     if not saved:
       self._checkpoint_experiment(self._iteration)
-    print(
-      f'\nstopped by {signal.Signals(self._stop_signal).name} and saved at '
-      f'gradient step {step}: give the same command again to go on.',
-      flush=True,
-    )
-    raise Stopped(128 + self._stop_signal)
+    self._stop_signal.stop(f'gradient step {step}')
 
   # --- Reporting. ---
 

@@ -6,19 +6,21 @@ TensorFlow is imported.
 
 import difflib
 import hashlib
-import importlib.metadata
 import json
-import os
 import pathlib
-import platform
-import subprocess
-import sys
 import tempfile
 
 import gin
 from absl import flags, logging
 
-from cql_atari import configuration, environments, errors, locks, startup
+from cql_atari import (
+  configuration,
+  environments,
+  errors,
+  locks,
+  records,
+  startup,
+)
 from cql_atari.replay import cache
 from cql_atari.replay.store import Store
 
@@ -38,8 +40,6 @@ _REPLAY_DIR = flags.DEFINE_string(
 _ROM_DIR = flags.DEFINE_string(
   'rom_dir', None, "A folder of other ROMs than ALE's, such as pong.bin."
 )
-
-_VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
 
 def main() -> None:
@@ -130,12 +130,7 @@ def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:
     'behavior_return': store.manifest['behavior_return'],
     'manifest_digest': store.digest,
     'split': store.manifest['split'],
-    'versions': {
-      'python': platform.python_version(),
-      **{name: importlib.metadata.version(name) for name in _VERSIONED},
-    },
-    'git_revision': _git_revision(),
-    'command': sys.argv,
+    **records.provenance(),
   }
   (base_dir / 'run.json').write_text(json.dumps(record, indent=1) + '\n')
   manifest = json.dumps(store.manifest, indent=1) + '\n'
@@ -154,22 +149,6 @@ def _check_rom(store: Store, rom: pathlib.Path) -> None:
       100 * difference,
       store.manifest['game'],
     )
-
-
-def _git_revision() -> str | None:
-  """The revision of the checkout the package runs from, if it is one."""
-  if not (pathlib.Path(__file__).parents[1] / '.git').exists():
-    return None
-  try:
-    return subprocess.run(
-      ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
-      cwd=os.path.dirname(__file__),
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return None
 
 
 def run() -> None:

@@ -25,7 +25,10 @@ store = cache.open_store(
 
 def network(num_actions, seed):
   return networks.quantile_network(
-    num_actions, 20, seed, filters=(4, 8, 8), hidden_units=32
+    num_actions,
+    20,
+    seed,
+    lambda *x: networks.nature_trunk(*x, filters=(4, 8, 8), hidden_units=32),
   )
 
 

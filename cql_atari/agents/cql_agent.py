@@ -1,42 +1,140 @@
-"""CQL(H): Kumar et al. (2020), on QR-DQN."""
+"""CQL: Kumar et al. (2020), on QR-DQN, DQN or C51."""
 
 import gin
 import tensorflow as tf
 
-from cql_atari.agents import qrdqn_agent
-from cql_atari.errors import check_number
+from cql_atari import optimizers
+from cql_atari.agents import (
+  c51_agent,
+  dqn_agent,
+  fixed_replay_agent,
+  qrdqn_agent,
+)
+from cql_atari.errors import UserError, check_number
 from cql_atari.losses import conservative
-from cql_atari.replay import dataset as dataset_lib
+from cql_atari.replay.dataset import Transition
+
+PENALTIES = ('H', 'rho', 'mu', 'eq1', 'var')
 
 
 @gin.configurable
-class CQLAgent(qrdqn_agent.QRDQNAgent):
-  """QR-DQN whose loss also pushes down logsumexp Q and up Q of the data."""
+class CQLMixin(fixed_replay_agent.FixedReplayAgent):
+  """Adds alpha times a conservative penalty to the loss of any agent."""
 
-  SCALARS = ('td_loss', 'cql_penalty')
-
-  def __init__(self, *args, alpha: float = 1.0, **kwargs):
+  def __init__(
+    self,
+    *args,
+    alpha: float = 1.0,
+    penalty: str = 'H',
+    target_gap: float | None = None,
+    alpha_learning_rate: float = 1e-3,
+    chi2_radius: float = 1.0,
+    **kwargs,
+  ):
     """Initializes the agent.
 
     Args:
-      *args: see QRDQNAgent.
-      alpha: weight of the conservative penalty; 4.0 for 1 % of the data and
-        1.0 for 10 % in the paper.
-      **kwargs: see QRDQNAgent.
+      *args: see the agent this is mixed into.
+      alpha: weight of the penalty; 4.0 for 1 % of the data and 1.0 for 10 % in
+        the paper. Where it is tuned, what it begins with.
+      penalty: which member of the family CQL(R): 'H' (Eq. 4); 'rho', whose
+        prior is the previous policy, softmax of the target network's Q; 'mu'
+        (Eq. 2) and 'eq1' (Eq. 1), with mu the current policy, which takes the
+        greedy action; 'var', the distributionally robust form.
+      target_gap: tau, in units of return: alpha then rises while the penalty
+        is above it and falls while it is below, by dual gradient descent on
+        alpha (penalty - tau). None for a fixed alpha.
+      alpha_learning_rate: Adam's, on log alpha.
+      chi2_radius: of 'var'.
+      **kwargs: see the agent this is mixed into.
     """
-    check_number('CQLAgent.alpha', alpha, 0)
-    self.alpha = alpha
+    name = type(self).__name__
+    check_number(f'{name}.alpha', alpha, 0)
+    check_number(f'{name}.chi2_radius', chi2_radius, 0)
+    if penalty not in PENALTIES:
+      raise UserError(
+        f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
+      )
+    if target_gap is not None and not alpha:
+      raise UserError(
+        f'{name}.alpha is 0, from where it cannot be tuned to target_gap: '
+        'begin with 1.0.'
+      )
+    self.penalty, self.target_gap = penalty, target_gap
+    self.chi2_radius, self._first_alpha = chi2_radius, alpha
+    self._alpha_learning_rate = alpha_learning_rate
+    self.needs_target_outputs = penalty == 'rho'
+    self.SCALARS = (*self.SCALARS, 'cql_penalty', 'alpha')
     super().__init__(*args, **kwargs)
 
+  def _build(self) -> None:
+    super()._build()
+    if self.target_gap is not None:
+      self._log_alpha = tf.Variable(tf.math.log(float(self._first_alpha)))
+      self._alpha_optimizer = optimizers.Adam(self._alpha_learning_rate)
+      self._alpha_optimizer.build([self._log_alpha])
+
+  @property
+  def alpha(self) -> float | tf.Tensor:
+    """The penalty's weight now."""
+    if self.target_gap is None:
+      return self._first_alpha
+    return tf.exp(self._log_alpha)
+
   def loss(
-    self,
-    outputs: tf.Tensor,
-    next_outputs: tf.Tensor,
-    transition: dataset_lib.Transition,
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Eq. 4: alpha E[logsumexp_a Q(s, a) - Q(s, a_data)] + the QR-DQN loss."""
-    td_loss, scalars = super().loss(outputs, next_outputs, transition)
-    penalty = tf.reduce_mean(
-      conservative.cql_h_penalty(self.q_values(outputs), transition.action)
+    """Eq. 4: alpha E[logsumexp_a Q(s, a) - Q(s, a_data)] + the agent's loss."""
+    td_loss, scalars = super().loss(outputs, transition)
+    penalty = tf.reduce_mean(self.conservative_penalty(outputs, transition))
+    alpha = tf.cast(self.alpha, penalty.dtype)
+    scalars = {**scalars, 'cql_penalty': penalty, 'alpha': alpha}
+    return alpha * penalty + td_loss, scalars
+
+  def conservative_penalty(
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
+  ) -> tf.Tensor:
+    """(B,): the factor of alpha in the chosen equation."""
+    q_values, actions = self.q_values(outputs.online), transition.action
+    if self.penalty == 'H':
+      return conservative.cql_h_penalty(q_values, actions)
+    if self.penalty == 'var':
+      return conservative.cql_var_penalty(q_values, actions, self.chi2_radius)
+    if self.penalty == 'rho':
+      prior = tf.nn.softmax(self.q_values(outputs.target))
+      return conservative.cql_rho_penalty(q_values, actions, prior)
+    policy = tf.one_hot(
+      tf.argmax(q_values, axis=1), self.num_actions, dtype=q_values.dtype
     )
-    return self.alpha * penalty + td_loss, {**scalars, 'cql_penalty': penalty}
+    if self.penalty == 'mu':
+      return conservative.cql_mu_penalty(q_values, actions, policy)
+    return conservative.eq1_penalty(q_values, policy)
+
+  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
+    """One step of dual gradient ascent: alpha (penalty - tau), by log alpha."""
+    if self.target_gap is not None:
+      gap = scalars['cql_penalty'] - self.target_gap
+      self._alpha_optimizer.apply([-self.alpha * gap])
+
+  def _saved(self) -> dict[str, tf.Variable]:
+    saved = super()._saved()
+    if self.target_gap is not None:
+      adam = self._alpha_optimizer
+      saved |= {'log_alpha': self._log_alpha, 'alpha_steps': adam.iterations}
+      saved |= {f'alpha_{name}': slot[0] for name, slot in adam.slots.items()}
+    return saved
+
+
+@gin.configurable
+class CQLAgent(CQLMixin, qrdqn_agent.QRDQNAgent):
+  """CQL on QR-DQN, the paper's choice."""
+
+
+@gin.configurable
+class CQLDQNAgent(CQLMixin, dqn_agent.FixedReplayDQNAgent):
+  """CQL on DQN."""
+
+
+@gin.configurable
+class CQLC51Agent(CQLMixin, c51_agent.C51Agent):
+  """CQL on C51."""

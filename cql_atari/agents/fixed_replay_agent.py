@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from typing import NamedTuple
 
 import gin
 import numpy as np
@@ -13,6 +14,27 @@ from cql_atari.replay import dataset as dataset_lib
 from cql_atari.replay import store as store_lib
 
 _STEPS_PER_NORM = 10  # Reading all gradients once more costs 3 % of a step.
+
+
+class Outputs(NamedTuple):
+  """What the networks say of a batch, and when.
+
+  Attributes:
+    online: the online network's output at the states.
+    next_target: the target network's output at the next states; None where the
+      agent doesn't bootstrap.
+    next_selector: the output at the next states that chooses the action there:
+      `next_target` itself, or the online network's with double Q-learning.
+    target: the target network's output at the states, where the agent asks for
+      it; otherwise None.
+    step: the number of the gradient step, an int64 scalar.
+  """
+
+  online: tf.Tensor
+  next_target: tf.Tensor | None
+  next_selector: tf.Tensor | None
+  target: tf.Tensor | None
+  step: tf.Tensor
 
 
 @gin.configurable
@@ -27,6 +49,8 @@ class FixedReplayAgent(abc.ABC):
 
   # Scalars that `loss` returns, in order; see SHARED_SCALARS for the rest.
   SCALARS: tuple[str, ...] = ()
+  BOOTSTRAPS = True  # Whether the loss looks at the next states.
+  needs_target_outputs = False  # Whether it asks for `Outputs.target`.
   SHARED_SCALARS = ('loss', 'q_data', 'q_max', 'gradient_norm')
 
   def __init__(
@@ -34,15 +58,19 @@ class FixedReplayAgent(abc.ABC):
     num_actions: int,
     store: store_lib.Store,
     network: Callable[..., tf.keras.Model],
-    optimizer: Callable[[], optimizers.Adam] = optimizers.Adam,
+    optimizer: Callable[[], optimizers.Optimizer] = optimizers.Adam,
     gamma: float = 0.99,
     update_horizon: int = 1,
     batch_size: int = 32,
     target_update_period: int = 2000,
+    double_q: bool = False,
     epsilon_eval: float = 0.001,
     strategy: tf.distribute.Strategy | None = None,
     seed: int = 0,
     summary_writer: str | None = None,
+    sampler: Callable[
+      ..., dataset_lib.TransitionSampler
+    ] = dataset_lib.TransitionSampler,
   ):
     """Builds the networks, the optimizer and the compiled step.
 
@@ -56,12 +84,16 @@ class FixedReplayAgent(abc.ABC):
       batch_size: transitions in a gradient step.
       target_update_period: gradient steps between copies of the online
         network into the target network.
+      double_q: whether the online network chooses the next action that the
+        target network values (van Hasselt et al., 2016).
       epsilon_eval: probability of a uniformly random action.
       strategy: how a gradient step is spread over devices, such as
         @mirrored_strategy(); batch_size stays the size of the whole batch.
       seed: of the initial weights, the sampled batches and the actions.
       summary_writer: the run's folder for TensorBoard events, if any
         (Dopamine's convention).
+      sampler: makes the batches, called with (store, batch_size,
+        update_horizon, gamma, seed).
     """
     for name, value in (
       ('batch_size', batch_size),
@@ -73,14 +105,14 @@ class FixedReplayAgent(abc.ABC):
     self.num_actions = num_actions
     self.cumulative_gamma = gamma**update_horizon
     self.target_update_period = target_update_period
+    self.double_q = double_q
     self.epsilon_eval = epsilon_eval
+    self.seed = seed
     self.eval_mode = True
     self.summary_writer = None
     if summary_writer is not None:
       self.summary_writer = tf.summary.create_file_writer(str(summary_writer))
-    self.sampler = dataset_lib.TransitionSampler(
-      store, batch_size, update_horizon, gamma, seed
-    )
+    self.sampler = sampler(store, batch_size, update_horizon, gamma, seed)
     self._batches = None
     self._rng = np.random.default_rng(seed)
     self.scalar_names = self.SHARED_SCALARS + self.SCALARS
@@ -91,40 +123,42 @@ class FixedReplayAgent(abc.ABC):
         f'FixedReplayAgent.batch_size is {batch_size}: give a multiple of the '
         f'{self._replicas} devices.'
       )
+    self._network, self._optimizer = network, optimizer
     with self._strategy.scope():
-      self.online_network = network(num_actions, seed=seed)
-      self.target_network = network(num_actions, seed=seed)
-      self.optimizer = optimizer()
-      self._variables, self._target_variables = (
-        [variable.value for variable in model.trainable_variables]
-        for model in (self.online_network, self.target_network)
-      )
-      self.optimizer.build(self._variables)
-      self._scalar_sums, self._scalar_counts = (
-        tf.Variable(
-          tf.zeros(len(self.scalar_names)),
-          aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
-        for _ in range(2)
-      )
+      self._build()
     self._loss_gradient = tf.function(self._loss_and_gradient, jit_compile=True)
     self._learn = tf.function(
       lambda part: self._strategy.run(self._learn_from, (part,)),
       autograph=False,
     )
 
+  def _build(self) -> None:
+    """Makes all variables."""
+    self.online_network, self.target_network = (
+      self._network(self.num_actions, seed=self.seed) for _ in range(2)
+    )
+    self._variables, self._target_variables = (
+      [variable.value for variable in model.trainable_variables]
+      for model in (self.online_network, self.target_network)
+    )
+    self.optimizer = self._optimizer()
+    self.optimizer.build(self._variables)
+    self._scalar_sums, self._scalar_counts = (
+      tf.Variable(
+        tf.zeros(len(self.scalar_names)),
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      )
+      for _ in range(2)
+    )
+
   @abc.abstractmethod
   def loss(
-    self,
-    outputs: tf.Tensor,
-    next_outputs: tf.Tensor,
-    transition: dataset_lib.Transition,
+    self, outputs: Outputs, transition: dataset_lib.Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The loss of a batch.
 
     Args:
-      outputs: the online network's output at the states.
-      next_outputs: the target network's output at the next states.
+      outputs: what the networks say of it.
       transition: the batch, less its frames (`state` and `next_state` None).
 
     Returns:
@@ -134,6 +168,13 @@ class FixedReplayAgent(abc.ABC):
   @abc.abstractmethod
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
     """Q-values (B, A) of the network's output."""
+
+  def greedy_actions(self, outputs: tf.Tensor) -> tf.Tensor:
+    """The best actions int32 (B,) by the network's output."""
+    return tf.argmax(self.q_values(outputs), axis=1, output_type=tf.int32)
+
+  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:  # noqa: B027
+    """Part of the gradient step: learns what the loss's scalars teach."""
 
   @property
   def gradient_steps(self) -> int:
@@ -158,16 +199,30 @@ class FixedReplayAgent(abc.ABC):
 
   def _learn_from(self, transition: dataset_lib.Transition) -> None:
     """One gradient step, one graph: target, loss, Adam, bookkeeping."""
-    next_outputs = self.target_network(transition.next_state)
+    next_target = next_selector = target = None
+    if self.BOOTSTRAPS:
+      next_target = self.target_network(transition.next_state)
+      next_selector = (
+        self.online_network(transition.next_state)
+        if self.double_q
+        else next_target
+      )
+    if self.needs_target_outputs:
+      target = self.target_network(transition.state)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
-      outputs = self.online_network(transition.state)
+      online = self.online_network(transition.state)
     output_gradient, scalars = self._loss_gradient(
-      outputs,
-      next_outputs,
+      Outputs(
+        online,
+        next_target,
+        next_selector,
+        target,
+        self.optimizer.iterations.read_value(),
+      ),
       transition._replace(state=None, next_state=None),
     )
-    gradients = tape.gradient(outputs, self._variables, output_gradient)
+    gradients = tape.gradient(online, self._variables, output_gradient)
     if self._replicas > 1:  # Losses are means over a device's part.
       gradients, scalars = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.MEAN, (gradients, scalars)
@@ -180,6 +235,7 @@ class FixedReplayAgent(abc.ABC):
     # slows the gradients down, when it runs beside them.
     with tf.control_dependencies(gradients):
       self.optimizer.apply(gradients)
+    self.after_step(scalars)
     counts = {**dict.fromkeys(scalars, 1.0), 'gradient_norm': measured}
     for totals, values in (
       (self._scalar_sums, scalars),
@@ -196,21 +252,21 @@ class FixedReplayAgent(abc.ABC):
       lambda: None,
     )
 
-  def _loss_and_gradient(self, outputs, next_outputs, transition):
-    """The loss's gradient by the outputs, and all scalars but its norm.
+  def _loss_and_gradient(self, outputs, transition):
+    """The loss's gradient by the online outputs, and all scalars but its norm.
 
     Compiled as one piece, in half the time of compiling the loss alone, whose
     gradient would need its pairwise errors kept.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(outputs)
-      loss, scalars = self.loss(outputs, next_outputs, transition)
-    q_values = self.q_values(outputs)
+      tape.watch(outputs.online)
+      loss, scalars = self.loss(outputs, transition)
+    q_values = self.q_values(outputs.online)
     q_data = tf.gather(q_values, transition.action, batch_dims=1)
     scalars['loss'] = loss
     scalars['q_data'] = tf.reduce_mean(q_data)
     scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
-    return tape.gradient(loss, outputs), scalars
+    return tape.gradient(loss, outputs.online), scalars
 
   def sync_target_network(self) -> None:
     """Copies the online network into the target network."""
@@ -242,26 +298,30 @@ class FixedReplayAgent(abc.ABC):
     input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
     autograph=False,
   )
-  def _greedy_actions(self, states: tf.Tensor) -> tf.Tensor:
-    outputs = self.online_network(states)
-    return tf.argmax(self.q_values(outputs), axis=1, output_type=tf.int32)
+  def _best_actions(self, states: tf.Tensor) -> tf.Tensor:
+    return self.greedy_actions(self.online_network(states))
 
   def select_actions(
-    self, states: np.ndarray, rng: np.random.Generator | None = None
+    self,
+    states: np.ndarray,
+    rng: np.random.Generator | None = None,
+    epsilon: float | None = None,
   ) -> np.ndarray:
     """Epsilon-greedy actions.
 
     Args:
       states: uint8 (B, 84, 84, 4).
       rng: source of randomness; the agent's own by default.
+      epsilon: probability of a random action; epsilon_eval by default.
 
     Returns:
       int32 (B,).
     """
     rng = rng or self._rng
-    explore = rng.random(len(states)) < self.epsilon_eval
+    epsilon = self.epsilon_eval if epsilon is None else epsilon
+    explore = rng.random(len(states)) < epsilon
     random = rng.integers(self.num_actions, size=len(states), dtype=np.int32)
-    return np.where(explore, random, self._greedy_actions(states).numpy())
+    return np.where(explore, random, self._best_actions(states).numpy())
 
   def begin_episode(self, observation: np.ndarray) -> int:
     """Starts an episode: frame (84, 84, 1) -> first action."""
@@ -286,8 +346,7 @@ class FixedReplayAgent(abc.ABC):
     groups = {
       'online': self._variables,
       'target': self._target_variables,
-      'first_moment': self.optimizer.first_moments,
-      'second_moment': self.optimizer.second_moments,
+      **self.optimizer.slots,
       'gradient_steps': [self.optimizer.iterations],
       'scalar_totals': [self._scalar_sums, self._scalar_counts],
     }

@@ -8,8 +8,7 @@ import tensorflow as tf
 from cql_atari import networks
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.losses import temporal_difference
-from cql_atari.replay import dataset as dataset_lib
-from cql_atari.replay import store as store_lib
+from cql_atari.replay.dataset import Transition
 
 
 @gin.configurable
@@ -20,8 +19,7 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
 
   def __init__(
     self,
-    num_actions: int,
-    store: store_lib.Store,
+    *args,
     network: Callable[..., tf.keras.Model] = networks.quantile_network,
     kappa: float = 1.0,
     **kwargs,
@@ -29,29 +27,26 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
     """Initializes the agent.
 
     Args:
-      num_actions: actions in every state, A.
-      store: the replay to learn from.
+      *args: see FixedReplayAgent.
       network: makes a network with output (B, A, N).
       kappa: Huber threshold, in units of return.
       **kwargs: see FixedReplayAgent.
     """
     self.kappa = kappa
-    super().__init__(num_actions, store, network, **kwargs)
+    super().__init__(*args, network=network, **kwargs)
 
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
     """(B, A, N) quantiles -> (B, A)."""
     return tf.reduce_mean(outputs, axis=2)
 
   def loss(
-    self,
-    outputs: tf.Tensor,
-    next_outputs: tf.Tensor,
-    transition: dataset_lib.Transition,
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The batch mean of the quantile Huber loss (its paper's Eq. 10)."""
-    quantiles = tf.gather(outputs, transition.action, batch_dims=1)
-    target_quantiles = temporal_difference.quantile_target(
-      next_outputs,
+    quantiles = tf.gather(outputs.online, transition.action, batch_dims=1)
+    target_quantiles = temporal_difference.bellman_target(
+      outputs.next_target,
+      self.greedy_actions(outputs.next_selector),
       transition.reward,
       transition.terminal,
       self.cumulative_gamma,

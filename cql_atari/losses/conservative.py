@@ -1,10 +1,14 @@
-"""Conservative penalties (Kumar et al., 2020), numbered by equation."""
+"""Conservative penalties (Kumar et al., 2020), numbered by equation.
+
+Each is the factor of alpha in its equation, for a finite set of actions: what
+is to be pushed down less, but for Eq. 1, the data action's value.
+"""
 
 import tensorflow as tf
 
 
 def cql_h_penalty(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-  """The CQL(H) penalty for discrete actions (Eq. 4).
+  """The CQL(H) penalty (Eq. 4), the regularizer of Eq. 3 being the entropy.
 
   Args:
     q_values: (B, A) Q(s, a).
@@ -15,6 +19,88 @@ def cql_h_penalty(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     Q(s, .) is softmax(Q) less the one-hot data action.
   """
   tf.debugging.assert_rank(q_values, 2)
+  return tf.reduce_logsumexp(q_values, axis=1) - _of_data(q_values, actions)
+
+
+def cql_rho_penalty(
+  q_values: tf.Tensor, actions: tf.Tensor, prior: tf.Tensor
+) -> tf.Tensor:
+  """The CQL(rho) penalty (section 3.2), the regularizer being -KL(mu, rho).
+
+  The mu that maximizes Eq. 3 is proportional to rho(a|s) exp(Q(s, a)). As the
+  paper has it, the first term of Eq. 4 becomes the average of Q under it; the
+  weights are held fixed, as mu is in Eq. 3 once it is chosen, which is also the
+  gradient of the maximum itself.
+
+  Args:
+    q_values: (B, A) Q(s, a).
+    actions: (B,) integer data actions.
+    prior: (B, A) probabilities rho(a|s), such as the previous policy's.
+
+  Returns:
+    (B,): sum_a mu(a|s) Q(s, a) - Q(s, a_data).
+  """
+  tf.debugging.assert_shapes([(q_values, 'BA'), (prior, 'BA')])
+  mu = tf.nn.softmax(tf.math.log(prior) + q_values, axis=1)
+  return cql_mu_penalty(q_values, actions, mu)
+
+
+def cql_mu_penalty(
+  q_values: tf.Tensor, actions: tf.Tensor, mu: tf.Tensor
+) -> tf.Tensor:
+  """The penalty of Eq. 2, for any mu.
+
+  Args:
+    q_values: (B, A) Q(s, a).
+    actions: (B,) integer data actions.
+    mu: (B, A) probabilities mu(a|s). No gradient flows into them.
+
+  Returns:
+    (B,): E_mu[Q(s, a)] - Q(s, a_data).
+  """
+  return eq1_penalty(q_values, mu) - _of_data(q_values, actions)
+
+
+def eq1_penalty(q_values: tf.Tensor, mu: tf.Tensor) -> tf.Tensor:
+  """The penalty of Eq. 1: nothing is pushed up.
+
+  Args:
+    q_values: (B, A) Q(s, a).
+    mu: (B, A) probabilities mu(a|s). No gradient flows into them.
+
+  Returns:
+    (B,): E_mu[Q(s, a)].
+  """
+  tf.debugging.assert_shapes([(q_values, 'BA'), (mu, 'BA')])
+  return tf.reduce_sum(tf.stop_gradient(mu) * q_values, axis=1)
+
+
+def cql_var_penalty(
+  q_values: tf.Tensor, actions: tf.Tensor, radius: float = 1.0
+) -> tf.Tensor:
+  """The CQL(var) penalty: mu is the worst case of a chi-squared ball.
+
+  Over all mu with sum_a (mu - u)^2 / u <= radius around the uniform u, E_mu[Q]
+  is at most mean Q + sqrt(radius Var Q) (Namkoong and Duchi, 2017, on whom the
+  paper's robust variant rests), and reaches it where that mu has no negative
+  entry, as for any Q while radius <= 1 / (A - 1).
+
+  Args:
+    q_values: (B, A) Q(s, a).
+    actions: (B,) integer data actions.
+    radius: of the ball.
+
+  Returns:
+    (B,): mean_a Q + sqrt(radius Var_a Q) - Q(s, a_data).
+  """
+  tf.debugging.assert_rank(q_values, 2)
+  variance = tf.math.reduce_variance(q_values, axis=1)
+  # The root has no gradient where all actions are alike: none is taken there.
+  spread = tf.where(variance > 0, variance, tf.ones_like(variance))
+  root = tf.where(variance > 0, tf.sqrt(radius * spread), 0.0)
+  return tf.reduce_mean(q_values, axis=1) + root - _of_data(q_values, actions)
+
+
+def _of_data(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
   tf.debugging.assert_rank(actions, 1)
-  q_data = tf.gather(q_values, actions, batch_dims=1)
-  return tf.reduce_logsumexp(q_values, axis=1) - q_data
+  return tf.gather(q_values, actions, batch_dims=1)

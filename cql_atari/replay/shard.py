@@ -1,4 +1,4 @@
-"""One published DQN-Replay shard: names, reading, writing, checking.
+"""One published DQN-Replay shard: names, reading, checking.
 
 A shard is a saved Dopamine replay buffer: gzipped `.npy` files named
 `$store$_{observation,action,reward,terminal}_ckpt.N.gz`, `add_count_ckpt.N.gz`
@@ -12,15 +12,14 @@ and a transition whose stack or whose next state would touch them is invalid.
 import contextlib
 import dataclasses
 import functools
-import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from cql_atari.errors import UserError
 from cql_atari.replay import rows as rows_lib
-from cql_atari.replay.arrays import ArrayReader, atomic_gzip, missing
+from cql_atari.replay.arrays import ArrayReader, missing
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
 ELEMENTS = ('observation', 'action', 'reward', 'terminal')
@@ -332,65 +331,3 @@ def check_rows(
         f'{shard.path(name)} row {first_row + row} holds {values[row]}, which '
         f'is not {should_be[name]}: wrong game or a damaged file.'
       )
-
-
-def write_shard(
-  directory: str | os.PathLike,
-  index: int,
-  frames: Iterable[np.ndarray],
-  actions: np.ndarray,
-  rewards: np.ndarray,
-  terminals: np.ndarray,
-  add_count: int,
-  update_horizon: int = 1,
-) -> Shard:
-  """Writes one shard as Dopamine's replay buffer saves it, file by file.
-
-  Args:
-    directory: the `replay_logs` folder; made when missing.
-    index: N of `ckpt.N`.
-    frames: uint8 arrays of shape (any, 84, 84) that make up the rows in order;
-      used up before the arrays below are read, so it may fill them.
-    actions: (R,) integers.
-    rewards: (R,) clipped rewards.
-    terminals: (R,) 0/1 flags.
-    add_count: rows added to the buffer so far; its remainder by R is the write
-      cursor.
-    update_horizon: n of the agent that recorded, for `invalid_range`.
-
-  Returns:
-    The shard written.
-
-  Raises:
-    ValueError: the arrays differ in length.
-  """
-  directory = pathlib.Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
-  shard, capacity = Shard(directory, index), len(actions)
-  if not len(actions) == len(rewards) == len(terminals):
-    raise ValueError('actions, rewards and terminals differ in length')
-  with atomic_gzip(shard.path('observation')) as file:
-    header = {
-      'descr': '|u1',
-      'fortran_order': False,
-      'shape': (capacity, *FRAME_SHAPE),
-    }
-    np.lib.format.write_array_header_1_0(file, header)
-    written = 0
-    for rows in frames:
-      file.write(np.ascontiguousarray(rows, np.uint8).data)
-      written += len(rows)
-    if written != capacity:
-      raise ValueError(f'{written} frames for {capacity} actions')
-  offsets = np.arange(-update_horizon, STACK_SIZE)
-  arrays = {
-    'action': np.asarray(actions, np.int32),
-    'reward': np.asarray(rewards, np.float32),
-    'terminal': np.asarray(terminals, np.uint8),
-    'add_count': np.array(add_count),
-    'invalid_range': (add_count + offsets) % capacity,
-  }
-  for name, array in arrays.items():
-    with atomic_gzip(shard.path(name)) as file:
-      np.save(file, array, allow_pickle=False)
-  return shard

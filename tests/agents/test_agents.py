@@ -10,11 +10,11 @@ from cql_atari import networks
 from cql_atari.agents import cql_agent, qrdqn_agent
 from cql_atari.errors import UserError
 
+TRUNK = functools.partial(
+  networks.nature_trunk, filters=(4, 8, 8), hidden_units=32
+)
 SMALL = functools.partial(
-  networks.quantile_network,
-  num_quantiles=20,
-  filters=(4, 8, 8),
-  hidden_units=32,
+  networks.quantile_network, num_quantiles=20, trunk=TRUNK
 )
 
 
@@ -185,8 +185,9 @@ def test_restored_agents_go_on_bit_for_bit(demo_store):
 
 def test_checkpoints_of_other_networks_are_refused(demo_store):
   bundle = make(cql_agent.CQLAgent, demo_store).bundle_and_checkpoint('', 0)
+  smaller = functools.partial(TRUNK, hidden_units=16)
   other = cql_agent.CQLAgent(
-    3, demo_store, network=functools.partial(SMALL, hidden_units=16)
+    3, demo_store, network=functools.partial(SMALL, trunk=smaller)
   )
   with pytest.raises(UserError, match='another agent or network'):
     other.unbundle('somewhere', 0, bundle)

@@ -78,13 +78,17 @@ def test_the_minimum_is_at_the_quantiles_of_the_targets():
   np.testing.assert_allclose(quantiles.numpy()[0], expected, atol=0.01)
 
 
-def test_quantile_target_by_hand():
+def test_bellman_target_of_quantiles_by_hand():
   """Action 1 has the greater mean; the second transition is terminal."""
   next_quantiles = tf.constant(
     [[[0.0, 1.0], [3.0, 5.0]], [[9.0, 9.0], [0.0, 0.0]]], tf.float64
   )
-  target = temporal_difference.quantile_target(
-    next_quantiles, tf.constant([1.0, -1.0]), tf.constant([0, 1]), 0.5
+  target = temporal_difference.bellman_target(
+    next_quantiles,
+    [1, 0],
+    tf.constant([1.0, -1.0]),
+    tf.constant([0, 1]),
+    0.5,
   )
   np.testing.assert_array_equal(target, [[2.5, 3.5], [-1.0, -1.0]])
 
@@ -124,8 +128,8 @@ def test_loss_equals_dopamines_jax_agent():
   as_tensor = functools.partial(tf.constant, dtype=tf.float32)
   ours = temporal_difference.quantile_huber_loss(
     tf.gather(as_tensor(online), action, batch_dims=1),
-    temporal_difference.quantile_target(
-      as_tensor(target), reward, terminal, 0.99
+    temporal_difference.bellman_target(
+      as_tensor(target), target.mean(axis=2).argmax(1), reward, terminal, 0.99
     ),
   )
   np.testing.assert_allclose(ours, theirs, rtol=2e-5)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
-from cql_atari.replay import cache, fetched, replay_logs
+from cql_atari.replay import cache, fetched, recording, replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
@@ -228,7 +228,7 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
   source = tmp_path / 'source' / 'Freeway' / '1' / 'replay_logs'
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (2000, 84, 84), np.uint8)
-  shard_lib.write_shard(
+  recording.write_shard(
     source,
     0,
     [frames],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
-from cql_atari.replay import replay_logs
+from cql_atari.replay import recording, replay_logs
 from cql_atari.replay import rows as rows_lib
 from cql_atari.replay import shard as shard_lib
 
@@ -111,7 +111,7 @@ def test_dopamine_loads_what_write_shard_writes(
 ):
   arrays = {name: one_shard.read(name, 2000) for name in shard_lib.ELEMENTS[1:]}
   frames = list(one_shard.frames(stop=2000))
-  written = shard_lib.write_shard(
+  written = recording.write_shard(
     tmp_path / 'out',
     3,
     frames,

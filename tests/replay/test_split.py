@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
-from cql_atari.replay import replay_logs
+from cql_atari.replay import recording, replay_logs
 from cql_atari.replay import rows as rows_lib
-from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
 
@@ -16,7 +15,7 @@ def replay(tmp_path_factory):
   for index, add_count in enumerate((999, 1999, 2999, 3400)):
     terminals = np.zeros(1000, np.uint8)
     terminals[30 + 60 * np.arange(16) + rng.integers(0, 20, 16)] = 1
-    shard_lib.write_shard(
+    recording.write_shard(
       directory,
       index,
       [np.ones((1000, 84, 84), np.uint8)],

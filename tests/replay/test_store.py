@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cql_atari.errors import UserError
-from cql_atari.replay import cache, replay_logs
+from cql_atari.replay import cache, recording, replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.frames import stack_frames
@@ -77,7 +77,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
 
   before = digest()
   shard = replay_logs.list_shards(copy)[5]
-  shard_lib.write_shard(
+  recording.write_shard(
     shard.directory,
     10,
     [np.zeros((2000, 84, 84), np.uint8)],

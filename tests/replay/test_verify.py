@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from cql_atari.replay import fetched, replay_logs, verify
+from cql_atari.replay import fetched, recording, replay_logs, verify
 from cql_atari.replay import shard as shard_lib
 
 
@@ -71,7 +71,7 @@ def write_games(folder, index, wins, frame, games=40, length=25):
   frames += np.arange(len(frames), dtype=np.uint8)[:, None, None]
   for offset in range(3):
     frames[offset::length] = 0
-  shard_lib.write_shard(
+  recording.write_shard(
     folder,
     index,
     [frames],
@@ -87,7 +87,7 @@ def test_odd_play_is_a_warning(tmp_path, demo_frames):
     write_games(tmp_path, index, wins, demo_frames[100])
   for path in shard_lib.Shard(tmp_path, 3).sources:
     shutil.copy(path, tmp_path / path.name.replace('.3.gz', '.6.gz'))
-  shard_lib.write_shard(
+  recording.write_shard(
     tmp_path,
     7,
     [np.repeat(demo_frames[:1], 500, axis=0)],

@@ -1,0 +1,66 @@
+"""C51, categorical DQN: Bellemare et al. (2017)."""
+
+from collections.abc import Callable
+
+import gin
+import tensorflow as tf
+
+from cql_atari import networks
+from cql_atari.agents import fixed_replay_agent
+from cql_atari.errors import check_number
+from cql_atari.losses import temporal_difference
+from cql_atari.replay.dataset import Transition
+
+
+@gin.configurable
+class C51Agent(fixed_replay_agent.FixedReplayAgent):
+  """Learns the return's distribution over fixed atoms. Q is its mean."""
+
+  SCALARS = ('td_loss',)
+
+  def __init__(
+    self,
+    *args,
+    network: Callable[..., tf.keras.Model] = networks.categorical_network,
+    vmax: float = 10.0,
+    **kwargs,
+  ):
+    """Initializes the agent.
+
+    Args:
+      *args: see FixedReplayAgent.
+      network: makes a network with output (B, A, N).
+      vmax: the greatest atom, in units of return; the least is its negative.
+      **kwargs: see FixedReplayAgent.
+    """
+    check_number('C51Agent.vmax', vmax, 1e-6)
+    self.vmax = vmax
+    super().__init__(*args, network=network, **kwargs)
+
+  def support(self, logits: tf.Tensor) -> tf.Tensor:
+    """The atoms (N,) of logits (B, A, N)."""
+    vmax = tf.constant(self.vmax, logits.dtype)
+    return tf.linspace(-vmax, vmax, logits.shape[2])
+
+  def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """(B, A, N) logits -> (B, A)."""
+    return tf.linalg.matvec(tf.nn.softmax(outputs), self.support(outputs))
+
+  def loss(
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The batch mean of the cross-entropy with the projected target."""
+    td_loss = tf.reduce_mean(
+      temporal_difference.categorical_loss(
+        tf.gather(outputs.online, transition.action, batch_dims=1),
+        temporal_difference.categorical_target(
+          outputs.next_target,
+          self.greedy_actions(outputs.next_selector),
+          transition.reward,
+          transition.terminal,
+          self.cumulative_gamma,
+          self.support(outputs.online),
+        ),
+      )
+    )
+    return td_loss, {'td_loss': td_loss}

@@ -1,0 +1,57 @@
+"""DQN: Mnih et al. (2015), learning from a fixed replay."""
+
+from collections.abc import Callable
+
+import gin
+import tensorflow as tf
+
+from cql_atari import networks, optimizers
+from cql_atari.agents import fixed_replay_agent
+from cql_atari.losses import temporal_difference
+from cql_atari.replay.dataset import Transition
+
+
+@gin.configurable
+class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
+  """Deep Q-learning."""
+
+  SCALARS = ('td_loss',)
+
+  def __init__(
+    self,
+    *args,
+    network: Callable[..., tf.keras.Model] = networks.q_network,
+    optimizer: Callable[[], optimizers.Optimizer] = optimizers.RMSProp,
+    **kwargs,
+  ):
+    """Initializes the agent.
+
+    Args:
+      *args: see FixedReplayAgent.
+      network: makes a network with output (B, A).
+      optimizer: makes the optimizer.
+      **kwargs: see FixedReplayAgent.
+    """
+    super().__init__(*args, network=network, optimizer=optimizer, **kwargs)
+
+  def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """The outputs themselves, (B, A)."""
+    return outputs
+
+  def loss(
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The batch mean of the Huber loss of the TD error."""
+    td_loss = tf.reduce_mean(
+      temporal_difference.q_learning_loss(
+        tf.gather(outputs.online, transition.action, batch_dims=1),
+        temporal_difference.bellman_target(
+          outputs.next_target,
+          self.greedy_actions(outputs.next_selector),
+          transition.reward,
+          transition.terminal,
+          self.cumulative_gamma,
+        ),
+      )
+    )
+    return td_loss, {'td_loss': td_loss}

@@ -1,0 +1,313 @@
+"""Collector: an online agent that logs its replay in the published format."""
+
+import csv
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable
+
+import gin
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from cql_atari import checkpoints, stopping
+from cql_atari.agents import fixed_replay_agent
+from cql_atari.environments import AtariEnvironments
+from cql_atari.errors import UserError, check_number
+from cql_atari.replay import memory, recording, replay_logs
+
+METRICS = (
+  'shard',
+  'rows',
+  'agent_steps',
+  'gradient_steps',
+  'episodes',
+  'return_mean',
+  'return_std',
+  'epsilon',
+  'loss',
+  'q_data',
+  'q_max',
+  'gradient_norm',
+  'wall_seconds',
+)
+
+
+@gin.configurable
+class Collector:
+  """Plays games side by side, learns from them and logs every transition.
+
+  An episode is logged when it ends. All else of the state is in checkpoints;
+  games that were under way when the process ended are played anew.
+  """
+
+  def __init__(
+    self,
+    run_dir: pathlib.Path,
+    rows: int,
+    num_actions: int,
+    create_agent_fn: Callable[..., fixed_replay_agent.FixedReplayAgent],
+    create_environment_fn: Callable[..., AtariEnvironments] = AtariEnvironments,
+    num_shards: int = 50,
+    replay_capacity: int = 1_000_000,
+    min_replay_history: int = 20_000,
+    update_period: int = 4,
+    epsilon_train: float = 0.01,
+    epsilon_decay_period: int = 250_000,
+    checkpoint_minutes: float = 5.0,
+    seed: int = 0,
+  ):
+    """Builds the agent and goes back to the newest checkpoint, if any.
+
+    Args:
+      run_dir: gets `replay_logs/`, `metrics.csv` and `episodes.json`.
+      rows: rows to log, padding included; a multiple of num_shards.
+      num_actions: of the game.
+      create_agent_fn: makes the agent that learns and plays.
+      create_environment_fn: makes the games.
+      num_shards: shards that the rows fill.
+      replay_capacity: rows that the agent learns from, the newest, in memory.
+      min_replay_history: rows logged before it learns.
+      update_period: agent steps for a gradient step.
+      epsilon_train: probability of a random action in the end,
+      epsilon_decay_period: reached linearly, from 1 at min_replay_history,
+        after so many agent steps.
+      checkpoint_minutes: minutes between checkpoints.
+      seed: of everything random.
+    """
+    for name, value, least in (
+      ('num_shards', num_shards, 1),
+      ('min_replay_history', min_replay_history, 1000),
+      ('update_period', update_period, 1),
+      ('epsilon_decay_period', epsilon_decay_period, 1),
+      ('seed', seed, 0),
+    ):
+      check_number(f'Collector.{name}', value, least, whole=True)
+    if rows % num_shards or rows < 100 * num_shards:
+      raise UserError(
+        f'--steps={rows} do not fill {num_shards} shards: give a multiple of '
+        f'{num_shards}, and at least {100 * num_shards}.'
+      )
+    self._dir, self._seed = pathlib.Path(run_dir), seed
+    self._min_replay_history = min_replay_history
+    self._update_period = update_period
+    self._epsilon_train = epsilon_train
+    self._epsilon_decay_period = epsilon_decay_period
+    self._checkpoint_seconds = 60 * checkpoint_minutes
+    self._rows_per_shard = rows // num_shards
+    self._memory = memory.ReplayMemory(replay_capacity)
+    self._agent = create_agent_fn(
+      num_actions,
+      self._memory,
+      seed=seed,
+      sampler=memory.OnlineSampler,
+      summary_writer=None,
+    )
+    self._environment = create_environment_fn()
+    self._recorder = recording.Recorder(
+      self._dir / 'replay_logs', self._rows_per_shard, num_shards
+    )
+    self._rows, self._episodes = [], []
+    self._agent_steps, self._wall_seconds = 0, 0.0
+    self._new_returns = []
+    self._stop_signal = stopping.StopSignal()
+    self._resume()
+
+  @property
+  def rom(self) -> pathlib.Path:
+    """The ROM that is played."""
+    return self._environment.rom
+
+  @property
+  def is_finished(self) -> bool:
+    """Whether all rows are logged."""
+    return self._recorder.is_full
+
+  @property
+  def epsilon(self) -> float:
+    """Probability of a random action now."""
+    decayed = self._agent_steps - self._min_replay_history
+    share = min(max(decayed / self._epsilon_decay_period, 0.0), 1.0)
+    return 1.0 - share * (1.0 - self._epsilon_train)
+
+  def run(self) -> None:
+    """Plays, learns and logs until all rows are there.
+
+    Raises:
+      Stopped: SIGTERM or Ctrl-C came; progress is saved.
+      UserError: the disk is full.
+    """
+    if self.is_finished:
+      print(f'all {self._recorder.total_rows} rows are logged already.')
+      return
+    tf.config.experimental.set_synchronous_execution(False)
+    bar = tqdm.tqdm(
+      total=self._recorder.total_rows,
+      initial=self._recorder.add_count,
+      unit=' rows',
+      disable=None,
+      dynamic_ncols=True,
+    )
+    try:
+      with bar, self._stop_signal.watch():
+        self._play(bar)
+    except OSError as error:
+      raise UserError(
+        f'{self._dir} cannot be written ({error.strerror}): make room and give '
+        'the same command again; what the last checkpoint holds is safe.'
+      ) from None
+
+  def _play(self, bar: tqdm.tqdm) -> None:
+    environment, count = self._environment, self._environment.num_environments
+    # Every part of a run plays other games.
+    seeds = np.random.SeedSequence([self._seed, self._agent_steps])
+    rng = np.random.default_rng(seeds)
+    states = environment.reset(int(seeds.generate_state(1)[0]))
+    games = [_Game() for _ in range(count)]
+    owed, saved = 0.0, time.monotonic()
+    while not self._recorder.is_full:
+      began = time.monotonic()
+      actions = self._agent.select_actions(states, rng, self.epsilon)
+      frames = np.ascontiguousarray(states[..., -1])
+      states, rewards, over = environment.step(actions)
+      self._agent_steps += count
+      for game, *row in zip(games, frames, actions, rewards, over):
+        game.rows.append(row)
+      for index in np.flatnonzero(over):
+        self._log(games[index], bar)
+        games[index] = _Game()
+      if self._recorder.add_count >= self._min_replay_history:
+        owed += count / self._update_period
+        while owed >= 1.0:
+          self._agent.train_step()
+          owed -= 1.0
+      self._wall_seconds += time.monotonic() - began
+      if self._stop_signal:
+        self._save()
+        self._stop_signal.stop(f'row {self._recorder.add_count}')
+      if time.monotonic() - saved > self._checkpoint_seconds:
+        self._save()
+        saved = time.monotonic()
+    self._save()
+
+  def _log(self, game: '_Game', bar: tqdm.tqdm) -> None:
+    """Gives a finished episode to the recorder and the memory."""
+    frames, actions, rewards, terminals = map(np.stack, zip(*game.rows))
+    episode = frames, actions, np.clip(rewards, -1.0, 1.0), terminals
+    before = self._recorder.add_count
+    self._recorder.append(*episode)
+    self._memory.append(*episode)
+    after, size = self._recorder.add_count, self._rows_per_shard
+    length = recording.PADDING_ROWS + len(frames)
+    self._episodes.append(
+      {
+        'return': float(rewards.sum()),
+        'length': len(frames),
+        'first_shard': before // size,
+        'complete': after - before == length,
+      }
+    )
+    self._new_returns.append(float(rewards.sum()))
+    bar.update(after - before)
+    bar.set_postfix_str(f'last return {rewards.sum():.0f}', refresh=False)
+    if (after + 1) // size > (before + 1) // size:
+      self._report(after)
+
+  def _report(self, rows: int) -> None:
+    """Adds a row to metrics.csv for the shard that was just filled."""
+    scalars = self._agent.mean_scalars(reset=True)
+    returns, self._new_returns = np.array(self._new_returns), []
+    values = {
+      'shard': (rows + 1) // self._rows_per_shard - 1,
+      'rows': rows,
+      'agent_steps': self._agent_steps,
+      'gradient_steps': self._agent.gradient_steps,
+      'episodes': len(returns),
+      'return_mean': returns.mean() if len(returns) else math.nan,
+      'return_std': returns.std() if len(returns) else math.nan,
+      'epsilon': round(self.epsilon, 4),
+      'wall_seconds': round(self._wall_seconds, 1),
+      **scalars,
+    }
+    self._rows.append([values.get(name, '') for name in METRICS])
+    tqdm.tqdm.write(
+      f'shard {values["shard"]}: {values["gradient_steps"]} gradient steps, '
+      f'mean return {values["return_mean"]:.1f} over {len(returns)} games, '
+      f'epsilon {values["epsilon"]}'
+    )
+    self._write_records()
+
+  def _write_records(self) -> None:
+    path = self._dir / 'metrics.csv'
+    with open(path.with_suffix('.partial'), 'w', newline='') as file:
+      csv.writer(file).writerows([METRICS, *self._rows])
+    os.replace(file.name, path)
+    path = self._dir / 'episodes.json'
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps({'episodes': self._episodes}))
+    os.replace(partial, path)
+
+  # --- Saving. ---
+
+  def _save(self) -> None:
+    self._write_records()
+    arrays, log = self._recorder.bundle()
+    step = self._agent.gradient_steps
+    agent = self._agent.bundle_and_checkpoint('', step)
+    checkpoints.save(
+      self._dir / 'checkpoints',
+      self._agent_steps,
+      {f'recorder.{name}': array for name, array in arrays.items()} | agent,
+      {
+        'log': log,
+        'seed': self._seed,
+        'rows': self._rows,
+        'episodes': self._episodes,
+        'new_returns': self._new_returns,
+        'wall_seconds': self._wall_seconds,
+      },
+      keep=1,
+    )
+
+  def _resume(self) -> None:
+    newest = checkpoints.load_newest(self._dir / 'checkpoints')
+    if newest is None:
+      return
+    self._agent_steps, arrays, data = newest
+    _, log = self._recorder.bundle()
+    for name in ('rows_per_shard', 'num_shards'):
+      if data['log'][name] != log[name]:
+        raise UserError(
+          f'the run in {self._dir} began with {name} {data["log"][name]}, not '
+          f'{log[name]}: give the settings it began with, or another --out.'
+        )
+    if data['seed'] != self._seed:
+      raise UserError(
+        f'the run in {self._dir} began with seed {data["seed"]}: give that, '
+        'or another --run.'
+      )
+    mine = {n: v for n, v in arrays.items() if n.startswith('recorder.')}
+    agent = {n: v for n, v in arrays.items() if n not in mine}
+    self._agent.unbundle(str(self._dir / 'checkpoints'), 0, agent)
+    self._recorder.unbundle(
+      {name.removeprefix('recorder.'): v for name, v in mine.items()},
+      data['log'],
+    )
+    self._rows, self._episodes = data['rows'], data['episodes']
+    self._new_returns = data['new_returns']
+    self._wall_seconds = data['wall_seconds']
+    if self._recorder.add_count >= self._rows_per_shard:
+      for episode in recording.newest_episodes(
+        replay_logs.list_shards(self._dir), self._memory.capacity
+      ):
+        self._memory.append(*episode)
+
+
+class _Game:
+  """A game under way: (frame, action, raw reward, over) of every step."""
+
+  def __init__(self):
+    self.rows = []

@@ -1,0 +1,111 @@
+"""A replay memory that grows while an agent plays."""
+
+import collections
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from cql_atari.errors import check_number
+from cql_atari.replay import dataset
+from cql_atari.replay import rows as rows_lib
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.recording import PADDING_ROWS
+
+
+class ReplayMemory:
+  """The newest episodes, uncompressed; offers what sampling asks of a Store.
+
+  An episode lies in consecutive rows, after its padding rows. One that doesn't
+  fit in before the end goes to the beginning, over the oldest.
+  """
+
+  def __init__(self, capacity: int):
+    """Makes an empty memory.
+
+    Args:
+      capacity: rows, padding included; 7,056 bytes each once used.
+    """
+    check_number('Collector.replay_capacity', capacity, 30_000, whole=True)
+    self.capacity, self._next = capacity, 0
+    rows = capacity + STACK_SIZE + 8  # What an n-step window may reach over.
+    self.frames = np.zeros((rows, *FRAME_SHAPE), np.uint8)
+    self.actions = np.zeros(rows, np.uint8)
+    self.rewards = np.zeros(rows, np.float32)
+    self.terminals = np.zeros(rows, np.uint8)
+    self._episodes = collections.deque()  # (start, stop), oldest first.
+    self._valid = {}
+
+  def __len__(self) -> int:
+    """Rows held."""
+    return sum(stop - start for start, stop in self._episodes)
+
+  def append(
+    self,
+    frames: np.ndarray,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    terminals: np.ndarray,
+  ) -> None:
+    """Adds an episode; arguments as of `Recorder.append`."""
+    length = PADDING_ROWS + len(frames)
+    if self._next + length > self.capacity:
+      self._forget(self._next, self.capacity)
+      self._next = 0
+    start, stop = self._next, self._next + length
+    self._forget(start, stop)
+    self._episodes.append((start, stop))
+    begin = start + PADDING_ROWS
+    for column, values in (
+      (self.frames, frames),
+      (self.actions, actions),
+      (self.rewards, rewards),
+      (self.terminals, terminals),
+    ):
+      column[start:begin] = 0
+      column[begin:stop] = values
+    self._next = stop
+    self._valid.clear()
+
+  def _forget(self, start: int, stop: int) -> None:
+    """Drops the oldest episodes while they reach into these rows."""
+    while self._episodes:
+      first, last = self._episodes[0]
+      if last <= start or stop <= first:
+        break
+      self._episodes.popleft()
+
+  def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
+    """Every row that is a valid transition: (V,)."""
+    if update_horizon not in self._valid:
+      after = np.zeros(update_horizon, np.uint8)  # As if play went on.
+      self._valid[update_horizon] = np.concatenate(
+        [
+          start
+          + rows_lib.valid_rows(
+            np.append(self.terminals[start:stop], after), update_horizon
+          )
+          for start, stop in self._episodes
+        ]
+      )
+    return self._valid[update_horizon]
+
+  def read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
+    """Windows of consecutive frames: uint8 (B, length, 84, 84)."""
+    return self.frames[first_rows[:, None] + np.arange(length)]
+
+
+class OnlineSampler(dataset.TransitionSampler):
+  """Draws uniformly over what a `ReplayMemory` holds at the time."""
+
+  @property
+  def valid(self) -> np.ndarray:
+    """(V,): the rows that may be sampled now."""
+    return self.store.valid_transitions(self.update_horizon)
+
+  def batches(self, start: int = 0) -> Iterator[dataset.Transition]:
+    """Batches start, start + 1, ..., each drawn when it is asked for."""
+    for batch in itertools.count(start):
+      transition = self.transitions(self.sample_rows(batch))
+      yield dataset.Transition(*map(tf.convert_to_tensor, transition))
