@@ -7,6 +7,13 @@ import setuptools
 with open('cql_atari/__init__.py') as source:
   VERSION = re.search(r"__version__ = '(.+)'", source.read())[1]
 
+REPORT = [
+  'rliable>=1.2',  # Interquartile means and their intervals.
+  'pandas<3',  # arch, which rliable draws on, breaks with 3.
+]
+SWEEP = ['ray>=2.40']
+EXPORT = ['tf2onnx>=1.16', 'onnxruntime>=1.18']
+
 setuptools.setup(
   name='cql_atari',
   version=VERSION,
@@ -20,7 +27,7 @@ setuptools.setup(
   package_dir={'cql_atari.gin_configs': 'gin_configs'},
   package_data={
     'cql_atari': ['data/demo/*/*/*.json', 'data/demo/*/*/replay_logs/*.gz'],
-    'cql_atari.gin_configs': ['*.gin'],
+    'cql_atari.gin_configs': ['*.gin', 'sweeps/*.gin'],
   },
   install_requires=[
     # The set that imports together; see each reason.
@@ -43,16 +50,34 @@ setuptools.setup(
     'tqdm>=4.60',  # Progress bars.
     'matplotlib>=3.7',  # Curves.
     'pillow>=10',  # Clips.
+    'imageio-ffmpeg>=0.5',  # Films, with an H.264 encoder that browsers play.
+    'rich>=13',  # The table of a sweep.
   ],
   extras_require={
-    'dev': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.8', 'scipy>=1.10'],
+    'dev': [
+      'pytest>=8',
+      'hypothesis>=6.100',
+      'ruff>=0.8',
+      'scipy>=1.10',
+      *REPORT,
+      *SWEEP,
+      *EXPORT,
+    ],
+    'report': REPORT,
+    'sweep': SWEEP,
+    'export': EXPORT,
     'gcs': ['gcsfs>=2024.2'],  # gs:// URLs.
     'gpu': ['tensorflow[and-cuda]>=2.21,<2.22'],
   },
   entry_points={
     'console_scripts': [
       'cql-atari-train = cql_atari.train:run',
+      'cql-atari-collect = cql_atari.collect:run',
+      'cql-atari-sweep = cql_atari.sweep:run',
+      'cql-atari-export = cql_atari.export:run',
       'cql-atari-plot = cql_atari.analysis.plot:run',
+      'cql-atari-report = cql_atari.analysis.report:run',
+      'cql-atari-watch = cql_atari.analysis.watch:run',
       'cql-atari-fetch = cql_atari.replay.fetch:run',
       'cql-atari-prepare = cql_atari.replay.prepare:run',
       'cql-atari-verify = cql_atari.replay.verify:run',

@@ -66,8 +66,33 @@ def import_all() -> None:
     importlib.import_module(name)
 
 
+def check(
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  required: str = 'create_agent_fn',
+) -> dict[str, object]:
+  """Checks every name in gin files and bindings, and parses nothing.
+
+  Args:
+    gin_files: paths or bare names, later ones overriding earlier ones.
+    gin_bindings: lines such as "CQLAgent.alpha=2.0".
+    required: a parameter that has to be bound, of _REQUIRED.
+
+  Returns:
+    What is bound, as {'FixedReplayRunner.num_iterations': 200, ...}.
+
+  Raises:
+    UserError: an unreadable file, bad syntax or an unknown name.
+  """
+  paths = [find_config(name) for name in gin_files]
+  return _check(paths, gin_bindings, required)
+
+
 def parse(
-  gin_files: Sequence[str], gin_bindings: Sequence[str], final: bool
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  final: bool,
+  required: str = 'create_agent_fn',
 ) -> None:
   """Checks and parses gin files and bindings.
 
@@ -77,13 +102,14 @@ def parse(
     final: False before TensorFlow is imported: every name is checked, and what
       the light modules bind is bound. True after `import_all`, to bind
       everything and lock.
+    required: see `check`.
 
   Raises:
     UserError: an unreadable file, bad syntax or an unknown name.
   """
   paths = [find_config(name) for name in gin_files]
   if not final:
-    _check(paths, gin_bindings)
+    _check(paths, gin_bindings, required)
     for name in _LIGHT_MODULES:
       importlib.import_module(name)
   gin.add_config_file_search_path(str(config_dir()))
@@ -212,12 +238,23 @@ def _read(path: pathlib.Path) -> str:
     raise UserError(f'the gin file {path} cannot be read ({error}).') from None
 
 
-def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
+_REQUIRED = {
+  'create_agent_fn': 'no gin file names the agent: start from one of the '
+  'package, such as --gin_files=cql_1pct.gin, or bind '
+  'FixedReplayRunner.create_agent_fn.',
+  'configs': 'no gin file names the configs of the sweep: start from one of '
+  'the package, such as --gin_files=sweeps/table3.gin, or bind Sweep.configs.',
+}
+
+
+def _check(
+  paths: Sequence[pathlib.Path], bindings: Sequence[str], required: str
+) -> dict[str, object]:
   references = _References()
-  macros, bound = set(), set()
+  macros, bound = set(), {}
   for path in paths:
     for place, binding in _statements(_read(path), str(path), references):
-      bound.add(binding.arg_name)
+      bound[_full_name(binding)] = binding.value
       if binding.arg_name:
         _check_binding(place, binding)
       else:
@@ -225,7 +262,7 @@ def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
   for text in bindings:
     place = f'--gin_bindings="{text}"'
     for _, binding in _statements(text, place, references):
-      bound.add(binding.arg_name)
+      bound[_full_name(binding)] = binding.value
       if binding.arg_name:
         _check_binding(place, binding)
       elif paths and binding.selector not in macros:
@@ -233,16 +270,20 @@ def _check(paths: Sequence[pathlib.Path], bindings: Sequence[str]) -> None:
           f'{place}: no gin file has a macro {binding.selector}'
           + _suggest(binding.selector, macros)
         )
-  if 'create_agent_fn' not in bound:
-    raise UserError(
-      'no gin file names the agent: start from one of the package, such as '
-      '--gin_files=cql_1pct.gin, or bind FixedReplayRunner.create_agent_fn.'
-    )
+  if required not in {name.split('.')[-1] for name in bound}:
+    raise UserError(_REQUIRED[required])
   for name in references.configurables:
     _check_configurable('', name)
   for name in references.macros:
     if name not in macros:
       raise UserError(f'%{name} is used, but nothing defines {name}.')
+  return bound
+
+
+def _full_name(binding) -> str:
+  """Such as 'CQLAgent.alpha', or 'GAME' of a macro."""
+  name = binding.selector.split('.')[-1]
+  return f'{name}.{binding.arg_name}' if binding.arg_name else name
 
 
 def _check_binding(place: str, binding) -> None:

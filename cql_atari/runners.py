@@ -129,6 +129,11 @@ class FixedReplayRunner(run_experiment.Runner):
     return {'agent': type(self._agent).__name__, 'seed': self._seed}
 
   @property
+  def gamma(self) -> float:
+    """Discount per agent step."""
+    return self._agent.gamma
+
+  @property
   def rom(self) -> pathlib.Path:
     """The ROM that evaluations play."""
     return self._environment.rom

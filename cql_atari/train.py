@@ -21,7 +21,7 @@ from cql_atari import (
   records,
   startup,
 )
-from cql_atari.replay import cache
+from cql_atari.replay import cache, statistics
 from cql_atari.replay.store import Store
 
 _BASE_DIR = flags.DEFINE_string(
@@ -128,6 +128,7 @@ def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:
     'rom_md5': hashlib.md5(runner.rom.read_bytes()).hexdigest(),
     'game': store.manifest['game'],
     'behavior_return': store.manifest['behavior_return'],
+    'discounted_return': statistics.discounted_return(store, runner.gamma),
     'manifest_digest': store.digest,
     'split': store.manifest['split'],
     **records.provenance(),

@@ -103,6 +103,7 @@ class FixedReplayAgent(abc.ABC):
       check_number(f'FixedReplayAgent.{name}', value, 1, whole=True)
     check_number('FixedReplayAgent.gamma', gamma, 0)
     self.num_actions = num_actions
+    self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
     self.target_update_period = target_update_period
     self.double_q = double_q

@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -20,7 +20,10 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
-_COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_COLORS = (
+  '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000',
+)  # fmt: skip
+_MARKERS = 'osD^vPX'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,10 @@ class Run:
     seed: the run's seed.
     settings: the run's configuration, less what says nothing about the method
       (see _IGNORED).
+    data: the share of the dataset it learned from, such as '1 %'.
     behavior_return: {'mean', 'episodes', 'source'} of the data, or None.
+    discounted_return: mean discounted return that followed the data's actions
+      in the data, clipped rewards; None where it isn't known.
     metrics: columns of metrics.csv as float64 (iterations,), NaN where empty.
   """
 
@@ -43,7 +49,9 @@ class Run:
   game: str
   seed: int
   settings: dict[str, str]
+  data: str
   behavior_return: dict | None
+  discounted_return: float | None
   metrics: dict[str, np.ndarray]
 
 
@@ -99,17 +107,41 @@ def _load_run(folder: pathlib.Path) -> Run:
     }
     return Run(
       folder,
-      record['agent'].removesuffix('Agent').replace('QRDQN', 'QR-DQN'),
+      _agent_name(record['agent']),
       record['game'],
       record['seed'],
       _settings(folder / 'config.gin'),
+      _data_name(record.get('split')),
       record['behavior_return'],
+      record.get('discounted_return'),
       metrics,
     )
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
       f'{folder} is not a whole run folder ({error!r}).'
     ) from None
+
+
+def _agent_name(cls: str) -> str:
+  """'CQLDQNAgent' -> 'CQL-DQN'."""
+  name = cls.removeprefix('FixedReplay').removesuffix('Agent')
+  name = name.replace('QRDQN', 'QR-DQN')
+  return re.sub(r'^CQL(?=\w)', 'CQL-', name)
+
+
+def _data_name(split: dict | None) -> str:
+  """The share of a run of the dataset, such as '1 %' or 'first 20 %'."""
+  if split is None:
+    return 'all'
+  share, (first, stop) = split['fraction'], split['shards']
+  if (first, stop) == (0, 50):
+    name = f'{100 * share:g} %'
+  elif share == 1 and first == 0:
+    name = f'first {2 * stop} %'
+  else:
+    name = f'{100 * share:g} % of shards {first} to {stop - 1}'
+  convention = split['convention']
+  return name if convention == 'prefix' else f'{name} ({convention})'
 
 
 # Bindings in which runs of one experiment may differ.
@@ -213,68 +245,117 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> pathlib.Path:
   Raises:
     UserError: the file can't be written.
   """
-  games = group(runs)
-  figure, panels = plt.subplots(
-    1, len(games), figsize=(5.6 * len(games), 3.6), squeeze=False
-  )
-  for panel, (game, agents) in zip(panels[0], sorted(games.items())):
-    styles = zip(_COLORS, 'osD^vP', (4, 2, 2, 2, 2, 2))
-    for (color, marker, width), (agent, members) in zip(
-      styles, sorted(agents.items())
-    ):
-      steps, returns = mean_curve(members)
-      mean, deviation = returns.mean(axis=0), returns.std(axis=0)
-      label = f'{agent} ({_count(members)})'
-      panel.plot(
-        steps,
-        mean,
-        marker + '-',
-        lw=width,
-        ms=width + 2,
-        color=color,
-        label=label,
-      )
-      if len(members) > 1:
-        panel.fill_between(
-          steps,
-          mean - deviation,
-          mean + deviation,
-          color=color,
-          alpha=0.2,
-          linewidth=0,
-        )
-    behaviors = {
-      run.behavior_return['mean']: run.behavior_return
-      for members in agents.values()
-      for run in members
-      if run.behavior_return
-    }
-    for behavior in behaviors.values():
-      panel.axhline(
-        behavior['mean'],
-        color='0.35',
-        linestyle='--',
-        linewidth=1,
-        label='data, mean game'
-        + (' (clipped rewards)' if 'clipped' in behavior['source'] else ''),
-      )
-    panel.set(title=game, xlabel='gradient steps', ylabel='evaluation return')
-    panel.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
-    panel.grid(alpha=0.25)
-    panel.spines[['top', 'right']].set_visible(False)
-    panel.legend(frameon=False)
-  figure.tight_layout()
+  figure, panels = game_panels(runs)
+  for panel, (_, agents) in panels:
+    draw(panel, agents, styles(runs), np.std)
+    panel.set(ylabel='evaluation return')
   out = pathlib.Path(out).expanduser()
   if not out.suffix:
     out = out.with_suffix('.png')
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    save(figure, out)
   except (OSError, ValueError) as error:
     raise UserError(f'the picture {out} cannot be written ({error}).') from None
+  return out
+
+
+def save(figure: plt.Figure, *files: pathlib.Path) -> None:
+  """Writes a figure to each file, and closes it."""
+  try:
+    figure.tight_layout()
+    for file in files:
+      figure.savefig(file, dpi=150)
   finally:
     plt.close(figure)
-  return out
+
+
+def game_panels(
+  runs: Sequence[Run], rows: int = 1
+) -> tuple[plt.Figure, list[tuple]]:
+  """A figure with a column a game.
+
+  Args:
+    runs: the runs.
+    rows: panels of each game.
+
+  Returns:
+    The figure, and for each game its panel (an array of them where there are
+    several rows) and (game, label to runs), ordered by name.
+  """
+  games = sorted(group(runs).items())
+  figure, panels = plt.subplots(
+    rows, len(games), figsize=(5.6 * len(games), 3.6 * rows), squeeze=False
+  )
+  for row in panels:
+    for panel, (game, _) in zip(row, games):
+      panel.set(title=game, xlabel='gradient steps')
+      panel.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
+      panel.grid(alpha=0.25)
+      panel.spines[['top', 'right']].set_visible(False)
+  columns = panels[0] if rows == 1 else panels.T
+  return figure, list(zip(columns, games))
+
+
+def styles(runs: Sequence[Run]) -> dict[str, dict]:
+  """One look for each label, the same in every panel."""
+  labels = sorted(set().union(*group(runs).values()))
+  return {
+    label: {
+      'color': _COLORS[index % len(_COLORS)],
+      'marker': _MARKERS[index % len(_MARKERS)],
+      # The first line is often covered by the others.
+      'lw': 2 if index else 4,
+      'ms': 4 if index else 6,
+    }
+    for index, label in enumerate(labels)
+  }
+
+
+def draw(
+  panel: plt.Axes,
+  agents: dict[str, list[Run]],
+  styles: dict[str, dict],
+  spread: Callable[..., np.ndarray],
+) -> None:
+  """Draws the curves of a game's agents, and the mean game of the data.
+
+  Args:
+    panel: where.
+    agents: label to runs.
+    styles: label to look.
+    spread: half the width of the band, from returns (runs, T) and axis=0.
+  """
+  for agent, members in sorted(agents.items()):
+    steps, returns = mean_curve(members)
+    mean, style = returns.mean(axis=0), styles[agent]
+    panel.plot(steps, mean, label=f'{agent} ({_count(members)})', **style)
+    if len(members) > 1:
+      width = spread(returns, axis=0)
+      panel.fill_between(
+        steps,
+        mean - width,
+        mean + width,
+        color=style['color'],
+        alpha=0.2,
+        linewidth=0,
+      )
+  behaviors = {
+    run.behavior_return['mean']: run.behavior_return
+    for members in agents.values()
+    for run in members
+    if run.behavior_return
+  }
+  for behavior in behaviors.values():
+    panel.axhline(
+      behavior['mean'],
+      color='0.35',
+      linestyle='--',
+      linewidth=1,
+      label='data, mean game'
+      + (' (clipped rewards)' if 'clipped' in behavior['source'] else ''),
+    )
+  panel.legend(frameon=False)
 
 
 def table(runs: Sequence[Run]) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 from cql_atari.replay import replay_logs
 from cql_atari.replay import rows as rows_lib
 from cql_atari.replay.frames import STACK_SIZE
-from cql_atari.replay.store import segments_of
+from cql_atari.replay.store import Store, segments_of
 
 
 def gained(selection, columns, shards) -> int:
@@ -57,3 +57,34 @@ def behavior_return(selection, columns, shards, split) -> dict | None:
     'episodes': len(returns),
     'source': source,
   }
+
+
+def discounted_return(store: Store, gamma: float) -> float | None:
+  """What followed the data's actions: the mean discounted return-to-go.
+
+  Over every step of the games that are whole in the store; rewards as stored,
+  clipped. A reward counts for itself and all earlier steps of its game, that
+  is, (1 - gamma^(t+1)) / (1 - gamma) times at step t.
+
+  Args:
+    store: the split.
+    gamma: discount per step.
+
+  Returns:
+    The mean, or None without a whole game.
+  """
+  total, steps = 0.0, 0
+  for start, stop in store.segments:
+    ends = np.flatnonzero(store.terminals[start:stop]) + 1
+    if len(ends) < 2:
+      continue  # Where a game begins is known by the end of the one before.
+    lengths = np.diff(ends)
+    step = np.arange(ends[0], ends[-1]) - np.repeat(ends[:-1], lengths)
+    step -= STACK_SIZE - 1  # Padding comes first.
+    counts = step + 1.0
+    if gamma != 1:
+      counts = (1 - gamma ** np.maximum(counts, 0)) / (1 - gamma)
+    rewards = store.rewards[start + ends[0] : start + ends[-1]]
+    total += float(np.sum(np.where(step >= 0, rewards * counts, 0.0)))
+    steps += int(np.sum(step >= 0))
+  return total / steps if steps else None

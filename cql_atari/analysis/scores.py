@@ -1,0 +1,155 @@
+"""Final and peak scores of runs, and what they amount to over games."""
+
+import contextlib
+import dataclasses
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cql_atari.analysis import curves, reference
+from cql_atari.errors import UserError
+
+_BOOTSTRAP_REPETITIONS = 2000
+PROFILE_THRESHOLDS = np.linspace(0.0, 2.0, 81)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """What runs of one kind scored: an agent, a game, a share of the data.
+
+  Attributes:
+    game: such as 'Pong'.
+    data: such as '1 %'.
+    agent: such as 'CQL', with the settings that tell it from others.
+    runs: one a seed.
+    gradient_steps: of the last evaluation that all of them have.
+    final: (runs,) evaluation return there.
+    peak: (runs,) the highest point of each run's own curve up to there: being
+      chosen by the score itself, it is optimistic.
+  """
+
+  game: str
+  data: str
+  agent: str
+  runs: Sequence[curves.Run]
+  gradient_steps: int
+  final: np.ndarray
+  peak: np.ndarray
+
+
+def by_data(runs: Sequence[curves.Run]) -> dict[str, list[curves.Run]]:
+  """Runs by the share of the data they learned from, least first."""
+  groups = defaultdict(list)
+  for run in runs:
+    groups[run.data].append(run)
+  order = {'1 %': 0, '10 %': 1, 'first 20 %': 2}
+  return dict(sorted(groups.items(), key=lambda i: (order.get(i[0], 3), i[0])))
+
+
+def scores(runs: Sequence[curves.Run]) -> list[Score]:
+  """The scores of every agent on every game and share of the data."""
+  found = []
+  for data, members in by_data(runs).items():
+    for game, agents in sorted(curves.group(members).items()):
+      for agent, seeds in sorted(agents.items()):
+        steps, returns = curves.mean_curve(seeds)
+        found.append(
+          Score(
+            game, data, agent, seeds, int(steps[-1]), returns[:, -1],
+            returns.max(axis=1),
+          )
+        )  # fmt: skip
+  return found
+
+
+def standard_error(values: np.ndarray) -> float:
+  """Of the mean: sample deviation / sqrt(n); NaN for a single value."""
+  if len(values) < 2:
+    return float('nan')
+  return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def matrices(found: Sequence[Score], kind: str) -> dict[str, np.ndarray]:
+  """Human-normalised scores of agents that ran the same games.
+
+  Args:
+    found: scores on one share of the data.
+    kind: 'final' or 'peak'.
+
+  Returns:
+    Agent to (seeds, games), games without a known human score left out, of the
+    agents that have as many games as any; seeds that not all games have are
+    left out. Empty without such games.
+  """
+  rows = defaultdict(dict)
+  for score in found:
+    values = reference.human_normalized(score.game, getattr(score, kind))
+    if values is not None:
+      rows[score.agent][score.game] = values
+  games = {game for of_agent in rows.values() for game in of_agent}
+  made = {}
+  for agent, of_agent in rows.items():
+    if set(of_agent) == games:
+      seeds = min(len(values) for values in of_agent.values())
+      made[agent] = np.stack(
+        [of_agent[game][:seeds] for game in sorted(games)], axis=1
+      )
+  return made
+
+
+def interquartile_means(
+  normalized: dict[str, np.ndarray],
+) -> dict[str, tuple[float, float, float]]:
+  """Interquartile means with 95 % stratified bootstrap intervals (rliable).
+
+  Args:
+    normalized: agent to (seeds, games).
+
+  Returns:
+    Agent to (mean, low, high).
+  """
+  with _rliable() as (library, metrics):
+    points, intervals = library.get_interval_estimates(
+      normalized,
+      lambda values: np.array([metrics.aggregate_iqm(values)]),
+      reps=_BOOTSTRAP_REPETITIONS,
+      random_state=np.random.RandomState(0),
+    )
+  return {
+    agent: (float(points[agent][0]), *map(float, intervals[agent][:, 0]))
+    for agent in normalized
+  }
+
+
+def performance_profiles(
+  normalized: dict[str, np.ndarray],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """The share of runs above each of PROFILE_THRESHOLDS (rliable).
+
+  Args:
+    normalized: agent to (seeds, games).
+
+  Returns:
+    Agent to shares (T,) and their 95 % bootstrap interval (2, T).
+  """
+  with _rliable() as (library, _):
+    shares, intervals = library.create_performance_profile(
+      normalized, PROFILE_THRESHOLDS, reps=_BOOTSTRAP_REPETITIONS
+    )
+  return {agent: (shares[agent], intervals[agent]) for agent in normalized}
+
+
+@contextlib.contextmanager
+def _rliable() -> Iterator[tuple]:
+  """rliable's modules, and quiet about what its own libraries deprecate."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', FutureWarning)
+    try:
+      from rliable import library, metrics
+    except ImportError:
+      raise UserError(
+        "the report needs rliable: pip install 'cql_atari[report]'."
+      ) from None
+    yield library, metrics

@@ -1,0 +1,148 @@
+"""Runs many runs: python -m cql_atari.sweep --gin_files=sweeps/small.gin.
+
+Each run is a `cql_atari.train` of its own in BASE_DIR/GAME/CONFIG/SEED. Give
+the same command again to go on: what is done is not run twice.
+"""
+
+import time
+
+import rich.console
+import rich.live
+import rich.table
+from absl import flags
+
+from cql_atari import configuration, errors, locks, stopping
+from cql_atari.sweeps import execute, plan, ray_engine
+
+_BASE_DIR = flags.DEFINE_string('base_dir', None, "The sweep's folder.")
+_GIN_FILES = flags.DEFINE_multi_string(
+  'gin_files', [], 'A sweep, such as sweeps/table3.gin; repeatable.'
+)
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+  'gin_bindings', [], 'A gin binding, such as "Sweep.seeds=[0]"; repeatable.'
+)
+_ENGINE = flags.DEFINE_enum(
+  'engine', 'local', ['local', 'ray'], 'Where: this machine, or a Ray cluster.'
+)
+_WORKERS = flags.DEFINE_integer(
+  'workers',
+  None,
+  'Runs at once on this machine; as many as have room by default.',
+  lower_bound=1,
+)
+_RAY_ADDRESS = flags.DEFINE_string(
+  'ray_address', None, "A cluster's address, such as auto."
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Print the plan, with time and disk, and run nothing.'
+)
+_SECONDS_PER_LOOK = 2.0
+
+
+def main() -> int:
+  """Sweeps by the flags."""
+  if not _GIN_FILES.value or not _BASE_DIR.value:
+    raise errors.UserError(
+      'give a sweep and a folder for its runs, such as '
+      '--gin_files=sweeps/table3.gin --base_dir=runs/table3.'
+    )
+  configuration.parse(
+    _GIN_FILES.value, _GIN_BINDINGS.value, final=False, required='configs'
+  )
+  try:
+    sweep = plan.Sweep()
+  except TypeError as error:
+    raise errors.UserError(configuration.one_line(error)) from None
+  runs = sweep.runs(_BASE_DIR.value)
+  slots = execute.gpu_slots(
+    sweep.cpus_per_run, sweep.gpus_per_run, _WORKERS.value
+  )
+  if _DRY_RUN.value:
+    for run in runs:
+      print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
+    print(plan.estimate(sweep, runs, len(slots)))
+    return 0
+  base_dir = runs[0].directory.parents[2]
+  base_dir.mkdir(parents=True, exist_ok=True)
+  with locks.alone_in(base_dir, 'sweeping'):
+    left = [run for run in runs if not run.is_done]
+    if _ENGINE.value == 'ray':
+      engine = ray_engine.RayEngine(
+        _RAY_ADDRESS.value,
+        sweep.cpus_per_run,
+        sweep.gpus_per_run,
+        sweep.max_retries,
+      )
+      workers = engine.workers // sweep.cpus_per_run
+    else:
+      engine = execute.LocalEngine(slots, sweep.cpus_per_run, sweep.max_retries)
+      workers = len(slots)
+    print(plan.estimate(sweep, runs, workers), flush=True)
+    engine.start(left)
+    watch(engine, runs)
+  failed = [run for run in runs if not run.is_done]
+  for run in failed:
+    print(f'{run.directory}: {run.state.get("error", run.state["status"])}')
+  return 1 if failed else 0
+
+
+def watch(engine, runs: list[plan.Run]) -> None:
+  """Shows how the runs go until the engine has none left."""
+  console, stop_signal = rich.console.Console(), stopping.StopSignal()
+  seen = {}
+  with (
+    stop_signal.watch(),
+    rich.live.Live(
+      console=console, auto_refresh=False, transient=False
+    ) as live,
+  ):
+    working = True
+    while working:
+      working = engine.is_working
+      if stop_signal:
+        engine.stop()
+        live.update(table(runs), refresh=True)
+        stop_signal.stop('every run')
+      if console.is_terminal:
+        live.update(table(runs), refresh=True)
+      else:
+        for run in runs:
+          status = run.state['status']
+          if seen.get(run, 'waiting') != status:
+            print(f'{status}: {run.directory}', flush=True)
+          seen[run] = status
+      if working:
+        time.sleep(_SECONDS_PER_LOOK)
+  if not console.is_terminal:
+    console.print(table(runs))
+
+
+def table(runs: list[plan.Run]) -> rich.table.Table:
+  """One row a run that has begun; those that wait are counted."""
+  shown = rich.table.Table('run', 'status', 'steps', 'steps/s', 'last return')
+  states = [run.state for run in runs]
+  for run, state in zip(runs, states):
+    if state['status'] == 'waiting':
+      continue
+    last = run.last_metrics
+    shown.add_row(
+      '/'.join(run.directory.parts[-3:]),
+      state['status'] + (f' ({n})' if (n := state['attempts']) > 1 else ''),
+      f'{run.steps_done:,} / {run.total_steps:,}',
+      *(
+        f'{float(last[name]):.1f}' if last.get(name) else ''
+        for name in ('steps_per_second', 'eval_return_mean')
+      ),
+    )
+  done = sum(state['status'] == 'done' for state in states)
+  shown.caption = f'{done} of {len(runs)} done'
+  return shown
+
+
+def run() -> None:
+  """The console script."""
+  errors.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,1 @@
+"""Many runs as one: what to run, and engines that run it."""

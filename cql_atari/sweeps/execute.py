@@ -1,0 +1,205 @@
+"""Runs of a sweep as processes of this machine."""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from cql_atari.sweeps.plan import Run
+
+_BUSY = 'another process is training'
+_SECONDS_BETWEEN_RETRIES = 5.0
+
+
+def execute(
+  run: Run,
+  max_retries: int,
+  cpus: int | None = None,
+  gpu: str | None = None,
+  on_start: Callable[[subprocess.Popen], None] = lambda process: None,
+) -> bool:
+  """Trains a run to its end, in a process that ends when this thread does.
+
+  A crash is tried again, from the run's checkpoint; a mistake in its settings
+  (exit status 1) is not. The run folder's `sweep.json` tells how it goes.
+
+  Args:
+    run: what to train.
+    max_retries: how often to try again.
+    cpus: how many threads compute; as many as there are processors by default.
+    gpu: what CUDA_VISIBLE_DEVICES should be, if anything.
+    on_start: is given each process.
+
+  Returns:
+    Whether it is done.
+  """
+  if run.is_done:
+    return True
+  attempts = run.state.get('attempts', 0)
+  for last in (False,) * max_retries + (True,):
+    attempts += 1
+    values = {'attempts': attempts, 'host': socket.gethostname()}
+    run.write_state(status='running', **values)
+    with open(run.directory / 'train.log', 'ab') as log:
+      process = subprocess.Popen(
+        _command(run),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=_environment(cpus, gpu),
+        preexec_fn=_die_with_parent,
+      )
+      on_start(process)
+      status = process.wait()
+    if status == 0:
+      run.write_state(status='done', **values)
+      return True
+    error = _last_line(run.directory / 'train.log')
+    if status in (128 + signal.SIGTERM, 128 + signal.SIGINT, 130):
+      run.write_state(status='stopped', **values)
+      return False
+    if last or (
+      status == 1 and error.startswith('error:') and _BUSY not in error
+    ):
+      run.write_state(status='failed', error=error, **values)
+      return False
+    run.write_state(status='retrying', error=error, **values)
+    time.sleep(_SECONDS_BETWEEN_RETRIES)
+  return False
+
+
+def _command(run: Run) -> list[str]:
+  return [
+    sys.executable,
+    '-m',
+    'cql_atari.train',
+    f'--base_dir={run.directory}',
+    *(f'--gin_files={name}' for name in run.gin_files),
+    *(f'--gin_bindings={binding}' for binding in run.gin_bindings),
+  ]
+
+
+def _environment(cpus, gpu) -> dict[str, str]:
+  # The package that runs the sweep is the one that runs its runs.
+  package = str(pathlib.Path(__file__).parents[2])
+  paths = [package, *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
+  environment = {
+    **os.environ,
+    'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+    'TF_FORCE_GPU_ALLOW_GROWTH': 'true',
+  }
+  if cpus is not None:
+    environment['TF_NUM_INTRAOP_THREADS'] = str(cpus)
+  if gpu is not None:
+    environment['CUDA_VISIBLE_DEVICES'] = gpu
+  return environment
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+  """A lost worker leaves no run behind that holds its folder's lock."""
+  _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG.
+
+
+def _last_line(log: pathlib.Path) -> str:
+  lines = log.read_text(errors='replace').strip().splitlines()
+  return lines[-1] if lines else 'it said nothing'
+
+
+def gpu_slots(
+  cpus_per_run: int, gpus_per_run: float, workers: int | None = None
+) -> list[str | None]:
+  """The GPUs of each run that may go at once on this machine.
+
+  Args:
+    cpus_per_run: processors of each.
+    gpus_per_run: GPUs of each; fractions share one.
+    workers: how many, whatever the machine has; as many as fit by default.
+
+  Returns:
+    CUDA_VISIBLE_DEVICES of each, or None without GPUs.
+  """
+  fits = len(os.sched_getaffinity(0)) // cpus_per_run
+  gpus = _num_gpus() if gpus_per_run else 0
+  if not gpus:
+    return [None] * (workers or max(1, fits))
+  fits = min(fits, int(gpus / gpus_per_run))
+  made = []
+  for slot in range(workers or max(1, fits)):
+    first = int(slot * gpus_per_run)
+    devices = range(first, first + max(1, int(gpus_per_run)))
+    made.append(','.join(str(device % gpus) for device in devices))
+  return made
+
+
+def _num_gpus() -> int:
+  if not shutil.which('nvidia-smi'):
+    return 0
+  listed = subprocess.run(
+    ['nvidia-smi', '-L'], capture_output=True, text=True, check=False
+  )
+  return len(listed.stdout.splitlines())
+
+
+class LocalEngine:
+  """Runs processes side by side on this machine."""
+
+  def __init__(
+    self, gpu_slots: Sequence[str | None], cpus_per_run: int, max_retries: int
+  ):
+    """Runs as many at once as there are slots."""
+    self._gpu_slots, self._cpus_per_run = gpu_slots, cpus_per_run
+    self._max_retries = max_retries
+    self._processes, self._stopped = set(), threading.Event()
+
+  def start(self, runs: Sequence[Run]) -> None:
+    """Begins with the runs; returns at once."""
+    waiting = queue.SimpleQueue()
+    for run in runs:
+      waiting.put(run)
+    # A process ends with the thread that started it, so threads last.
+    self._threads = [
+      threading.Thread(target=self._work, args=(waiting, gpu), daemon=True)
+      for gpu in self._gpu_slots
+    ]
+    for thread in self._threads:
+      thread.start()
+
+  def _work(self, waiting, gpu) -> None:
+    while not self._stopped.is_set():
+      try:
+        run = waiting.get_nowait()
+      except queue.Empty:
+        return
+      processes = []
+
+      def note(process, processes=processes):
+        processes.append(process)
+        self._processes.add(process)
+
+      execute(run, self._max_retries, self._cpus_per_run, gpu, note)
+      self._processes.difference_update(processes)
+
+  @property
+  def is_working(self) -> bool:
+    """Whether anything is left to do."""
+    return any(thread.is_alive() for thread in self._threads)
+
+  def stop(self) -> None:
+    """Lets every run save and stop, and waits for it."""
+    self._stopped.set()
+    for process in list(self._processes):
+      with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    for thread in self._threads:
+      thread.join()

@@ -1,0 +1,229 @@
+"""What a sweep consists of: games x configs x seeds, one run folder each."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import gin
+
+from cql_atari import configuration
+from cql_atari.errors import UserError, check_number
+
+STATE_FILE = 'sweep.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One training run of a sweep.
+
+  Attributes:
+    directory: its run folder.
+    gin_files: for `cql_atari.train`.
+    gin_bindings: for `cql_atari.train`.
+    training_steps: gradient steps of an iteration.
+    num_iterations: iterations.
+    evaluation_steps: agent steps of an evaluation.
+  """
+
+  directory: pathlib.Path
+  gin_files: tuple[str, ...]
+  gin_bindings: tuple[str, ...]
+  training_steps: int
+  num_iterations: int
+  evaluation_steps: int
+
+  @property
+  def total_steps(self) -> int:
+    """Gradient steps in all."""
+    return self.training_steps * self.num_iterations
+
+  @property
+  def settings(self) -> dict:
+    """What makes it the run it is, as plain JSON."""
+    return {
+      'gin_files': list(self.gin_files),
+      'gin_bindings': list(self.gin_bindings),
+    }
+
+  @property
+  def state(self) -> dict:
+    """What was last written of it: status, attempts, host, error."""
+    try:
+      return json.loads((self.directory / STATE_FILE).read_text())
+    except (OSError, ValueError):
+      return {'status': 'waiting', 'attempts': 0}
+
+  def write_state(self, **values) -> None:
+    """Writes it whole, with the settings."""
+    self.directory.mkdir(parents=True, exist_ok=True)
+    path = self.directory / STATE_FILE
+    partial = path.with_name(f'.{STATE_FILE}.{os.getpid()}')
+    partial.write_text(json.dumps({**self.settings, **values}, indent=1))
+    os.replace(partial, path)
+
+  @property
+  def is_done(self) -> bool:
+    """Whether it ran to its end."""
+    return self.state['status'] == 'done'
+
+  @property
+  def steps_done(self) -> int:
+    """Gradient steps that its checkpoints hold."""
+    checkpoints = self.directory / 'checkpoints'
+    if not checkpoints.is_dir():
+      return 0
+    names = [path.name for path in checkpoints.iterdir()]
+    steps = (re.fullmatch(r'ckpt\.(\d+)\.npz', name) for name in names)
+    return max((int(step[1]) for step in steps if step), default=0)
+
+  @property
+  def last_metrics(self) -> dict[str, str]:
+    """The last row of its metrics.csv; empty before the first iteration."""
+    try:
+      with open(self.directory / 'metrics.csv', newline='') as file:
+        return [{}, *csv.DictReader(file)][-1]
+    except OSError:
+      return {}
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """What to run.
+
+  Attributes:
+    configs: gin files for `cql_atari.train`, such as 'cql_1pct.gin': agent,
+      underscore, split.
+    games: such as 'Pong'.
+    seeds: one run each.
+    replay_dir: a run of the dataset, with {game} in it; or None to leave it to
+      the configs.
+    gin_files: more gin files, for all runs; they override the configs.
+    gin_bindings: and bindings, for all runs.
+    cpus_per_run: processors a run gets.
+    gpus_per_run: GPUs a run gets; fractions share one.
+    steps_per_second: of one run, for the estimate before anything ran.
+    max_retries: how often a run that crashed begins again from its checkpoint.
+  """
+
+  configs: Sequence[str]
+  games: Sequence[str]
+  seeds: Sequence[int]
+  replay_dir: str | None = None
+  gin_files: Sequence[str] = ()
+  gin_bindings: Sequence[str] = ()
+  cpus_per_run: int = 1
+  gpus_per_run: float = 0.0
+  steps_per_second: float = 25.0
+  max_retries: int = 3
+
+  def __post_init__(self):
+    for name in ('configs', 'games', 'seeds', 'gin_files', 'gin_bindings'):
+      if isinstance(getattr(self, name), str):
+        raise UserError(f'Sweep.{name} is one text: give a list, in brackets.')
+    for name in ('configs', 'games', 'seeds'):
+      if not getattr(self, name):
+        raise UserError(f'Sweep.{name} is empty: name at least one.')
+    check_number('Sweep.cpus_per_run', self.cpus_per_run, 1, whole=True)
+    check_number('Sweep.gpus_per_run', self.gpus_per_run, 0)
+    check_number('Sweep.max_retries', self.max_retries, 0, whole=True)
+    check_number('Sweep.steps_per_second', self.steps_per_second, 0.001)
+
+  def runs(self, base_dir: str | os.PathLike) -> list[Run]:
+    """Every run, seeds outermost, so that all of a table fills evenly.
+
+    Args:
+      base_dir: the sweep's folder.
+
+    Raises:
+      UserError: an unknown game or setting, or a run folder of other settings.
+    """
+    base = pathlib.Path(base_dir).expanduser().absolute()
+    runs = [
+      self._run(base, game, config, seed)
+      for seed in self.seeds
+      for game in self.games
+      for config in self.configs
+    ]
+    for run in runs:
+      state = run.state
+      if any(
+        name in state and state[name] != value
+        for name, value in run.settings.items()
+      ):
+        raise UserError(
+          f'{run.directory} belongs to a sweep with other settings: give those '
+          '(its sweep.json has them), or another --base_dir.'
+        )
+    return runs
+
+  def _run(self, base, game, config, seed) -> Run:
+    bindings = [f'GAME={game!r}', f'SEED={seed}', *self.gin_bindings]
+    if self.replay_dir is not None:
+      folder = pathlib.Path(self.replay_dir.format(game=game)).expanduser()
+      bindings.append(f'REPLAY_DIR={str(folder.absolute())!r}')
+    files = [config, *self.gin_files]
+    values = configuration.check(files, bindings)
+    sizes = {
+      name: values.get(f'FixedReplayRunner.{name}', default)
+      for name, default in (
+        ('training_steps', 62_500),
+        ('num_iterations', 200),
+        ('evaluation_steps', 125_000),
+      )
+    }
+    name = pathlib.Path(config).stem
+    return Run(
+      base / game / name / str(seed), tuple(files), tuple(bindings), **sizes
+    )
+
+
+def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
+  """What is left to do, in a sentence: runs, hours, disk.
+
+  Args:
+    sweep: the sweep.
+    runs: its runs.
+    workers: how many run at once.
+  """
+  left = [run for run in runs if not run.is_done]
+  speeds = [_measured_speed(run) for run in runs]
+  speeds = [speed for speed in speeds if speed]
+  speed = sum(speeds) / len(speeds) if speeds else sweep.steps_per_second
+  steps = sum(run.total_steps - run.steps_done for run in left)
+  hours = steps / speed / min(workers, max(len(left), 1)) / 3600
+  sizes = [_size(run.directory / 'checkpoints') for run in runs]
+  sizes = [size for size in sizes if size]
+  each = sum(sizes) / len(sizes) if sizes else 300e6
+  source = 'measured, evaluations and all' if speeds else 'assumed'
+  disk = 'measured' if sizes else 'assumed'
+  return (
+    f'{len(runs)} runs, {len(runs) - len(left)} done. Left: {steps:,} gradient '
+    f'steps: some {_duration(hours)}, {workers} at a time at {speed:.1f} '
+    f'steps/s each ({source}). Disk: {each * len(runs) / 1e9:.1f} GB for '
+    f'checkpoints ({disk}), and some 100 bytes a row of data.'
+  )
+
+
+def _measured_speed(run: Run) -> float | None:
+  """Gradient steps a second of all its time, by its metrics."""
+  row = run.last_metrics
+  if not row:
+    return None
+  return float(row['gradient_steps']) / float(row['wall_seconds'])
+
+
+def _size(folder: pathlib.Path) -> int:
+  if not folder.is_dir():
+    return 0
+  return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _duration(hours: float) -> str:
+  if hours < 1.5:
+    return f'{60 * hours:.0f} minutes'
+  return f'{hours:.1f} hours' if hours < 48 else f'{hours / 24:.1f} days'

@@ -1,0 +1,97 @@
+"""Runs of a sweep as tasks of a Ray cluster.
+
+Run folders lie in storage that every node shares. A task whose node is lost is
+given to another one, where its run goes on from its checkpoint.
+"""
+
+import contextlib
+from collections.abc import Sequence
+
+from cql_atari.errors import UserError
+from cql_atari.sweeps import execute
+from cql_atari.sweeps.plan import Run
+
+
+class RayEngine:
+  """Gives each run to a node with room for it."""
+
+  def __init__(
+    self,
+    address: str | None,
+    cpus_per_run: int,
+    gpus_per_run: float,
+    max_retries: int,
+  ):
+    """Connects to a cluster, or starts one of this machine.
+
+    Args:
+      address: of the cluster, such as 'auto'; None for this machine alone.
+      cpus_per_run: processors reserved for each run.
+      gpus_per_run: GPUs reserved for each run, such as 0.25.
+      max_retries: how often a run that crashed is tried again; nodes may be
+        lost any number of times.
+
+    Raises:
+      UserError: Ray is not installed, or there is no such cluster.
+    """
+    try:
+      import ray
+    except ImportError:
+      raise UserError(
+        "--engine=ray needs Ray: pip install 'cql_atari[sweep]'."
+      ) from None
+    self._ray = ray
+    if not ray.is_initialized():
+      try:
+        ray.init(address, log_to_driver=False, logging_level='ERROR')
+      except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+          f'there is no Ray cluster at {address!r} ({error}): start one with '
+          "'ray start --head', or leave --ray_address out."
+        ) from None
+    self._task = ray.remote(
+      num_cpus=cpus_per_run,
+      num_gpus=gpus_per_run,
+      max_retries=-1,
+      # Each in a process of its own, which dies with what it started.
+      max_calls=1,
+    )(execute.execute)
+    self._arguments = max_retries, cpus_per_run
+    self._pending = []
+
+  @property
+  def workers(self) -> int:
+    """How many runs go at once on the whole cluster."""
+    resources = self._ray.cluster_resources()
+    return max(1, int(resources.get('CPU', 1)))
+
+  def start(self, runs: Sequence[Run]) -> None:
+    """Begins with the runs; returns at once."""
+    self._pending = [self._task.remote(run, *self._arguments) for run in runs]
+
+  @property
+  def is_working(self) -> bool:
+    """Whether anything is left to do.
+
+    Raises:
+      UserError: the cluster is gone.
+    """
+    try:
+      ready, self._pending = (
+        self._ray.wait(self._pending, num_returns=len(self._pending), timeout=0)
+        if self._pending
+        else ([], [])
+      )
+      self._ray.get(ready)
+    except self._ray.exceptions.RayError as error:
+      raise UserError(
+        f'the Ray cluster failed ({str(error).splitlines()[0]}): give the same '
+        'command again to go on.'
+      ) from None
+    return bool(self._pending)
+
+  def stop(self) -> None:
+    """Interrupts every run; checkpoints remain."""
+    for task in self._pending:
+      with contextlib.suppress(Exception):
+        self._ray.cancel(task, force=True)

@@ -1,0 +1,252 @@
+"""Reports on made-up logs whose answers are known by hand."""
+
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cql_atari.analysis import curves, reference, report, scores
+from cql_atari.replay import statistics
+
+# Evaluation returns of three seeds.
+CURVES = {
+  ('Pong', 'CQLAgent', 0.01): ([-20, 1, -3], [-21, -9, 6], [-20, 3, 0]),
+  ('Pong', 'QRDQNAgent', 0.01): ([-21, -21, -20], [-21, -20, -21], [-20] * 3),
+  ('Breakout', 'CQLAgent', 0.01): ([2, 31, 20], [1, 10, 40], [3, 20, 60]),
+  ('Breakout', 'QRDQNAgent', 0.01): ([1, 1, 1], [2, 0, 3], [0, 0, 5]),
+  ('Pong', 'CQLAgent', 0.1): ([0, 10, 20],),
+  ('Pong', 'FixedReplayDQNAgent', 0.1): ([0, 8, 7],),
+}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  """Run folders as a sweep leaves them."""
+  root = tmp_path_factory.mktemp('runs')
+  for (game, agent, fraction), seeds in CURVES.items():
+    for seed, returns in enumerate(seeds):
+      folder = root / game / f'{agent}_{fraction}' / str(seed)
+      folder.mkdir(parents=True)
+      record = {
+        'agent': agent,
+        'game': game,
+        'seed': seed,
+        'split': {
+          'fraction': fraction, 'shards': [0, 50], 'convention': 'prefix',
+        },
+        'behavior_return': {'mean': 1.5, 'episodes': 9, 'source': 'raw'},
+        'discounted_return': 0.25,
+      }  # fmt: skip
+      (folder / 'run.json').write_text(json.dumps(record))
+      with open(folder / 'metrics.csv', 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(
+          ['gradient_steps', 'eval_return_mean', 'q_data', 'cql_penalty',
+           'gradient_norm']
+        )  # fmt: skip
+        for row, value in enumerate(returns):
+          penalty = 0.5 if agent == 'CQLAgent' else ''
+          writer.writerow([100 * (row + 1), value, 0.1 * row, penalty, 2.0])
+  return root
+
+
+@pytest.fixture(scope='module')
+def written(root, tmp_path_factory):
+  out = tmp_path_factory.mktemp('report')
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'cql_atari.analysis.report', f'--runs={root}',
+      f'--out={out}', '--title=A <report>',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == '' and 'The report on 14 runs is' in done.stdout
+  return out
+
+
+def rows_of(path):
+  with open(path, newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def test_table_3_by_hand(written):
+  rows = {
+    (row['data'], row['game'], row['agent']): row
+    for row in rows_of(written / 'table3.csv')
+  }
+  assert [key[0] for key in rows] == ['1 %'] * 4 + ['10 %'] * 2
+  assert len(rows) == 6
+  cql = rows['1 %', 'Pong', 'CQL']
+  # Finals -3, 6, 0: mean 1, deviation sqrt((16 + 25 + 1) / 2) = 4.58, error
+  # 2.65. Peaks 1, 6, 3: mean 3.33, deviation sqrt(38 / 6) = 2.52, error 1.45.
+  assert cql['final'] == '1.0 ± 2.6' and cql['peak'] == '3.3 ± 1.5'
+  assert (cql['seeds'], cql['gradient steps']) == ('3', '300')
+  assert cql['human-normalised final'] == f'{(1 + 20.7) / (14.6 + 20.7):.2f}'
+  assert cql['gamer-normalised final'] == f'{100 * 22 / 36:.0f}'
+  assert (cql['paper'], cql['d3rlpy final'], cql['d3rlpy peak']) == (
+    '19.3', '3.9', '10.6',
+  )  # fmt: skip
+  assert cql["data's games"] == '1.5'
+  qrdqn = rows['1 %', 'Breakout', 'QR-DQN']
+  assert (qrdqn['final'], qrdqn['peak']) == ('3.0 ± 1.2', '3.0 ± 1.2')
+  assert (qrdqn['paper'], qrdqn['d3rlpy peak']) == ('7.9', '')
+  dqn = rows['10 %', 'Pong', 'DQN']
+  assert (dqn['final'], dqn['peak'], dqn['paper']) == ('7.0', '8.0', '')
+  every = rows_of(written / 'scores.csv')
+  assert len(every) == 14
+  assert [float(row['peak']) for row in every if row['seed'] == '1'] == [
+    40.0, 3.0, 6.0, -20.0,
+  ]  # fmt: skip
+
+
+def test_interquartile_means_by_hand(written, root):
+  """Six normalised finals of CQL: the mean of the middle four."""
+  pong = (np.array([-3, 6, 0]) + 20.7) / (14.6 + 20.7)
+  breakout = (np.array([20, 40, 60]) - 1.7) / (30.5 - 1.7)
+  middle = np.sort(np.concatenate([pong, breakout]))[1:5].mean()
+  rows = [
+    row
+    for row in rows_of(written / 'interquartile_means.csv')
+    if (row['data'], row['score'], row['agent']) == ('1 %', 'final', 'CQL')
+  ]
+  assert len(rows) == 1
+  assert rows[0]['seeds x games'] == '3 x 2'
+  assert rows[0]['interquartile mean'] == f'{middle:.3f}'
+  low, high = map(float, rows[0]['95 %'].split(' to '))
+  assert low < middle < high
+  # Resampling seeds within a game can't leave the range of its scores.
+  lowest = (3 * pong.min() + breakout.min()) / 4
+  assert lowest - 1e-3 <= low and high <= breakout.max()
+
+
+def test_performance_profiles_by_hand():
+  shares, interval = scores.performance_profiles(
+    {'CQL': np.array([[0.1, 0.6], [0.3, 1.9]])}
+  )['CQL']
+  at = dict(zip(np.round(scores.PROFILE_THRESHOLDS, 3), shares))
+  assert (at[0.0], at[0.2], at[0.5], at[1.0], at[2.0]) == (
+    1.0, 0.75, 0.5, 0.25, 0.0,
+  )  # fmt: skip
+  assert interval.shape == (2, 81)
+
+
+def test_agents_of_fewer_games_are_left_out_of_aggregates(root):
+  runs = curves.load_runs([str(root / '*' / '*_0.01' / '*')])
+  runs = [
+    run for run in runs if (run.agent, run.game) != ('QR-DQN', 'Breakout')
+  ]
+  normalized = scores.matrices(scores.scores(runs), 'peak')
+  assert list(normalized) == ['CQL'] and normalized['CQL'].shape == (3, 2)
+
+
+def test_published_scores_are_the_papers():
+  text = ' '.join(map(str, reference.PAPER_TABLE_3['1 %'].values()))
+  assert '19.3' in text and '14012.0' in text
+  assert reference.human_normalized('Pong', 14.6) == 1.0
+  assert reference.human_normalized('Pong', -20.7) == 0.0
+  assert reference.gamer_normalized('Breakout', 30.0) == 100.0
+  assert reference.human_normalized('Freeway', 20.0) is None
+
+
+def test_pictures_are_drawn_as_png_and_pdf(written):
+  for name in (
+    'curves_1_pct', 'curves_10_pct', 'diagnostics_1_pct', 'diagnostics_10_pct',
+    'normalized_1_pct', 'normalized_10_pct',
+  ):  # fmt: skip
+    assert (written / f'{name}.png').read_bytes()[:4] == b'\x89PNG'
+    assert (written / f'{name}.pdf').read_bytes()[:4] == b'%PDF'
+    assert f']({name}.png)' in (written / 'report.md').read_text()
+
+
+def test_the_page_needs_no_other_file(written):
+  page = (written / 'report.html').read_text()
+  assert 'A &lt;report&gt;' in page
+  sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+  assert len(sources) == 6
+  assert all(s.startswith('data:image/png;base64,') for s in sources)
+  assert '1.0 ± 2.6' in page
+
+
+@pytest.mark.skipif(not shutil.which('chromium'), reason='needs Chromium')
+def test_the_page_opens_in_a_browser_offline(written, tmp_path):
+  """Every picture decodes, and nothing is asked of the network."""
+  page = (written / 'report.html').read_text()
+  probe = """<script>
+  window.addEventListener('load', () => {
+    const images = [...document.images];
+    const shown = images.filter(i => i.complete && i.naturalWidth > 100);
+    const loaded = performance.getEntriesByType('resource')
+      .filter(e => !e.name.startsWith('data:'));
+    document.title = `${shown.length}/${images.length}/${loaded.length}/` +
+      document.querySelectorAll('table').length;
+  });
+  </script></body>"""
+  probed = tmp_path / 'probed.html'
+  probed.write_text(page.replace('</body>', probe))
+  done = subprocess.run(
+    [
+      'chromium', '--headless', '--no-sandbox', '--disable-gpu',
+      '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync',
+      f'--user-data-dir={tmp_path / "profile"}', '--dump-dom',
+      '--virtual-time-budget=5000', probed.as_uri(),
+    ],
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )  # fmt: skip
+  assert re.search(r'<title>(.*?)</title>', done.stdout)[1] == '6/6/0/2'
+
+
+def test_mistakes_end_in_one_sentence(tmp_path):
+  for flags, sentence in (
+    ([f'--runs={tmp_path}', f'--out={tmp_path}'], 'no run folder below'),
+    ([f'--runs={tmp_path}'], 'give the runs and a folder'),
+  ):
+    done = subprocess.run(
+      [sys.executable, '-m', 'cql_atari.analysis.report', *flags],
+      capture_output=True,
+      text=True,
+      timeout=100,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr and done.stderr.count('\n') == 1
+
+
+def test_single_runs_have_no_error():
+  assert report.with_error(np.array([2.0])) == '2.0'
+  assert math.isnan(scores.standard_error(np.array([2.0])))
+
+
+def test_discounted_return_equals_summing_backwards(demo_store):
+  """Over the games whole in each run of rows, step by step."""
+  rng, rows = np.random.default_rng(0), len(demo_store.terminals)
+  terminals = (rng.random(rows) < 0.01).astype(np.uint8)
+  rewards = rng.integers(-1, 2, rows).astype(np.float32)
+  for end in np.flatnonzero(terminals):
+    rewards[end + 1 : end + 4] = 0.0  # Padding.
+    terminals[end + 1 : end + 10] = 0
+  store = dataclasses.replace(demo_store, terminals=terminals, rewards=rewards)
+  gamma, values = 0.97, []
+  for start, stop in store.segments:
+    ends = np.flatnonzero(terminals[start:stop]) + start + 1
+    for first, last in itertools.pairwise(ends):
+      value = 0.0
+      for row in range(last - 1, first + 2, -1):
+        value = rewards[row] + gamma * value
+        values.append(value)
+  assert len(values) > 1000
+  ours = statistics.discounted_return(store, gamma)
+  assert ours == pytest.approx(np.mean(values), rel=1e-9)
+  assert statistics.discounted_return(store, 1) != pytest.approx(ours, rel=0.1)

@@ -1,0 +1,240 @@
+"""Sweeps as a user starts them: real runs of the demo, real kills."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cql_atari import checkpoints
+
+SWEEP = """
+Sweep.configs = ['cql_demo.gin', 'qrdqn_demo.gin']
+Sweep.games = ['Freeway']
+Sweep.seeds = [0, 1]
+Sweep.gin_bindings = [
+  'nature_trunk.filters=(4, 8, 8)',
+  'nature_trunk.hidden_units=32',
+  'quantile_network.num_quantiles=20',
+  'Split.shards=(10, 15)',
+  'FixedReplayRunner.num_iterations=2',
+  'FixedReplayRunner.training_steps=800',
+  'FixedReplayRunner.evaluation_steps=1',
+  'FixedReplayRunner.checkpoint_minutes=0.01',
+  'AtariEnvironments.num_environments=2',
+]
+"""
+RUNS = [
+  f'Freeway/{agent}_demo/{seed}'
+  for seed in (0, 1)
+  for agent in ('cql', 'qrdqn')
+]
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('sweep')
+  (folder / 'sweep.gin').write_text(SWEEP)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def environment(work):
+  return {**os.environ, 'XDG_CACHE_HOME': str(work / 'cache')}
+
+
+def command(work, base_dir, *flags):
+  return [
+    sys.executable, '-m', 'cql_atari.sweep',
+    f'--gin_files={work / "sweep.gin"}', f'--base_dir={base_dir}', *flags,
+  ]  # fmt: skip
+
+
+def call(arguments, environment):
+  return subprocess.run(
+    arguments, env=environment, capture_output=True, text=True, timeout=400
+  )
+
+
+@pytest.fixture(scope='module')
+def undisturbed(work, environment):
+  """A sweep on this machine that nothing interrupts."""
+  done = call(command(work, work / 'whole'), environment)
+  assert done.returncode == 0, done.stdout + done.stderr
+  return work / 'whole', done
+
+
+def results(base_dir):
+  """Every number of every run but the timings, and the weights."""
+  found = {}
+  for name in RUNS:
+    with open(base_dir / name / 'metrics.csv', newline='') as file:
+      rows = list(csv.DictReader(file))
+    for row in rows:
+      del row['steps_per_second'], row['wall_seconds']
+    _, arrays, _ = checkpoints.load_newest(base_dir / name / 'checkpoints')
+    found[name] = rows, arrays
+  return found
+
+
+def assert_same_results(ours, expected):
+  ours, expected = results(ours), results(expected)
+  for name in RUNS:
+    assert ours[name][0] == expected[name][0]
+    for key, value in expected[name][1].items():
+      np.testing.assert_array_equal(ours[name][1][key], value)
+
+
+def test_a_sweep_runs_everything_once(undisturbed, work, environment):
+  base_dir, done = undisturbed
+  assert '4 of 4 done' in done.stdout
+  before = {
+    path: path.stat().st_mtime_ns
+    for path in base_dir.rglob('*')
+    if path.is_file() and path.name != '.lock'
+  }
+  assert sum(path.name == 'run.json' for path in before) == 4
+  again = call(command(work, base_dir), environment)
+  assert again.returncode == 0 and '4 runs, 4 done' in again.stdout
+  assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(
+  undisturbed, work, environment
+):
+  done = call(command(work, work / 'dry', '--dry_run'), environment)
+  assert done.returncode == 0, done.stderr
+  assert not (work / 'dry').exists()
+  *listed, summary = done.stdout.splitlines()
+  assert [line.split('/dry/')[1] for line in listed] == RUNS
+  assert '4 runs, 0 done. Left: 6,400 gradient steps' in summary
+  assert 'assumed' in summary and 'GB' in summary
+  measured = call(command(work, undisturbed[0], '--dry_run'), environment)
+  assert 'Left: 0 gradient steps' in measured.stdout
+  assert 'measured' in measured.stdout
+
+
+def test_killed_and_stopped_sweeps_go_on(undisturbed, work, environment):
+  """SIGKILL of a run: tried again. SIGTERM of the sweep: everything saves."""
+  base_dir = work / 'killed'
+  sweep = subprocess.Popen(
+    command(work, base_dir), env=environment, stdout=subprocess.PIPE, text=True
+  )
+  wait_for_checkpoint(base_dir, sweep)
+  victim = run_process(base_dir / RUNS[0])
+  os.kill(victim, signal.SIGKILL)
+  while state(base_dir / RUNS[0])['status'] != 'retrying':
+    assert sweep.poll() is None
+    time.sleep(0.05)
+  sweep.terminate()
+  output, _ = sweep.communicate(timeout=120)
+  assert sweep.returncode == 143, output
+  assert 'give the same command again' in output
+  assert not any(run_process(base_dir / name) for name in RUNS)
+  done = call(command(work, base_dir), environment)
+  assert done.returncode == 0, done.stdout
+  assert state(base_dir / RUNS[0])['attempts'] > 1
+  assert_same_results(base_dir, undisturbed[0])
+
+
+def state(run):
+  try:
+    return json.loads((run / 'sweep.json').read_text())
+  except OSError:
+    return {'status': 'waiting'}
+
+
+def wait_for_checkpoint(base_dir, sweep):
+  while not list((base_dir / RUNS[0] / 'checkpoints').glob('ckpt.*.npz')):
+    assert sweep is None or sweep.poll() is None
+    time.sleep(0.05)
+
+
+def run_process(run):
+  """The process that trains in a folder, if any."""
+  listed = subprocess.run(
+    ['pgrep', '-f', f'base_dir={run}$|base_dir={run} '],
+    capture_output=True,
+    text=True,
+  )
+  return int(listed.stdout.split()[0]) if listed.stdout else None
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_survives_the_loss_of_a_node(
+  undisturbed, work, environment, monkeypatch
+):
+  """Two nodes, one killed half-way: the same results, to the bit."""
+  pytest.importorskip('ray')
+  program = work / 'cluster.py'
+  program.write_text(f"""
+import json, pathlib, subprocess, sys, time
+import ray
+from ray.cluster_utils import Cluster
+
+base_dir = pathlib.Path({str(work / 'ray')!r})
+cluster = Cluster(initialize_head=True, head_node_args={{'num_cpus': 0}})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+cluster.wait_for_nodes()
+sweep = subprocess.Popen({command(work, work / 'ray', '--engine=ray')!r}
+  + [f'--ray_address={{cluster.address}}'])
+while len(list(base_dir.rglob('ckpt.*.npz'))) < 2:
+  assert sweep.poll() is None
+  time.sleep(0.1)
+running = [json.loads(p.read_text()) for p in base_dir.rglob('sweep.json')]
+assert sum(run['status'] == 'running' for run in running) == 2, running
+cluster.remove_node(nodes[0], allow_graceful=False)
+print('killed a node', flush=True)
+status = sweep.wait()
+cluster.shutdown()
+sys.exit(status)
+""")
+  done = call([sys.executable, str(program)], environment)
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert 'killed a node' in done.stdout and '4 of 4 done' in done.stdout
+  attempts = [state(work / 'ray' / name)['attempts'] for name in RUNS]
+  assert sum(attempts) == 5, attempts  # One run began again elsewhere.
+  assert_same_results(work / 'ray', undisturbed[0])
+
+
+@pytest.mark.parametrize(
+  ('flags', 'sentence'),
+  [
+    (['--gin_bindings=Sweep.games=["Pongg"]'], 'there is no Atari game'),
+    (['--gin_bindings=Sweep.games="Pong"'], 'give a list'),
+    (['--gin_bindings=Sweep.seed=[0]'], 'did you mean seeds?'),
+    (['--gin_bindings=Sweep.configs=["cql_2pct.gin"]'], 'no gin file cql_2pct'),
+    (['--gin_bindings=Sweep.seeds=[]'], 'empty'),
+    (['--engine=spark'], 'spark'),
+    (['--engine=ray', '--ray_address=127.0.0.1:1'], 'no Ray cluster'),
+  ],
+)
+def test_mistakes_end_in_one_sentence(work, environment, flags, sentence):
+  done = call(command(work, work / 'bad', *flags), environment)
+  assert done.returncode in (1, 2), done.stdout
+  assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+
+
+def test_runs_of_other_settings_are_refused(undisturbed, work, environment):
+  other = '--gin_bindings=Sweep.gin_files=["small.gin"]'
+  done = call(command(work, undisturbed[0], other), environment)
+  assert done.returncode == 1
+  assert 'sweep with other settings' in done.stderr
+
+
+def test_a_run_that_cannot_start_is_not_tried_again(work, environment):
+  done = call(
+    command(
+      work, work / 'cannot',
+      '--gin_bindings=Sweep.replay_dir="/nowhere"', '--workers=1',
+    ),
+    environment,
+  )  # fmt: skip
+  assert done.returncode == 1
+  assert done.stdout.count('no replay folder /nowhere') == 4, done.stdout
+  assert state(work / 'cannot' / RUNS[0])['attempts'] == 1
