@@ -302,6 +302,17 @@ class FixedReplayAgent(abc.ABC):
   def _best_actions(self, states: tf.Tensor) -> tf.Tensor:
     return self.greedy_actions(self.online_network(states))
 
+  @tf.function(
+    input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
+    autograph=False,
+  )
+  def _q_values_of(self, states: tf.Tensor) -> tf.Tensor:
+    return self.q_values(self.online_network(states))
+
+  def predict_q_values(self, states: np.ndarray) -> np.ndarray:
+    """Q-values: uint8 states (B, 84, 84, 4) -> float32 (B, A)."""
+    return self._q_values_of(states).numpy()
+
   def select_actions(
     self,
     states: np.ndarray,

@@ -5,6 +5,7 @@ given to another one, where its run goes on from its checkpoint.
 """
 
 import contextlib
+import socket
 from collections.abc import Sequence
 
 from cql_atari.errors import UserError
@@ -43,8 +44,9 @@ class RayEngine:
     self._ray = ray
     if not ray.is_initialized():
       try:
+        _reach(address)
         ray.init(address, log_to_driver=False, logging_level='ERROR')
-      except (ConnectionError, ValueError, RuntimeError) as error:
+      except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
           f'there is no Ray cluster at {address!r} ({error}): start one with '
           "'ray start --head', or leave --ray_address out."
@@ -95,3 +97,10 @@ class RayEngine:
     for task in self._pending:
       with contextlib.suppress(Exception):
         self._ray.cancel(task, force=True)
+
+
+def _reach(address: str | None) -> None:
+  """Raises an OSError at once where Ray would try for minutes."""
+  host, _, port = (address or '').partition(':')
+  if port.isdigit():
+    socket.create_connection((host, int(port)), timeout=5).close()

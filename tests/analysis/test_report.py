@@ -244,7 +244,7 @@ def test_discounted_return_equals_summing_backwards(demo_store):
     for first, last in itertools.pairwise(ends):
       value = 0.0
       for row in range(last - 1, first + 2, -1):
-        value = rewards[row] + gamma * value
+        value = float(rewards[row]) + gamma * value
         values.append(value)
   assert len(values) > 1000
   ours = statistics.discounted_return(store, gamma)
