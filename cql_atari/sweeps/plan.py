@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import gin
 
-from cql_atari import configuration
+from cql_atari import configuration, environments
 from cql_atari.errors import UserError, check_number
 
 STATE_FILE = 'sweep.json'
@@ -128,6 +128,8 @@ class Sweep:
     for name in ('configs', 'games', 'seeds'):
       if not getattr(self, name):
         raise UserError(f'Sweep.{name} is empty: name at least one.')
+    for game in self.games:
+      environments.rom_name(game)
     check_number('Sweep.cpus_per_run', self.cpus_per_run, 1, whole=True)
     check_number('Sweep.gpus_per_run', self.gpus_per_run, 0)
     check_number('Sweep.max_retries', self.max_retries, 0, whole=True)
