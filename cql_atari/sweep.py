@@ -102,7 +102,7 @@ def watch(engine, runs: list[plan.Run]) -> None:
       if stop_signal:
         engine.stop()
         live.update(table(runs), refresh=True)
-        stop_signal.stop('every run')
+        stop_signal.stop('the last checkpoint of every run')
       if console.is_terminal:
         live.update(table(runs), refresh=True)
       else:

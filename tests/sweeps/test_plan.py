@@ -1,0 +1,62 @@
+"""The sweeps of the package, planned without running anything."""
+
+import gin
+import pytest
+
+from cql_atari import configuration
+from cql_atari.sweeps import execute, plan
+
+
+@pytest.mark.parametrize(
+  ('name', 'count', 'steps'),
+  [
+    ('table3', 5 * 3 * 2 * 3, 12_500_000),
+    ('figure1', 4 * 3 * 3, 12_500_000),
+    ('small', 2 * 5 * 2 * 3, 25_000),
+  ],
+)
+def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
+  gin.clear_config()
+  configuration.parse(
+    [f'sweeps/{name}.gin'], [], final=False, required='configs'
+  )
+  sweep = plan.Sweep()
+  runs = sweep.runs(tmp_path)
+  gin.clear_config()
+  assert len({run.directory for run in runs}) == len(runs) == count
+  assert {run.total_steps for run in runs} == {steps}
+  seeds = [run.directory.name for run in runs]
+  assert seeds == sorted(seeds)  # Every method once before any twice.
+  text = plan.estimate(sweep, runs, 4)
+  assert f'{count} runs, 0 done. Left: {count * steps:,}' in text
+
+
+def test_states_are_written_whole_and_read_back(tmp_path):
+  run = plan.Run(tmp_path / 'a' / 'b', ('x.gin',), ('Y=1',), 10, 3, 0)
+  assert run.state['status'] == 'waiting' and not run.is_done
+  run.write_state(status='done', attempts=2)
+  assert run.is_done and run.state['attempts'] == 2
+  assert run.state['gin_files'] == ['x.gin']
+  assert [path.name for path in run.directory.iterdir()] == ['sweep.json']
+  assert run.steps_done == 0 and run.last_metrics == {}
+  (run.directory / 'checkpoints').mkdir()
+  for step in (9, 20):
+    (run.directory / 'checkpoints' / f'ckpt.{step}.npz').touch()
+  (run.directory / 'metrics.csv').write_text('a,b\n1,2\n3,4\n')
+  assert run.steps_done == 20 and run.total_steps == 30
+  assert run.last_metrics == {'a': '3', 'b': '4'}
+
+
+@pytest.mark.parametrize(
+  ('gpus', 'each', 'workers', 'slots'),
+  [
+    (0, 0.5, 3, [None] * 3),
+    (2, 0.5, None, ['0', '0', '1', '1']),
+    (4, 2, None, ['0,1', '2,3']),
+    (1, 0.25, 2, ['0', '0']),
+  ],
+)
+def test_runs_share_gpus_by_fractions(monkeypatch, gpus, each, workers, slots):
+  monkeypatch.setattr(execute, '_num_gpus', lambda: gpus)
+  monkeypatch.setattr(execute.os, 'sched_getaffinity', lambda pid: range(16))
+  assert execute.gpu_slots(1, each, workers) == slots
