@@ -9,7 +9,6 @@ import hashlib
 import json
 import pathlib
 
-import gin
 from absl import flags
 
 from cql_atari import (
@@ -41,6 +40,13 @@ _GIN_BINDINGS = flags.DEFINE_multi_string(
 def main() -> None:
   """Collects by the flags."""
   environments.rom_name(_GAME.value)
+  for binding in _GIN_BINDINGS.value:
+    macro = binding.split('=')[0].strip()
+    if macro in ('GAME', 'SEED'):
+      raise errors.UserError(
+        f'--gin_bindings="{binding}" is given by a flag here: '
+        f'--{macro.lower()}=...'
+      )
   bindings = [
     *_GIN_BINDINGS.value,
     f'GAME={_GAME.value!r}',
@@ -76,14 +82,16 @@ def main() -> None:
     collecting = collector.Collector(
       run_dir, _STEPS.value, environments.num_actions()
     )
-    record = {
-      'game': _GAME.value,
-      'seed': _SEED.value,
-      'rom_md5': hashlib.md5(collecting.rom.read_bytes()).hexdigest(),
-      **records.provenance(),
-    }
-    (run_dir / 'collect.json').write_text(json.dumps(record, indent=1) + '\n')
-    (run_dir / 'config.gin').write_text(gin.operative_config_str())
+    if not collecting.is_finished:
+      records.write_config(run_dir)
+      record = {
+        'game': _GAME.value,
+        'seed': _SEED.value,
+        'rom_md5': hashlib.md5(collecting.rom.read_bytes()).hexdigest(),
+        **records.provenance(),
+      }
+      text = json.dumps(record, indent=1) + '\n'
+      (run_dir / 'collect.json').write_text(text)
     collecting.run()
 
 

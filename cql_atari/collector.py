@@ -17,7 +17,7 @@ from cql_atari import checkpoints, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
-from cql_atari.replay import memory, recording, replay_logs
+from cql_atari.replay import memory, recording
 
 METRICS = (
   'shard',
@@ -70,7 +70,7 @@ class Collector:
       create_environment_fn: makes the games.
       num_shards: shards that the rows fill.
       replay_capacity: rows that the agent learns from, the newest, in memory.
-      min_replay_history: rows logged before it learns.
+      min_replay_history: rows in memory before it learns.
       update_period: agent steps for a gradient step.
       epsilon_train: probability of a random action in the end,
       epsilon_decay_period: reached linearly, from 1 at min_replay_history,
@@ -86,6 +86,11 @@ class Collector:
       ('seed', seed, 0),
     ):
       check_number(f'Collector.{name}', value, least, whole=True)
+    if min_replay_history > replay_capacity:
+      raise UserError(
+        f'Collector.min_replay_history {min_replay_history} is more than '
+        f'replay_capacity {replay_capacity} holds: lower it.'
+      )
     if rows % num_shards or rows < 100 * num_shards:
       raise UserError(
         f'--steps={rows} do not fill {num_shards} shards: give a multiple of '
@@ -167,6 +172,7 @@ class Collector:
     rng = np.random.default_rng(seeds)
     states = environment.reset(int(seeds.generate_state(1)[0]))
     games = [_Game() for _ in range(count)]
+    self._save()  # So that what is logged from here on can be gone back to.
     owed, saved = 0.0, time.monotonic()
     while not self._recorder.is_full:
       began = time.monotonic()
@@ -179,7 +185,7 @@ class Collector:
       for index in np.flatnonzero(over):
         self._log(games[index], bar)
         games[index] = _Game()
-      if self._recorder.add_count >= self._min_replay_history:
+      if len(self._memory) >= self._min_replay_history:
         owed += count / self._update_period
         while owed >= 1.0:
           self._agent.train_step()
@@ -213,16 +219,16 @@ class Collector:
     self._new_returns.append(float(rewards.sum()))
     bar.update(after - before)
     bar.set_postfix_str(f'last return {rewards.sum():.0f}', refresh=False)
-    if (after + 1) // size > (before + 1) // size:
-      self._report(after)
+    for shard in range((before + 1) // size, (after + 1) // size):
+      self._report(shard)
 
-  def _report(self, rows: int) -> None:
-    """Adds a row to metrics.csv for the shard that was just filled."""
+  def _report(self, shard: int) -> None:
+    """Adds a row to metrics.csv for a shard that was just filled."""
     scalars = self._agent.mean_scalars(reset=True)
     returns, self._new_returns = np.array(self._new_returns), []
     values = {
-      'shard': (rows + 1) // self._rows_per_shard - 1,
-      'rows': rows,
+      'shard': shard,
+      'rows': (shard + 1) * self._rows_per_shard - 1,
       'agent_steps': self._agent_steps,
       'gradient_steps': self._agent.gradient_steps,
       'episodes': len(returns),
@@ -299,11 +305,8 @@ class Collector:
     self._rows, self._episodes = data['rows'], data['episodes']
     self._new_returns = data['new_returns']
     self._wall_seconds = data['wall_seconds']
-    if self._recorder.add_count >= self._rows_per_shard:
-      for episode in recording.newest_episodes(
-        replay_logs.list_shards(self._dir), self._memory.capacity
-      ):
-        self._memory.append(*episode)
+    for episode in self._recorder.newest_episodes(self._memory.capacity):
+      self._memory.append(*episode)
 
 
 class _Game:

@@ -79,7 +79,8 @@ def check(
     required: a parameter that has to be bound, of _REQUIRED.
 
   Returns:
-    What is bound, as {'FixedReplayRunner.num_iterations': 200, ...}.
+    What is bound, as {'FixedReplayRunner.num_iterations': 200, ...}; a
+    reference to a configurable is its text.
 
   Raises:
     UserError: an unreadable file, bad syntax or an unknown name.
@@ -208,11 +209,12 @@ class _References(config_parser.ParserDelegate):
     self.configurables, self.macros = [], []
 
   def configurable_reference(self, scoped_name, evaluate):
-    del evaluate
     self.configurables.append(scoped_name.split('/')[-1])
+    return f'@{scoped_name}{"()" if evaluate else ""}'
 
   def macro(self, scoped_name):
     self.macros.append(scoped_name)
+    return f'%{scoped_name}'
 
 
 def _statements(text: str, place: str, references: _References) -> Iterator:
@@ -277,7 +279,12 @@ def _check(
   for name in references.macros:
     if name not in macros:
       raise UserError(f'%{name} is used, but nothing defines {name}.')
-  return bound
+  return {
+    name: bound.get(str(value).removeprefix('%'), value)
+    if str(value).startswith('%')
+    else value
+    for name, value in bound.items()
+  }
 
 
 def _full_name(binding) -> str:

@@ -80,7 +80,10 @@ def save(restored: restoring.Restored, out: pathlib.Path, onnx: bool) -> None:
 
   policy = Policy()
   with startup.quiet():
-    tf.saved_model.save(policy, str(out), signatures=policy.act)
+    try:
+      tf.saved_model.save(policy, str(out), signatures=policy.act)
+    except tf.errors.OpError as error:  # A full disk, for one.
+      raise OSError(None, error.message.split(';')[0]) from None
     if onnx:
       _save_onnx(policy.act, signature, out / 'model.onnx')
 

@@ -1,11 +1,15 @@
-"""What made a run: versions, revision, command."""
+"""What made a run: configuration, versions, revision, command."""
 
+import difflib
 import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+
+import gin
+from absl import logging
 
 _VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
@@ -20,6 +24,30 @@ def provenance() -> dict:
     'git_revision': _git_revision(),
     'command': sys.argv,
   }
+
+
+def write_config(folder: pathlib.Path) -> None:
+  """Writes config.gin, the operative config.
+
+  One that says something else is kept as config.0.gin, ... and told of.
+  """
+  config, path = gin.operative_config_str(), folder / 'config.gin'
+  if path.is_file() and path.read_text() != config:
+    changed = [
+      line
+      for line in difflib.ndiff(
+        path.read_text().splitlines(), config.splitlines()
+      )
+      if line[0] in '+-' and line[2:].strip() and line[2] != '#'
+    ]
+    kept = folder / f'config.{len(list(folder.glob("config.*.gin")))}.gin'
+    path.rename(kept)
+    logging.warning(
+      'This run goes on with other settings than before (kept in %s):\n%s',
+      kept.name,
+      '\n'.join(changed),
+    )
+  path.write_text(config)
 
 
 def _git_revision() -> str | None:

@@ -347,7 +347,7 @@ class FixedReplayRunner(run_experiment.Runner):
     if not math.isfinite(loss):
       raise UserError(
         f'the loss is {loss} by gradient step {step}: lower Adam.learning_rate '
-        'or CQLAgent.alpha and start in a new --base_dir.'
+        'or CQLMixin.alpha (or raise target_gap) and start in a new --base_dir.'
       )
     last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
     text = f'loss {loss:.4f}' + ''.join(f', last return {r:.1f}' for r in last)

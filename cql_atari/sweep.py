@@ -54,31 +54,34 @@ def main() -> int:
   except TypeError as error:
     raise errors.UserError(configuration.one_line(error)) from None
   runs = sweep.runs(_BASE_DIR.value)
-  slots = execute.gpu_slots(
-    sweep.cpus_per_run, sweep.gpus_per_run, _WORKERS.value
-  )
+  if _ENGINE.value == 'ray':
+    engine = ray_engine.RayEngine(
+      _RAY_ADDRESS.value,
+      sweep.cpus_per_run,
+      sweep.gpus_per_run,
+      sweep.max_retries,
+    )
+  else:
+    slots = execute.gpu_slots(
+      sweep.cpus_per_run, sweep.gpus_per_run, _WORKERS.value
+    )
+    engine = execute.LocalEngine(slots, sweep.cpus_per_run, sweep.max_retries)
   if _DRY_RUN.value:
     for run in runs:
       print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
-    print(plan.estimate(sweep, runs, len(slots)))
+    print(plan.estimate(sweep, runs, engine.workers))
     return 0
   base_dir = runs[0].directory.parents[2]
-  base_dir.mkdir(parents=True, exist_ok=True)
+  try:
+    base_dir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(
+      f'--base_dir={base_dir} cannot be written ({error.strerror}): choose '
+      'another folder.'
+    ) from None
   with locks.alone_in(base_dir, 'sweeping'):
-    left = [run for run in runs if not run.is_done]
-    if _ENGINE.value == 'ray':
-      engine = ray_engine.RayEngine(
-        _RAY_ADDRESS.value,
-        sweep.cpus_per_run,
-        sweep.gpus_per_run,
-        sweep.max_retries,
-      )
-      workers = engine.workers // sweep.cpus_per_run
-    else:
-      engine = execute.LocalEngine(slots, sweep.cpus_per_run, sweep.max_retries)
-      workers = len(slots)
-    print(plan.estimate(sweep, runs, workers), flush=True)
-    engine.start(left)
+    print(plan.estimate(sweep, runs, engine.workers), flush=True)
+    engine.start([run for run in runs if not run.is_done])
     watch(engine, runs)
   failed = [run for run in runs if not run.is_done]
   for run in failed:

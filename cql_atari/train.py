@@ -4,13 +4,11 @@ Flags and files are checked, and the split's store is built or found, before
 TensorFlow is imported.
 """
 
-import difflib
 import hashlib
 import json
 import pathlib
 import tempfile
 
-import gin
 from absl import flags, logging
 
 from cql_atari import (
@@ -105,24 +103,7 @@ def _make_base_dir() -> pathlib.Path:
 
 def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:
   """Writes config.gin (the operative config) and run.json."""
-  config, path = gin.operative_config_str(), base_dir / 'config.gin'
-  if path.is_file() and path.read_text() != config:
-    changed = [
-      line
-      for line in difflib.ndiff(
-        path.read_text().splitlines(), config.splitlines()
-      )
-      if line[0] in '+-' and line[2:].strip() and line[2] != '#'
-    ]
-    earlier = len(list(base_dir.glob('config.*.gin')))
-    kept = path.with_name(f'config.{earlier}.gin')
-    path.rename(kept)
-    logging.warning(
-      'This run goes on with other settings than before (kept in %s):\n%s',
-      kept.name,
-      '\n'.join(changed),
-    )
-  path.write_text(config)
+  records.write_config(base_dir)
   record = {
     **runner.record,
     'rom_md5': hashlib.md5(runner.rom.read_bytes()).hexdigest(),

@@ -40,17 +40,19 @@ def call(arguments):
 
 @pytest.fixture(scope='module')
 def collected(tmp_path_factory):
-  """A run that was killed twice, once politely."""
+  """A run that was killed three times, once politely."""
   out = tmp_path_factory.mktemp('out')
   logs = out / 'Breakout' / '1' / 'replay_logs'
   for number, shards, status in (
+    (signal.SIGKILL, 0, -9),  # Before there is a shard.
     (signal.SIGTERM, 1, 143),
     (signal.SIGKILL, 3, -9),
   ):
     process = subprocess.Popen(
       command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not (logs / f'add_count_ckpt.{shards}.gz').exists():
+    sign = f'add_count_ckpt.{shards}.gz' if shards else '.observation.0.partial'
+    while not (logs / sign).exists():
       assert process.poll() is None, process.communicate()
       time.sleep(0.02)
     process.send_signal(number)
@@ -110,13 +112,16 @@ def test_dopamine_loads_what_was_collected(collected, dopamine_buffer):
 
 def test_a_finished_run_says_so_and_changes_nothing(collected):
   def contents():
-    logs = collected / 'replay_logs'
-    return {path.name: path.read_bytes() for path in logs.iterdir()}
+    return {
+      path: path.read_bytes() for path in collected.rglob('*') if path.is_file()
+    }
 
   before = contents()
-  done = call(command(collected.parents[1]))
-  assert done.returncode == 0 and 'logged already' in done.stdout
-  assert contents() == before
+  assert any(path.name == 'collect.json' for path in before)
+  for other in ((), ('--gin_bindings=Collector.epsilon_train=0.5',)):
+    done = call(command(collected.parents[1], *other))
+    assert done.returncode == 0 and 'logged already' in done.stdout
+    assert contents() == before
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,12 @@ def test_a_finished_run_says_so_and_changes_nothing(collected):
     (['--seed=-1'], 6000, 'seed'),
     (['--gin_bindings=Collector.num_shard=3'], 6000, 'mean num_shards?'),
     (['--gin_bindings=Collector.replay_capacity=10'], 6000, 'at least 30000'),
+    (['--gin_bindings=SEED=3'], 6000, 'by a flag here: --seed'),
+    (
+      ['--gin_bindings=Collector.min_replay_history=40000'],
+      6000,
+      'more than replay_capacity 30000',
+    ),
   ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path, flags, steps, sentence):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cql_atari.analysis import watch
+from cql_atari.analysis import film
 from cql_atari.environments import rom_path
 
 
@@ -111,16 +111,16 @@ def test_a_film_shows_the_play(trained, tmp_path):
   )  # fmt: skip
   assert done.returncode == 0 and done.stderr == '', done.stderr
   assert '2 of Freeway, after 200 gradient steps. Scores: ' in done.stdout
-  film = cv2.VideoCapture(str(out))
+  video = cv2.VideoCapture(str(out))
   pictures = []
   while True:
-    there, picture = film.read()
+    there, picture = video.read()
     if not there:
       break
     pictures.append(picture)
   assert len(pictures) == 80
   assert pictures[0].shape == (420, 640, 3)
-  assert film.get(cv2.CAP_PROP_FPS) == 15
+  assert video.get(cv2.CAP_PROP_FPS) == 15
   # The game moves, and a new one begins as the first did.
   left = [picture[:, :320].astype(int) for picture in pictures]
   assert np.abs(left[30] - left[10]).mean() > 0.5
@@ -130,10 +130,10 @@ def test_a_film_shows_the_play(trained, tmp_path):
 
 def test_the_chosen_action_stands_out():
   frame = np.zeros((84, 84), np.uint8)
-  names = watch.action_names(rom_path('Breakout'))
+  names = film.action_names(rom_path('Breakout'))
   assert names == ['NOOP', 'FIRE', 'RIGHT', 'LEFT']
   pictures = [
-    watch.draw(frame, np.array([0.1, 0.2, 0.3, 0.4]), names, chosen, '')
+    film.draw(frame, np.array([0.1, 0.2, 0.3, 0.4]), names, chosen, '')
     for chosen in (1, 3)
   ]
   differing = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
@@ -141,7 +141,7 @@ def test_the_chosen_action_stands_out():
   assert differing.min() > 24 + 26 + 34 - 20
   assert differing.max() < 24 + 26 + 3 * 34 + 10
   same = np.full(4, 0.5)
-  assert watch.draw(frame, same, names, 0, '').shape == (420, 640, 3)
+  assert film.draw(frame, same, names, 0, '').shape == (420, 640, 3)
 
 
 @pytest.mark.parametrize(

@@ -448,7 +448,7 @@ def test_every_config_is_found_and_says_what_it_should(
   made = gin.query_parameter('FixedReplayRunner.create_agent_fn').selector
   assert made.split('.')[-1] == cls
   if agent == 'cql':
-    assert gin.query_parameter('CQLAgent.alpha') == alpha
+    assert gin.query_parameter('CQLMixin.alpha') == alpha
   expected = {
     'FixedReplayAgent.gamma': 0.99,
     'FixedReplayAgent.batch_size': 32,

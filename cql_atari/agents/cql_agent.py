@@ -1,6 +1,7 @@
 """CQL: Kumar et al. (2020), on QR-DQN, DQN or C51."""
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from cql_atari import optimizers
@@ -15,6 +16,7 @@ from cql_atari.losses import conservative
 from cql_atari.replay.dataset import Transition
 
 PENALTIES = ('H', 'rho', 'mu', 'eq1', 'var')
+_MOST_ALPHA = 1e6
 
 
 @gin.configurable
@@ -43,7 +45,8 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
         greedy action; 'var', the distributionally robust form.
       target_gap: tau, in units of return: alpha then rises while the penalty
         is above it and falls while it is below, by dual gradient descent on
-        alpha (penalty - tau). None for a fixed alpha.
+        alpha (penalty - tau), up to 10^6. H can't go below the entropy of the
+        behavior policy. None for a fixed alpha.
       alpha_learning_rate: Adam's, on log alpha.
       chi2_radius: of 'var'.
       **kwargs: see the agent this is mixed into.
@@ -55,6 +58,8 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
       raise UserError(
         f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
       )
+    if target_gap is not None:
+      check_number(f'{name}.target_gap', target_gap, -np.inf)
     if target_gap is not None and not alpha:
       raise UserError(
         f'{name}.alpha is 0, from where it cannot be tuned to target_gap: '
@@ -115,6 +120,7 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     if self.target_gap is not None:
       gap = scalars['cql_penalty'] - self.target_gap
       self._alpha_optimizer.apply([-self.alpha * gap])
+      self._log_alpha.assign(tf.minimum(self._log_alpha, np.log(_MOST_ALPHA)))
 
   def _saved(self) -> dict[str, tf.Variable]:
     saved = super()._saved()

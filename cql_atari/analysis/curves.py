@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 _COLORS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000',
 )  # fmt: skip
-_MARKERS = 'osD^vPX'
+_MARKERS = 'osD^vPX*'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +67,23 @@ def load_runs(patterns: Sequence[str]) -> list[Run]:
   Raises:
     UserError: no such run, or a damaged one.
   """
-  folders = sorted(
-    {
-      pathlib.Path(name)
-      for pattern in patterns
-      for name in glob.glob(os.path.expanduser(pattern))
-    }
+  names = {
+    name
+    for pattern in patterns
+    for name in glob.glob(os.path.expanduser(pattern))
+  }
+  return load_folders(
+    sorted(map(pathlib.Path, names)), f'matches {", ".join(patterns)}'
   )
+
+
+def load_folders(folders: Sequence[pathlib.Path], where: str) -> list[Run]:
+  """Reads run folders; as `load_runs`.
+
+  Args:
+    folders: those that are no run folder are passed over.
+    where: they were looked for, for the error's text.
+  """
   runs = [
     _load_run(folder) for folder in folders if (folder / 'run.json').is_file()
   ]
@@ -86,8 +96,8 @@ def load_runs(patterns: Sequence[str]) -> list[Run]:
       )
   if not runs:
     raise UserError(
-      f'no run with a finished iteration matches {", ".join(patterns)}: a run '
-      'folder holds run.json and metrics.csv.'
+      f'no run with a finished iteration {where}: a run folder holds run.json '
+      'and metrics.csv.'
     )
   return runs
 

@@ -42,7 +42,7 @@ def diagnostics(runs: Sequence[curves.Run], out: pathlib.Path) -> pathlib.Path:
   for panels, (_, agents) in columns:
     for panel, (name, label) in zip(panels, names.items()):
       for agent, members in sorted(agents.items()):
-        if name == 'q_data' and agent in _NO_VALUES:
+        if name == 'q_data' and members[0].agent in _NO_VALUES:
           continue
         _draw_metric(panel, name, members, agent, looks[agent])
       panel.set(ylabel=label)
@@ -73,6 +73,7 @@ def _draw_metric(panel, name, members, label, look) -> None:
 def aggregate(
   means: dict[str, tuple[float, float, float]],
   profiles: dict[str, tuple[np.ndarray, np.ndarray]],
+  looks: dict[str, dict],
   out: pathlib.Path,
 ) -> pathlib.Path:
   """Interquartile means with intervals, and performance profiles."""
@@ -80,7 +81,7 @@ def aggregate(
   agents = sorted(means)
   for row, agent in enumerate(agents):
     mean, low, high = means[agent]
-    color = f'C{row}'
+    color = looks[agent]['color']
     left.plot([low, high], [row, row], lw=6, alpha=0.4, color=color)
     left.plot(mean, row, 'o', color=color)
     shares, (lows, highs) = profiles[agent]

@@ -5,19 +5,12 @@ learning diagnostics, of every run folder below ROOT: pictures as PNG and PDF,
 tables as CSV, the whole as report.md and as report.html, which is one file.
 """
 
-import csv
-import math
-import os
 import pathlib
-import re
-from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 
 from cql_atari import errors
-from cql_atari.analysis import curves, document, figures, reference
-from cql_atari.analysis import scores as scores_lib
+from cql_atari.analysis import curves, reporting
 
 _RUNS = flags.DEFINE_string('runs', None, 'A folder with run folders below it.')
 _OUT = flags.DEFINE_string('out', None, "The report's folder.")
@@ -30,209 +23,19 @@ def main() -> None:
     raise errors.UserError(
       'give the runs and a folder: --runs=runs/table3 --out=report.'
     )
-  runs = curves.load_runs([str(path) for path in _run_folders(_RUNS.value)])
+  root = pathlib.Path(_RUNS.value).expanduser()
+  folders = sorted(path.parent for path in root.rglob('run.json'))
+  runs = curves.load_folders(folders, f'is below {root}')
   out = pathlib.Path(_OUT.value).expanduser()
   try:
     out.mkdir(parents=True, exist_ok=True)
-    write(runs, out, _TITLE.value)
+    reporting.write(runs, out, _TITLE.value)
   except OSError as error:
     raise errors.UserError(
       f'--out={out} cannot be written ({error.strerror}): choose another '
       'folder.'
     ) from None
   print(f'The report on {len(runs)} runs is {out / "report.html"}.')
-
-
-def _run_folders(root: str) -> list[pathlib.Path]:
-  folder = pathlib.Path(root).expanduser()
-  found = sorted(path.parent for path in folder.rglob('run.json'))
-  if not found:
-    raise errors.UserError(
-      f'there is no run folder below {folder}: one holds run.json and '
-      'metrics.csv.'
-    )
-  return found
-
-
-def write(
-  runs: Sequence[curves.Run], out: pathlib.Path, title: str
-) -> list[scores_lib.Score]:
-  """Writes a report.
-
-  Args:
-    runs: what to report on.
-    out: an existing folder.
-    title: of the report.
-
-  Returns:
-    The scores in its table.
-  """
-  found = scores_lib.scores(runs)
-  groups = scores_lib.by_data(runs)
-  parts = [
-    document.Text(
-      f'{len(runs)} runs. Means over seeds, ± the standard error of the mean. '
-      '"Final" is the last evaluation; "peak" is the best evaluation of each '
-      'run, chosen by its own score, so it is optimistic.'
-    )
-  ]
-  parts.append(document.Heading('Learning curves (Figure 1)'))
-  for data, members in groups.items():
-    path = figures.learning_curves(members, out / f'curves_{_slug(data)}.png')
-    parts.append(
-      document.Picture(
-        path,
-        f'Evaluation return on {data} of the data; bands are standard errors '
-        'over seeds.',
-      )
-    )
-  parts += [
-    document.Heading('Scores (Table 3)'),
-    document.Text(
-      'Numbers of the paper and of d3rlpy are of the DQN Replay dataset at '
-      '12.5 million gradient steps: compare with them only what was trained on '
-      'that.'
-    ),
-    document.Table(*_table_3(found)),
-    *_normalized(found, groups, out),
-    document.Heading('Diagnostics'),
-  ]
-  for data, members in groups.items():
-    path = figures.diagnostics(members, out / f'diagnostics_{_slug(data)}.png')
-    parts.append(
-      document.Picture(
-        path,
-        f"On {data} of the data: mean Q of the data's actions, against the "
-        'discounted return that followed them in the data (dashed); the '
-        'conservative penalty; the gradient norm.',
-      )
-    )
-  _write_csv(out / 'table3.csv', *_table_3(found))
-  _write_csv(out / 'scores.csv', *_every_run(found))
-  _write_text(out / 'report.md', document.markdown(title, parts))
-  _write_text(out / 'report.html', document.page(title, parts))
-  return found
-
-
-_TABLE_3 = (
-  'data', 'game', 'agent', 'seeds', 'gradient steps', 'final', 'peak',
-  'human-normalised final', 'gamer-normalised final', 'data\'s games',
-  'paper', 'd3rlpy final', 'd3rlpy peak',
-)  # fmt: skip
-
-
-def _table_3(found: Sequence[scores_lib.Score]):
-  rows = []
-  for score in found:
-    d3rlpy = _look_up(reference.D3RLPY, score) or (None, None)
-    mean, behavior = np.mean(score.final), score.runs[0].behavior_return
-    rows.append(
-      (
-        score.data,
-        score.game,
-        score.agent,
-        str(len(score.runs)),
-        f'{score.gradient_steps:,}',
-        with_error(score.final),
-        with_error(score.peak),
-        _number(reference.human_normalized(score.game, mean), 2),
-        _number(reference.gamer_normalized(score.game, mean), 0),
-        _number(behavior and behavior['mean'], 1),
-        _number(_look_up(reference.PAPER_TABLE_3, score), 1),
-        *(_number(value, 1) for value in d3rlpy),
-      )
-    )
-  return _TABLE_3, rows
-
-
-def _look_up(table, score: scores_lib.Score):
-  return table.get(score.data, {}).get(score.game, {}).get(score.agent)
-
-
-def _every_run(found: Sequence[scores_lib.Score]):
-  header = (
-    'data', 'game', 'agent', 'seed', 'gradient_steps', 'final', 'peak', 'run',
-  )  # fmt: skip
-  rows = [
-    (
-      score.data, score.game, score.agent, run.seed, score.gradient_steps,
-      float(final), float(peak), str(run.directory),
-    )
-    for score in found
-    for run, final, peak in zip(score.runs, score.final, score.peak)
-  ]  # fmt: skip
-  return header, rows
-
-
-def _normalized(found, groups, out: pathlib.Path) -> list:
-  """Interquartile means and performance profiles, where games allow."""
-  parts, rows = [], []
-  for data in groups:
-    of_data = [score for score in found if score.data == data]
-    for kind in ('final', 'peak'):
-      normalized = scores_lib.matrices(of_data, kind)
-      if not normalized:
-        continue
-      means = scores_lib.interquartile_means(normalized)
-      for agent, (mean, low, high) in sorted(means.items()):
-        shape = ' x '.join(map(str, normalized[agent].shape))
-        interval = f'{low:.3f} to {high:.3f}'
-        rows.append((data, kind, agent, shape, f'{mean:.3f}', interval))
-      if kind == 'final':
-        profiles = scores_lib.performance_profiles(normalized)
-        parts.append(
-          document.Picture(
-            figures.aggregate(
-              means, profiles, out / f'normalized_{_slug(data)}.png'
-            ),
-            f'Final scores on {data} of the data: interquartile means with 95 '
-            '% stratified bootstrap intervals, and performance profiles.',
-          )
-        )
-  if not rows:
-    return []
-  header = (
-    'data', 'score', 'agent', 'seeds x games', 'interquartile mean', '95 %',
-  )  # fmt: skip
-  _write_csv(out / 'interquartile_means.csv', header, rows)
-  games = ', '.join(reference.RANDOM_AND_HUMAN)
-  return [
-    document.Heading('Human-normalised scores'),
-    document.Text(
-      '(score - random) / (human - random), over the games among these whose '
-      f'human scores are known here: {games}.'
-    ),
-    document.Table(header, rows),
-    *parts,
-  ]
-
-
-def with_error(values: np.ndarray) -> str:
-  """A mean and its standard error, such as '4.5 ± 1.5'."""
-  error = scores_lib.standard_error(values)
-  mean = f'{np.mean(values):.1f}'
-  return mean if math.isnan(error) else f'{mean} ± {error:.1f}'
-
-
-def _number(value: float | None, digits: int) -> str:
-  return '' if value is None else f'{value:.{digits}f}'
-
-
-def _slug(data: str) -> str:
-  return re.sub(r'\W+', '_', data.replace('%', 'pct')).strip('_')
-
-
-def _write_csv(path: pathlib.Path, header, rows) -> None:
-  partial = path.with_suffix('.partial')
-  with open(partial, 'w', newline='') as file:
-    csv.writer(file).writerows([header, *rows])
-  os.replace(partial, path)
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-  partial = path.with_suffix('.partial')
-  partial.write_text(text)
-  os.replace(partial, path)
 
 
 def run() -> None:

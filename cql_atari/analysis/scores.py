@@ -49,11 +49,16 @@ def by_data(runs: Sequence[curves.Run]) -> dict[str, list[curves.Run]]:
 
 
 def scores(runs: Sequence[curves.Run]) -> list[Score]:
-  """The scores of every agent on every game and share of the data."""
+  """The scores of every agent on every game and share of the data.
+
+  Raises:
+    UserError: two runs of one experiment have the same seed.
+  """
   found = []
   for data, members in by_data(runs).items():
     for game, agents in sorted(curves.group(members).items()):
       for agent, seeds in sorted(agents.items()):
+        _check_seeds(seeds)
         steps, returns = curves.mean_curve(seeds)
         found.append(
           Score(
@@ -64,6 +69,17 @@ def scores(runs: Sequence[curves.Run]) -> list[Score]:
   return found
 
 
+def _check_seeds(runs: Sequence[curves.Run]) -> None:
+  folders = {}
+  for run in runs:
+    if run.seed in folders:
+      raise UserError(
+        f'{folders[run.seed]} and {run.directory} are the same experiment with '
+        'the same seed: leave one of them out.'
+      )
+    folders[run.seed] = run.directory
+
+
 def standard_error(values: np.ndarray) -> float:
   """Of the mean: sample deviation / sqrt(n); NaN for a single value."""
   if len(values) < 2:
@@ -72,29 +88,31 @@ def standard_error(values: np.ndarray) -> float:
 
 
 def matrices(found: Sequence[Score], kind: str) -> dict[str, np.ndarray]:
-  """Human-normalised scores of agents that ran the same games.
+  """Human-normalised scores of agents that ran the same games as long.
 
   Args:
     found: scores on one share of the data.
     kind: 'final' or 'peak'.
 
   Returns:
-    Agent to (seeds, games), games without a known human score left out, of the
-    agents that have as many games as any; seeds that not all games have are
-    left out. Empty without such games.
+    Agent to (seeds, games). Games without a known human score are left out,
+    scores of fewer gradient steps than the longest, agents that then lack a
+    game that another has, and seeds that not all games have.
   """
+  longest = max(score.gradient_steps for score in found)
   rows = defaultdict(dict)
   for score in found:
     values = reference.human_normalized(score.game, getattr(score, kind))
-    if values is not None:
-      rows[score.agent][score.game] = values
+    if values is not None and score.gradient_steps == longest:
+      seeds = [run.seed for run in score.runs]
+      rows[score.agent][score.game] = dict(zip(seeds, values))
   games = {game for of_agent in rows.values() for game in of_agent}
   made = {}
   for agent, of_agent in rows.items():
-    if set(of_agent) == games:
-      seeds = min(len(values) for values in of_agent.values())
-      made[agent] = np.stack(
-        [of_agent[game][:seeds] for game in sorted(games)], axis=1
+    seeds = set.intersection(*(set(values) for values in of_agent.values()))
+    if set(of_agent) == games and seeds:
+      made[agent] = np.array(
+        [[of_agent[game][s] for game in sorted(games)] for s in sorted(seeds)]
       )
   return made
 
@@ -115,7 +133,6 @@ def interquartile_means(
       normalized,
       lambda values: np.array([metrics.aggregate_iqm(values)]),
       reps=_BOOTSTRAP_REPETITIONS,
-      random_state=np.random.RandomState(0),
     )
   return {
     agent: (float(points[agent][0]), *map(float, intervals[agent][:, 0]))
@@ -143,13 +160,21 @@ def performance_profiles(
 
 @contextlib.contextmanager
 def _rliable() -> Iterator[tuple]:
-  """rliable's modules, and quiet about what its own libraries deprecate."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore', FutureWarning)
-    try:
+  """rliable's modules: quiet about deprecations, and with the same draws.
+
+  Its bootstrap draws from NumPy's global generator.
+  """
+  state = np.random.get_state()  # noqa: NPY002
+  np.random.seed(0)  # noqa: NPY002
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore', FutureWarning)
       from rliable import library, metrics
-    except ImportError:
-      raise UserError(
-        "the report needs rliable: pip install 'cql_atari[report]'."
-      ) from None
-    yield library, metrics
+
+      yield library, metrics
+  except ImportError:
+    raise UserError(
+      "the report needs rliable: pip install 'cql_atari[report]'."
+    ) from None
+  finally:
+    np.random.set_state(state)  # noqa: NPY002

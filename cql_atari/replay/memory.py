@@ -35,11 +35,11 @@ class ReplayMemory:
     self.rewards = np.zeros(rows, np.float32)
     self.terminals = np.zeros(rows, np.uint8)
     self._episodes = collections.deque()  # (start, stop), oldest first.
-    self._valid = {}
+    self._valid, self._held = {}, 0
 
   def __len__(self) -> int:
     """Rows held."""
-    return sum(stop - start for start, stop in self._episodes)
+    return self._held
 
   def append(
     self,
@@ -56,6 +56,7 @@ class ReplayMemory:
     start, stop = self._next, self._next + length
     self._forget(start, stop)
     self._episodes.append((start, stop))
+    self._held += length
     begin = start + PADDING_ROWS
     for column, values in (
       (self.frames, frames),
@@ -75,6 +76,7 @@ class ReplayMemory:
       if last <= start or stop <= first:
         break
       self._episodes.popleft()
+      self._held -= last - first
 
   def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
     """Every row that is a valid transition: (V,)."""

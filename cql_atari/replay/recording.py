@@ -1,7 +1,7 @@
 """Writes play as a run in the published format."""
 
+import contextlib
 import itertools
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from isal import igzip
 
-from cql_atari.replay.arrays import atomic_gzip
+from cql_atari.replay.arrays import ArrayReader, atomic_gzip
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.shard import ELEMENTS, Shard
 
@@ -26,7 +26,6 @@ def write_shard(
   rewards: np.ndarray,
   terminals: np.ndarray,
   add_count: int,
-  update_horizon: int = 1,
 ) -> Shard:
   """Writes one shard as Dopamine's replay buffer saves it, file by file.
 
@@ -39,7 +38,6 @@ def write_shard(
     terminals: (R,) 0/1 flags.
     add_count: rows added to the buffer so far; its remainder by R is the write
       cursor.
-    update_horizon: n of the agent that recorded, for `invalid_range`.
 
   Returns:
     The shard written.
@@ -60,7 +58,7 @@ def write_shard(
       written += len(rows)
     if written != capacity:
       raise ValueError(f'{written} frames for {capacity} actions')
-  _write_columns(shard, actions, rewards, terminals, add_count, update_horizon)
+  _write_columns(shard, actions, rewards, terminals, add_count)
   return shard
 
 
@@ -71,10 +69,8 @@ def _write_header(file, capacity: int) -> None:
   )
 
 
-def _write_columns(
-  shard, actions, rewards, terminals, add_count, update_horizon
-) -> None:
-  offsets = np.arange(-update_horizon, STACK_SIZE)
+def _write_columns(shard, actions, rewards, terminals, add_count) -> None:
+  offsets = np.arange(-1, STACK_SIZE)  # For 1-step returns, as published.
   arrays = {
     'action': np.asarray(actions, np.int32),
     'reward': np.asarray(rewards, np.float32),
@@ -100,11 +96,7 @@ class Recorder:
   """
 
   def __init__(
-    self,
-    directory: str | os.PathLike,
-    rows_per_shard: int,
-    num_shards: int,
-    update_horizon: int = 1,
+    self, directory: str | os.PathLike, rows_per_shard: int, num_shards: int
   ):
     """Begins an empty run.
 
@@ -112,12 +104,10 @@ class Recorder:
       directory: the `replay_logs` folder; made when missing.
       rows_per_shard: rows of each shard, the stale one included.
       num_shards: shards of the whole run.
-      update_horizon: n of the agent that records, for `invalid_range`.
     """
     self._directory = pathlib.Path(directory)
     self._directory.mkdir(parents=True, exist_ok=True)
     self._rows_per_shard, self._num_shards = rows_per_shard, num_shards
-    self._update_horizon = update_horizon
     self.add_count = 0
     self._columns = {
       'actions': np.zeros(rows_per_shard, np.int32),
@@ -188,9 +178,7 @@ class Recorder:
   def _end_shard(self) -> None:
     self._write(self._stale_frame[None])
     _sync(self._partial)
-    _write_columns(
-      self._shard, *self._columns.values(), self.add_count, self._update_horizon
-    )
+    _write_columns(self._shard, *self._columns.values(), self.add_count)
     os.replace(self._partial, self._shard.path('observation'))
 
   # --- Saving. ---
@@ -224,6 +212,25 @@ class Recorder:
       if path not in keep:
         path.unlink()
 
+  def newest_episodes(self, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The newest episodes, read back; those across two shards are left out.
+
+    Args:
+      rows: only the shards that the newest so many rows reach into.
+
+    Yields:
+      Tuples as `append` takes them, oldest first.
+    """
+    first = max(self.add_count - rows, 0) // self._rows_per_shard
+    for index in range(first, (self.add_count + 1) // self._rows_per_shard):
+      shard = Shard(self._directory, index)
+      columns = [shard.read(name) for name in ELEMENTS[1:]]
+      yield from _episodes(shard.path('observation'), columns, index == 0)
+    if self._has_partial:
+      stop = self.add_count % self._rows_per_shard
+      columns = [column[:stop] for column in self._columns.values()]
+      yield from _episodes(self._partial, columns, not self._shard.index)
+
   @property
   def _shard(self) -> Shard:
     return Shard(self._directory, self.add_count // self._rows_per_shard)
@@ -241,34 +248,19 @@ class Recorder:
     )
 
 
-def newest_episodes(
-  shards: list[Shard], rows: int
+def _episodes(
+  path: pathlib.Path, columns: list[np.ndarray], from_start: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
-  """The episodes of the newest shards, those across their borders left out.
-
-  Args:
-    shards: of a run, oldest first.
-    rows: only the shards that the newest so many rows reach into.
-
-  Yields:
-    Tuples as `Recorder.append` takes them.
-  """
-  capacity = shards[0].capacity if shards else 1
-  newest = math.ceil(rows / capacity)
-  for shard in shards[-newest:]:
-    columns = [shard.read(name) for name in ELEMENTS[1:]]
-    ends = np.flatnonzero(columns[-1]) + 1
-    frames, held, start = shard.frames(), [], 0
-    for first, stop in itertools.pairwise(ends):
-      while start + sum(map(len, held)) < stop:
-        held.append(next(frames))
-      whole = np.concatenate(held)
-      begin = first + PADDING_ROWS
-      yield (
-        whole[begin - start : stop - start],
-        *(column[begin:stop] for column in columns),
-      )
-      held, start = [whole[stop - start :]], stop
+  """The whole episodes of a shard: frames from a file, the rest as columns."""
+  ends = np.flatnonzero(columns[-1]) + 1
+  if from_start:
+    ends = np.append(0, ends)
+  with contextlib.closing(ArrayReader(path)) as reader:
+    if len(ends):
+      reader.read(int(ends[0]))
+    for first, stop in itertools.pairwise(ends.tolist()):
+      frames = reader.read(stop - first)[PADDING_ROWS:]
+      yield frames, *(column[first + PADDING_ROWS : stop] for column in columns)
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -1,5 +1,7 @@
 """What a split holds, for its manifest."""
 
+import itertools
+
 import numpy as np
 
 from cql_atari.replay import replay_logs
@@ -75,16 +77,13 @@ def discounted_return(store: Store, gamma: float) -> float | None:
   """
   total, steps = 0.0, 0
   for start, stop in store.segments:
-    ends = np.flatnonzero(store.terminals[start:stop]) + 1
-    if len(ends) < 2:
-      continue  # Where a game begins is known by the end of the one before.
-    lengths = np.diff(ends)
-    step = np.arange(ends[0], ends[-1]) - np.repeat(ends[:-1], lengths)
-    step -= STACK_SIZE - 1  # Padding comes first.
-    counts = step + 1.0
-    if gamma != 1:
-      counts = (1 - gamma ** np.maximum(counts, 0)) / (1 - gamma)
-    rewards = store.rewards[start + ends[0] : start + ends[-1]]
-    total += float(np.sum(np.where(step >= 0, rewards * counts, 0.0)))
-    steps += int(np.sum(step >= 0))
+    # Where a game begins is known by the end of the one before.
+    ends = start + np.flatnonzero(store.terminals[start:stop]) + 1
+    for first, last in itertools.pairwise(ends.tolist()):
+      rewards = store.rewards[first + STACK_SIZE - 1 : last]  # Less padding.
+      counts = np.arange(1.0, len(rewards) + 1)
+      if gamma != 1:
+        counts = (1 - gamma**counts) / (1 - gamma)
+      total += float(rewards @ counts)
+      steps += len(rewards)
   return total / steps if steps else None

@@ -1,7 +1,7 @@
 """Runs of a sweep as processes of this machine."""
 
-import contextlib
 import ctypes
+import math
 import os
 import pathlib
 import queue
@@ -11,9 +11,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 
+from cql_atari.errors import UserError
 from cql_atari.sweeps.plan import Run
 
 _BUSY = 'another process is training'
@@ -25,6 +25,7 @@ def execute(
   max_retries: int,
   cpus: int | None = None,
   gpu: str | None = None,
+  stopped: threading.Event | None = None,
   on_start: Callable[[subprocess.Popen], None] = lambda process: None,
 ) -> bool:
   """Trains a run to its end, in a process that ends when this thread does.
@@ -37,15 +38,25 @@ def execute(
     max_retries: how often to try again.
     cpus: how many threads compute; as many as there are processors by default.
     gpu: what CUDA_VISIBLE_DEVICES should be, if anything.
+    stopped: once it is set, no process is started any more.
     on_start: is given each process.
 
   Returns:
     Whether it is done.
   """
-  if run.is_done:
-    return True
-  attempts = run.state.get('attempts', 0)
-  for last in (False,) * max_retries + (True,):
+  stopped = stopped or threading.Event()
+  try:
+    return _execute(run, max_retries, cpus, gpu, stopped, on_start)
+  except OSError as error:
+    sys.stderr.write(f'{run.directory} cannot be written ({error.strerror}).\n')
+    return False
+
+
+def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
+  attempts, retries = run.state.get('attempts', 0), 0
+  while not run.is_done:
+    if stopped.is_set():
+      return False
     attempts += 1
     values = {'attempts': attempts, 'host': socket.gethostname()}
     run.write_state(status='running', **values)
@@ -56,24 +67,24 @@ def execute(
         stderr=subprocess.STDOUT,
         env=_environment(cpus, gpu),
         preexec_fn=_die_with_parent,
+        start_new_session=True,  # Ctrl-C is for the sweep to pass on.
       )
-      on_start(process)
-      status = process.wait()
+    on_start(process)
+    status = process.wait()
+    error = _last_line(run.directory / 'train.log')
+    is_mistake = status == 1 and error.startswith('error:')
     if status == 0:
       run.write_state(status='done', **values)
-      return True
-    error = _last_line(run.directory / 'train.log')
-    if status in (128 + signal.SIGTERM, 128 + signal.SIGINT, 130):
+    elif stopped.is_set():
       run.write_state(status='stopped', **values)
-      return False
-    if last or (
-      status == 1 and error.startswith('error:') and _BUSY not in error
-    ):
+    elif retries == max_retries or (is_mistake and _BUSY not in error):
       run.write_state(status='failed', error=error, **values)
       return False
-    run.write_state(status='retrying', error=error, **values)
-    time.sleep(_SECONDS_BETWEEN_RETRIES)
-  return False
+    else:
+      retries += 1
+      run.write_state(status='retrying', error=error, **values)
+      stopped.wait(_SECONDS_BETWEEN_RETRIES)
+  return True
 
 
 def _command(run: Run) -> list[str]:
@@ -128,31 +139,52 @@ def gpu_slots(
 
   Returns:
     CUDA_VISIBLE_DEVICES of each, or None without GPUs.
+
+  Raises:
+    UserError: a run asks for more GPUs than there are.
   """
   fits = len(os.sched_getaffinity(0)) // cpus_per_run
-  gpus = _num_gpus() if gpus_per_run else 0
+  gpus = _gpus() if gpus_per_run else []
   if not gpus:
     return [None] * (workers or max(1, fits))
-  fits = min(fits, int(gpus / gpus_per_run))
-  made = []
-  for slot in range(workers or max(1, fits)):
-    first = int(slot * gpus_per_run)
-    devices = range(first, first + max(1, int(gpus_per_run)))
-    made.append(','.join(str(device % gpus) for device in devices))
-  return made
+  if gpus_per_run > len(gpus):
+    raise UserError(
+      f'Sweep.gpus_per_run is {gpus_per_run}, but this machine has {len(gpus)}.'
+    )
+  if gpus_per_run < 1:
+    shares = [gpu for gpu in gpus for _ in range(int(1 / gpus_per_run))]
+  else:
+    each = math.ceil(gpus_per_run)
+    shares = [
+      ','.join(gpus[first : first + each])
+      for first in range(0, len(gpus) - each + 1, each)
+    ]
+  count = workers or max(1, min(fits, len(shares)))
+  # One run on every GPU before any two on one.
+  order = sorted(
+    range(len(shares)), key=lambda i: (shares[:i].count(shares[i]), i)
+  )
+  return [shares[order[slot % len(order)]] for slot in range(count)]
 
 
-def _num_gpus() -> int:
+def _gpus() -> list[str]:
+  """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+  if 'CUDA_VISIBLE_DEVICES' in os.environ:
+    return [gpu for gpu in os.environ['CUDA_VISIBLE_DEVICES'].split(',') if gpu]
   if not shutil.which('nvidia-smi'):
-    return 0
+    return []
   listed = subprocess.run(
     ['nvidia-smi', '-L'], capture_output=True, text=True, check=False
   )
-  return len(listed.stdout.splitlines())
+  return [str(index) for index in range(len(listed.stdout.splitlines()))]
 
 
 class LocalEngine:
-  """Runs processes side by side on this machine."""
+  """Runs processes side by side on this machine.
+
+  Attributes:
+    workers: how many run at once.
+  """
 
   def __init__(
     self, gpu_slots: Sequence[str | None], cpus_per_run: int, max_retries: int
@@ -160,7 +192,8 @@ class LocalEngine:
     """Runs as many at once as there are slots."""
     self._gpu_slots, self._cpus_per_run = gpu_slots, cpus_per_run
     self._max_retries = max_retries
-    self._processes, self._stopped = set(), threading.Event()
+    self.workers = len(gpu_slots)
+    self._processes, self._stopped = [], threading.Event()
 
   def start(self, runs: Sequence[Run]) -> None:
     """Begins with the runs; returns at once."""
@@ -181,14 +214,19 @@ class LocalEngine:
         run = waiting.get_nowait()
       except queue.Empty:
         return
-      processes = []
+      execute(
+        run,
+        self._max_retries,
+        self._cpus_per_run,
+        gpu,
+        self._stopped,
+        self._note,
+      )
 
-      def note(process, processes=processes):
-        processes.append(process)
-        self._processes.add(process)
-
-      execute(run, self._max_retries, self._cpus_per_run, gpu, note)
-      self._processes.difference_update(processes)
+  def _note(self, process: subprocess.Popen) -> None:
+    self._processes.append(process)
+    if self._stopped.is_set():
+      process.terminate()
 
   @property
   def is_working(self) -> bool:
@@ -198,8 +236,7 @@ class LocalEngine:
   def stop(self) -> None:
     """Lets every run save and stop, and waits for it."""
     self._stopped.set()
-    for process in list(self._processes):
-      with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+    for process in self._processes:
+      process.terminate()  # Those that have ended don't mind.
     for thread in self._threads:
       thread.join()

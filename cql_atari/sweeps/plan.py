@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -24,17 +25,17 @@ class Run:
     directory: its run folder.
     gin_files: for `cql_atari.train`.
     gin_bindings: for `cql_atari.train`.
+    digest: of every value in them.
     training_steps: gradient steps of an iteration.
     num_iterations: iterations.
-    evaluation_steps: agent steps of an evaluation.
   """
 
   directory: pathlib.Path
   gin_files: tuple[str, ...]
   gin_bindings: tuple[str, ...]
+  digest: str
   training_steps: int
   num_iterations: int
-  evaluation_steps: int
 
   @property
   def total_steps(self) -> int:
@@ -47,6 +48,7 @@ class Run:
     return {
       'gin_files': list(self.gin_files),
       'gin_bindings': list(self.gin_bindings),
+      'digest': self.digest,
     }
 
   @property
@@ -123,8 +125,10 @@ class Sweep:
 
   def __post_init__(self):
     for name in ('configs', 'games', 'seeds', 'gin_files', 'gin_bindings'):
-      if isinstance(getattr(self, name), str):
-        raise UserError(f'Sweep.{name} is one text: give a list, in brackets.')
+      if not isinstance(getattr(self, name), (list, tuple)):
+        raise UserError(
+          f'Sweep.{name} is {getattr(self, name)!r}: give a list, in brackets.'
+        )
     for name in ('configs', 'games', 'seeds'):
       if not getattr(self, name):
         raise UserError(f'Sweep.{name} is empty: name at least one.')
@@ -151,7 +155,13 @@ class Sweep:
       for game in self.games
       for config in self.configs
     ]
+    folders = [run.directory for run in runs]
     for run in runs:
+      if folders.count(run.directory) > 1:
+        raise UserError(
+          f'two runs of the sweep would share {run.directory}: name every game '
+          'and seed once, and configs by different names.'
+        )
       state = run.state
       if any(
         name in state and state[name] != value
@@ -166,21 +176,30 @@ class Sweep:
   def _run(self, base, game, config, seed) -> Run:
     bindings = [f'GAME={game!r}', f'SEED={seed}', *self.gin_bindings]
     if self.replay_dir is not None:
-      folder = pathlib.Path(self.replay_dir.format(game=game)).expanduser()
+      try:
+        folder = pathlib.Path(self.replay_dir.format(game=game)).expanduser()
+      except (KeyError, IndexError, ValueError):
+        raise UserError(
+          f'Sweep.replay_dir is {self.replay_dir!r}: only {{game}} can stand '
+          'in braces.'
+        ) from None
       bindings.append(f'REPLAY_DIR={str(folder.absolute())!r}')
-    files = [config, *self.gin_files]
+    # Files by their whole path, for processes that start in other folders.
+    files = [
+      str(configuration.find_config(name).absolute())
+      if pathlib.Path(name).expanduser().is_file()
+      else name
+      for name in (config, *self.gin_files)
+    ]
     values = configuration.check(files, bindings)
-    sizes = {
-      name: values.get(f'FixedReplayRunner.{name}', default)
-      for name, default in (
-        ('training_steps', 62_500),
-        ('num_iterations', 200),
-        ('evaluation_steps', 125_000),
-      )
-    }
-    name = pathlib.Path(config).stem
+    text = repr(sorted((name, repr(value)) for name, value in values.items()))
     return Run(
-      base / game / name / str(seed), tuple(files), tuple(bindings), **sizes
+      base / game / pathlib.Path(config).stem / str(seed),
+      tuple(files),
+      tuple(bindings),
+      hashlib.sha256(text.encode()).hexdigest()[:16],
+      training_steps=values.get('FixedReplayRunner.training_steps', 62_500),
+      num_iterations=values.get('FixedReplayRunner.num_iterations', 200),
     )
 
 
@@ -201,7 +220,9 @@ def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   sizes = [_size(run.directory / 'checkpoints') for run in runs]
   sizes = [size for size in sizes if size]
   each = sum(sizes) / len(sizes) if sizes else 300e6
-  source = 'measured, evaluations and all' if speeds else 'assumed'
+  source = (
+    'measured, with evaluations' if speeds else 'assumed, without evaluations'
+  )
   disk = 'measured' if sizes else 'assumed'
   return (
     f'{len(runs)} runs, {len(runs) - len(left)} done. Left: {steps:,} gradient '

@@ -14,7 +14,11 @@ from cql_atari.sweeps.plan import Run
 
 
 class RayEngine:
-  """Gives each run to a node with room for it."""
+  """Gives each run to a node with room for it.
+
+  Attributes:
+    workers: how many runs go at once on the whole cluster.
+  """
 
   def __init__(
     self,
@@ -33,7 +37,8 @@ class RayEngine:
         lost any number of times.
 
     Raises:
-      UserError: Ray is not installed, or there is no such cluster.
+      UserError: Ray is not installed, there is no such cluster, or none of its
+        nodes has room for a run.
     """
     try:
       import ray
@@ -51,6 +56,18 @@ class RayEngine:
           f'there is no Ray cluster at {address!r} ({error}): start one with '
           "'ray start --head', or leave --ray_address out."
         ) from None
+    nodes = [node['Resources'] for node in ray.nodes() if node['Alive']]
+    if not any(node.get('GPU') for node in nodes):
+      gpus_per_run = 0  # As on a machine without one.
+    self.workers = sum(
+      _room(node, cpus_per_run, gpus_per_run) for node in nodes
+    )
+    if not self.workers:
+      raise UserError(
+        f'no node of the Ray cluster has {cpus_per_run} processors and '
+        f'{gpus_per_run:g} GPUs for a run: lower Sweep.cpus_per_run or '
+        'Sweep.gpus_per_run.'
+      )
     self._task = ray.remote(
       num_cpus=cpus_per_run,
       num_gpus=gpus_per_run,
@@ -60,12 +77,6 @@ class RayEngine:
     )(execute.execute)
     self._arguments = max_retries, cpus_per_run
     self._pending = []
-
-  @property
-  def workers(self) -> int:
-    """How many runs go at once on the whole cluster."""
-    resources = self._ray.cluster_resources()
-    return max(1, int(resources.get('CPU', 1)))
 
   def start(self, runs: Sequence[Run]) -> None:
     """Begins with the runs; returns at once."""
@@ -97,6 +108,16 @@ class RayEngine:
     for task in self._pending:
       with contextlib.suppress(Exception):
         self._ray.cancel(task, force=True)
+
+
+def _room(node: dict, cpus_per_run: int, gpus_per_run: float) -> int:
+  """How many runs go at once on a node."""
+  fits = int(node.get('CPU', 0)) // cpus_per_run
+  if gpus_per_run >= 1:
+    return min(fits, int(node.get('GPU', 0) // gpus_per_run))
+  if gpus_per_run:
+    return min(fits, int(node.get('GPU', 0)) * int(1 / gpus_per_run))
+  return fits
 
 
 def _reach(address: str | None) -> None:

@@ -2,12 +2,13 @@
 
 import functools
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 from dopamine.tf.agents.rainbow import rainbow_agent
 
-from cql_atari import networks, optimizers
+from cql_atari import configuration, networks, optimizers
 from cql_atari.agents import (
   bc_agent,
   c51_agent,
@@ -406,3 +407,26 @@ def test_impala_trunk_has_its_shapes():
   assert shapes[5] == (3, 3, 16, 32)
   assert shapes[-2:] == [(11 * 11 * 32, 256), (256, 6)]
   assert network(np.zeros((2, 84, 84, 4), np.uint8)).shape == (2, 6)
+
+
+@pytest.mark.parametrize('name', ['CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'])
+def test_configs_set_alpha_of_every_cql(name, demo_store):
+  """And a binding of the one agent overrides them."""
+  for bindings, alpha in (([], 4.0), ([f'{name}.alpha=2.0'], 2.0)):
+    gin.clear_config()
+    bindings.append(f'FixedReplayRunner.create_agent_fn=@{name}')
+    configuration.import_all()
+    configuration.parse(['cql_1pct.gin', 'small.gin'], bindings, final=True)
+    create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
+    agent = create.scoped_configurable_fn(3, demo_store)
+    gin.clear_config()
+    assert type(agent).__name__ == name and agent.alpha == alpha
+
+
+def test_tuned_alpha_stays_finite(demo_store):
+  """Below the entropy of the data no alpha reaches the gap."""
+  agent = make('cql', demo_store, target_gap=0.0, alpha_learning_rate=100.0)
+  for _ in range(5):
+    agent.train_step()
+  assert float(agent.alpha) == pytest.approx(1e6, rel=1e-3)
+  assert np.isfinite(agent.mean_scalars()['loss'])

@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from cql_atari.analysis import curves, reference, report, scores
+from cql_atari.analysis import curves, reference, reporting, scores
+from cql_atari.errors import UserError
 from cql_atari.replay import statistics
 
 # Evaluation returns of three seeds.
@@ -141,13 +142,64 @@ def test_performance_profiles_by_hand():
   assert interval.shape == (2, 81)
 
 
-def test_agents_of_fewer_games_are_left_out_of_aggregates(root):
+def test_intervals_are_the_same_each_time():
+  values = {'CQL': np.random.default_rng(0).normal(size=(5, 4))}
+  state = np.random.get_state()[1].copy()  # noqa: NPY002
+  assert scores.interquartile_means(values) == scores.interquartile_means(
+    values
+  )
+  profiles = [scores.performance_profiles(values)['CQL'] for _ in range(2)]
+  np.testing.assert_array_equal(profiles[0][1], profiles[1][1])
+  after = np.random.get_state()[1]  # noqa: NPY002
+  np.testing.assert_array_equal(after, state)
+
+
+def test_what_does_not_compare_is_left_out_of_aggregates(root):
   runs = curves.load_runs([str(root / '*' / '*_0.01' / '*')])
-  runs = [
-    run for run in runs if (run.agent, run.game) != ('QR-DQN', 'Breakout')
+
+  def aggregated(*left_out):
+    kept = [r for r in runs if (r.agent, r.game, r.seed) not in left_out]
+    return scores.matrices(scores.scores(kept), 'final')
+
+  whole = aggregated()
+  assert sorted(whole) == ['CQL', 'QR-DQN'] and whole['CQL'].shape == (3, 2)
+  games = [('QR-DQN', 'Breakout', seed) for seed in range(3)]
+  assert list(aggregated(*games)) == ['CQL']
+  # By their seeds, not by their places.
+  fewer = aggregated(('CQL', 'Breakout', 0))
+  np.testing.assert_array_equal(fewer['CQL'], whole['CQL'][1:])
+  short = [
+    dataclasses.replace(
+      run, metrics={name: values[:2] for name, values in run.metrics.items()}
+    )
+    if run.agent == 'CQL'
+    else run
+    for run in runs
   ]
-  normalized = scores.matrices(scores.scores(runs), 'peak')
-  assert list(normalized) == ['CQL'] and normalized['CQL'].shape == (3, 2)
+  assert list(scores.matrices(scores.scores(short), 'final')) == ['QR-DQN']
+
+
+def test_the_same_seed_twice_is_refused(root):
+  runs = curves.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
+  with pytest.raises(UserError, match='same experiment with the same seed'):
+    scores.scores([*runs, runs[0]])
+
+
+def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
+  runs = curves.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
+
+  def published(**settings):
+    changed = [
+      dataclasses.replace(
+        run, settings={f'CQLMixin.{k}': v for k, v in settings.items()}
+      )
+      for run in runs
+    ]
+    reporting.write(changed, tmp_path, 'x')
+    return rows_of(tmp_path / 'table3.csv')[0]['paper']
+
+  assert published() == published(penalty="'H'", alpha='4.0') == '19.3'
+  assert published(penalty="'rho'") == published(target_gap='1.0') == ''
 
 
 def test_published_scores_are_the_papers():
@@ -211,7 +263,10 @@ def test_the_page_opens_in_a_browser_offline(written, tmp_path):
 
 def test_mistakes_end_in_one_sentence(tmp_path):
   for flags, sentence in (
-    ([f'--runs={tmp_path}', f'--out={tmp_path}'], 'no run folder below'),
+    (
+      [f'--runs={tmp_path}', f'--out={tmp_path}'],
+      'no run with a finished',
+    ),
     ([f'--runs={tmp_path}'], 'give the runs and a folder'),
   ):
     done = subprocess.run(
@@ -225,7 +280,7 @@ def test_mistakes_end_in_one_sentence(tmp_path):
 
 
 def test_single_runs_have_no_error():
-  assert report.with_error(np.array([2.0])) == '2.0'
+  assert reporting.with_error(np.array([2.0])) == '2.0'
   assert math.isnan(scores.standard_error(np.array([2.0])))
 
 

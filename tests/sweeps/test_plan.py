@@ -4,7 +4,8 @@ import gin
 import pytest
 
 from cql_atari import configuration
-from cql_atari.sweeps import execute, plan
+from cql_atari.errors import UserError
+from cql_atari.sweeps import execute, plan, ray_engine
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
 
 
 def test_states_are_written_whole_and_read_back(tmp_path):
-  run = plan.Run(tmp_path / 'a' / 'b', ('x.gin',), ('Y=1',), 10, 3, 0)
+  run = plan.Run(tmp_path / 'a' / 'b', ('x.gin',), ('Y=1',), 'd', 10, 3)
   assert run.state['status'] == 'waiting' and not run.is_done
   run.write_state(status='done', attempts=2)
   assert run.is_done and run.state['attempts'] == 2
@@ -50,13 +51,37 @@ def test_states_are_written_whole_and_read_back(tmp_path):
 @pytest.mark.parametrize(
   ('gpus', 'each', 'workers', 'slots'),
   [
-    (0, 0.5, 3, [None] * 3),
-    (2, 0.5, None, ['0', '0', '1', '1']),
-    (4, 2, None, ['0,1', '2,3']),
-    (1, 0.25, 2, ['0', '0']),
+    ('', 0.5, 3, [None] * 3),
+    ('0,1', 0.5, None, ['0', '1', '0', '1']),
+    ('4,5,6,7', 2, None, ['4,5', '6,7']),
+    ('3', 0.25, 2, ['3', '3']),
+    ('0,1', 0.75, None, ['0', '1']),
+    ('0,1', 0.4, None, ['0', '1', '0', '1']),
   ],
 )
 def test_runs_share_gpus_by_fractions(monkeypatch, gpus, each, workers, slots):
-  monkeypatch.setattr(execute, '_num_gpus', lambda: gpus)
+  """No more on any than it has room for; only on those one may use."""
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)
   monkeypatch.setattr(execute.os, 'sched_getaffinity', lambda pid: range(16))
   assert execute.gpu_slots(1, each, workers) == slots
+
+
+def test_more_gpus_than_there_are_is_a_mistake(monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+  with pytest.raises(UserError, match='this machine has 1'):
+    execute.gpu_slots(1, 2)
+
+
+@pytest.mark.parametrize(
+  ('node', 'gpus', 'room'),
+  [
+    ({'CPU': 32.0, 'GPU': 1.0}, 0.25, 4),
+    ({'CPU': 4.0, 'GPU': 8.0}, 0.25, 2),
+    ({'CPU': 32.0, 'GPU': 4.0}, 2, 2),
+    ({'CPU': 1.0, 'GPU': 4.0}, 0.25, 0),
+    ({'CPU': 8.0}, 0, 4),
+    ({'CPU': 8.0}, 0.5, 0),
+  ],
+)
+def test_room_on_a_node_of_a_cluster(node, gpus, room):
+  assert ray_engine._room(node, 2, gpus) == room

@@ -132,8 +132,10 @@ def test_killed_and_stopped_sweeps_go_on(undisturbed, work, environment):
     assert sweep.poll() is None
     time.sleep(0.05)
   sweep.terminate()
-  output, _ = sweep.communicate(timeout=120)
+  output, _ = sweep.communicate(timeout=60)
   assert sweep.returncode == 143, output
+  statuses = [state(base_dir / name)['status'] for name in RUNS]
+  assert 'done' not in statuses and 'stopped' in statuses
   assert 'give the same command again' in output
   assert not any(run_process(base_dir / name) for name in RUNS)
   done = call(command(work, base_dir), environment)
@@ -207,6 +209,10 @@ sys.exit(status)
   [
     (['--gin_bindings=Sweep.games=["Pongg"]'], 'there is no Atari game'),
     (['--gin_bindings=Sweep.games="Pong"'], 'give a list'),
+    (['--gin_bindings=Sweep.seeds=3'], 'give a list'),
+    (['--gin_bindings=Sweep.seeds=[1, 1]'], 'two runs of the sweep'),
+    (['--gin_bindings=Sweep.replay_dir="a/{gam}"'], 'only {game}'),
+    (['--base_dir=/dev/null/x'], 'cannot be written'),
     (['--gin_bindings=Sweep.seed=[0]'], 'did you mean seeds?'),
     (['--gin_bindings=Sweep.configs=["cql_2pct.gin"]'], 'no gin file cql_2pct'),
     (['--gin_bindings=Sweep.seeds=[]'], 'empty'),
@@ -225,6 +231,37 @@ def test_runs_of_other_settings_are_refused(undisturbed, work, environment):
   done = call(command(work, undisturbed[0], other), environment)
   assert done.returncode == 1
   assert 'sweep with other settings' in done.stderr
+
+
+def test_a_config_that_was_changed_is_another_experiment(work, environment):
+  config = work / 'mine.gin'
+  arguments = command(
+    work, work / 'changed', f'--gin_bindings=Sweep.configs=["{config}"]'
+  )
+  for text, sentence in (
+    ("include 'cql_demo.gin'", ''),
+    ("include 'cql_demo.gin'\nAdam.learning_rate = 1e-3", 'other settings'),
+  ):
+    config.write_text(text)
+    if not sentence:
+      arguments.append('--dry_run')
+      done = call(arguments, environment)
+      assert done.returncode == 0, done.stderr
+      arguments.pop()
+      sweep = subprocess.Popen(arguments, env=environment)
+      while not list((work / 'changed').rglob('sweep.json')):
+        assert sweep.poll() is None
+        time.sleep(0.05)
+      sweep.terminate()  # While its runs still start up.
+      assert sweep.wait(timeout=20) == 143
+      states = [
+        json.loads(path.read_text())['status']
+        for path in (work / 'changed').rglob('sweep.json')
+      ]
+      assert set(states) == {'stopped'}
+    else:
+      done = call([*arguments, '--dry_run'], environment)
+      assert done.returncode == 1 and sentence in done.stderr
 
 
 def test_a_run_that_cannot_start_is_not_tried_again(work, environment):
