@@ -86,11 +86,6 @@ class Collector:
       ('seed', seed, 0),
     ):
       check_number(f'Collector.{name}', value, least, whole=True)
-    if min_replay_history > replay_capacity:
-      raise UserError(
-        f'Collector.min_replay_history {min_replay_history} is more than '
-        f'replay_capacity {replay_capacity} holds: lower it.'
-      )
     if rows % num_shards or rows < 100 * num_shards:
       raise UserError(
         f'--steps={rows} do not fill {num_shards} shards: give a multiple of '
@@ -104,6 +99,11 @@ class Collector:
     self._checkpoint_seconds = 60 * checkpoint_minutes
     self._rows_per_shard = rows // num_shards
     self._memory = memory.ReplayMemory(replay_capacity)
+    if min_replay_history > replay_capacity:
+      raise UserError(
+        f'Collector.min_replay_history {min_replay_history} is more than '
+        f'replay_capacity {replay_capacity} holds: lower it.'
+      )
     self._agent = create_agent_fn(
       num_actions,
       self._memory,

@@ -16,7 +16,7 @@ from cql_atari import checkpoints
 SWEEP = """
 Sweep.configs = ['cql_demo.gin', 'qrdqn_demo.gin']
 Sweep.games = ['Freeway']
-Sweep.seeds = [0, 1]
+Sweep.seeds = [0]
 Sweep.gin_bindings = [
   'nature_trunk.filters=(4, 8, 8)',
   'nature_trunk.hidden_units=32',
@@ -25,15 +25,12 @@ Sweep.gin_bindings = [
   'FixedReplayRunner.num_iterations=2',
   'FixedReplayRunner.training_steps=800',
   'FixedReplayRunner.evaluation_steps=1',
+  'FixedReplayRunner.max_steps_per_episode=100',
   'FixedReplayRunner.checkpoint_minutes=0.01',
   'AtariEnvironments.num_environments=2',
 ]
 """
-RUNS = [
-  f'Freeway/{agent}_demo/{seed}'
-  for seed in (0, 1)
-  for agent in ('cql', 'qrdqn')
-]
+RUNS = ['Freeway/cql_demo/0', 'Freeway/qrdqn_demo/0']
 
 
 @pytest.fixture(scope='module')
@@ -92,15 +89,15 @@ def assert_same_results(ours, expected):
 
 def test_a_sweep_runs_everything_once(undisturbed, work, environment):
   base_dir, done = undisturbed
-  assert '4 of 4 done' in done.stdout
+  assert '2 of 2 done' in done.stdout
   before = {
     path: path.stat().st_mtime_ns
     for path in base_dir.rglob('*')
     if path.is_file() and path.name != '.lock'
   }
-  assert sum(path.name == 'run.json' for path in before) == 4
+  assert sum(path.name == 'run.json' for path in before) == 2
   again = call(command(work, base_dir), environment)
-  assert again.returncode == 0 and '4 runs, 4 done' in again.stdout
+  assert again.returncode == 0 and '2 runs, 2 done' in again.stdout
   assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -112,7 +109,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
   assert not (work / 'dry').exists()
   *listed, summary = done.stdout.splitlines()
   assert [line.split('/dry/')[1] for line in listed] == RUNS
-  assert '4 runs, 0 done. Left: 6,400 gradient steps' in summary
+  assert '2 runs, 0 done. Left: 3,200 gradient steps' in summary
   assert 'assumed' in summary and 'GB' in summary
   measured = call(command(work, undisturbed[0], '--dry_run'), environment)
   assert 'Left: 0 gradient steps' in measured.stdout
@@ -198,9 +195,9 @@ sys.exit(status)
 """)
   done = call([sys.executable, str(program)], environment)
   assert done.returncode == 0, done.stdout + done.stderr
-  assert 'killed a node' in done.stdout and '4 of 4 done' in done.stdout
+  assert 'killed a node' in done.stdout and '2 of 2 done' in done.stdout
   attempts = [state(work / 'ray' / name)['attempts'] for name in RUNS]
-  assert sum(attempts) == 5, attempts  # One run began again elsewhere.
+  assert sum(attempts) == 3, attempts  # One run began again elsewhere.
   assert_same_results(work / 'ray', undisturbed[0])
 
 
@@ -273,5 +270,5 @@ def test_a_run_that_cannot_start_is_not_tried_again(work, environment):
     environment,
   )  # fmt: skip
   assert done.returncode == 1
-  assert done.stdout.count('no replay folder /nowhere') == 4, done.stdout
+  assert done.stdout.count('no replay folder /nowhere') == 2, done.stdout
   assert state(work / 'cannot' / RUNS[0])['attempts'] == 1
