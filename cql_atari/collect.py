@@ -76,7 +76,7 @@ def main() -> None:
 
       from cql_atari import collector
 
-      configuration.import_all()
+      configuration.import_all('cql_atari.collector')
       tf.constant(0)
     configuration.parse(_GIN_FILES.value, bindings, final=True)
     collecting = collector.Collector(

@@ -22,9 +22,7 @@ from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
 _LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.cache')
-_MODULES = (
-  'cql_atari.runners',
-  'cql_atari.collector',
+_AGENT_MODULES = (
   'cql_atari.agents.bc_agent',
   'cql_atari.agents.cql_agent',  # With those it is mixed into.
   'cql_atari.agents.rem_agent',
@@ -60,9 +58,14 @@ def find_config(name: str) -> pathlib.Path:
   )
 
 
-def import_all() -> None:
-  """Imports every module with configurables, TensorFlow and all."""
-  for name in (*_LIGHT_MODULES, *_MODULES):
+def import_all(runner: str = 'cql_atari.runners') -> None:
+  """Imports every module with configurables, TensorFlow and all.
+
+  Args:
+    runner: the one that runs the agents. Training's is Dopamine's, whose import
+      takes as long as TensorFlow's.
+  """
+  for name in (*_LIGHT_MODULES, *_AGENT_MODULES, runner):
     importlib.import_module(name)
 
 
