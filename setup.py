@@ -56,6 +56,7 @@ setuptools.setup(
   extras_require={
     'dev': [
       'pytest>=8',
+      'pytest-xdist>=3.5',  # pyproject.toml runs two workers.
       'hypothesis>=6.100',
       'ruff>=0.8',
       'scipy>=1.10',
