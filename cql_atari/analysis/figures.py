@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 
-from cql_atari.analysis import curves, scores
+from cql_atari.analysis import curves
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -72,6 +72,7 @@ def _draw_metric(panel, name, members, label, look) -> None:
 
 def aggregate(
   means: dict[str, tuple[float, float, float]],
+  thresholds: np.ndarray,
   profiles: dict[str, tuple[np.ndarray, np.ndarray]],
   looks: dict[str, dict],
   out: pathlib.Path,
@@ -85,10 +86,8 @@ def aggregate(
     left.plot([low, high], [row, row], lw=6, alpha=0.4, color=color)
     left.plot(mean, row, 'o', color=color)
     shares, (lows, highs) = profiles[agent]
-    right.plot(scores.PROFILE_THRESHOLDS, shares, label=agent, color=color)
-    right.fill_between(
-      scores.PROFILE_THRESHOLDS, lows, highs, alpha=0.2, color=color, lw=0
-    )
+    right.plot(thresholds, shares, label=agent, color=color)
+    right.fill_between(thresholds, lows, highs, alpha=0.2, color=color, lw=0)
   left.set_yticks(range(len(agents)), agents)
   left.set(xlabel='human-normalised interquartile mean')
   right.set(

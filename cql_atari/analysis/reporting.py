@@ -62,7 +62,8 @@ def write(
       document.Picture(
         path,
         f"On {data} of the data: mean Q of the data's actions, against the "
-        'discounted return that followed them in the data (dashed); the '
+        'discounted return that followed them in the games that are whole in '
+        'the data (dashed, where there are any); the '
         'conservative penalty; the gradient norm.',
       )
     )
@@ -140,14 +141,20 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
       means = scores_lib.interquartile_means(normalized)
       for agent, (mean, low, high) in sorted(means.items()):
         shape = ' x '.join(map(str, normalized[agent].shape))
-        interval = f'{low:.3f} to {high:.3f}'
+        several = len(normalized[agent]) > 1  # One run tells of no spread.
+        interval = f'{low:.3f} to {high:.3f}' if several else ''
         rows.append((data, kind, agent, shape, f'{mean:.3f}', interval))
       if kind == 'final':
-        profiles = scores_lib.performance_profiles(normalized)
+        values = np.concatenate([m.ravel() for m in normalized.values()])
+        thresholds = np.linspace(
+          min(values.min(), 0), max(values.max(), 1), 101
+        )
+        profiles = scores_lib.performance_profiles(normalized, thresholds)
         parts.append(
           document.Picture(
             figures.aggregate(
               means,
+              thresholds,
               profiles,
               curves.styles(groups[data]),
               out / f'normalized_{_slug(data)}.png',

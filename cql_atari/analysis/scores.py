@@ -12,7 +12,6 @@ from cql_atari.analysis import curves, reference
 from cql_atari.errors import UserError
 
 _BOOTSTRAP_REPETITIONS = 2000
-PROFILE_THRESHOLDS = np.linspace(0.0, 2.0, 81)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,19 +140,20 @@ def interquartile_means(
 
 
 def performance_profiles(
-  normalized: dict[str, np.ndarray],
+  normalized: dict[str, np.ndarray], thresholds: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """The share of runs above each of PROFILE_THRESHOLDS (rliable).
+  """The share of runs above each threshold (rliable).
 
   Args:
     normalized: agent to (seeds, games).
+    thresholds: (T,) scores.
 
   Returns:
     Agent to shares (T,) and their 95 % bootstrap interval (2, T).
   """
   with _rliable() as (library, _):
     shares, intervals = library.create_performance_profile(
-      normalized, PROFILE_THRESHOLDS, reps=_BOOTSTRAP_REPETITIONS
+      normalized, thresholds, reps=_BOOTSTRAP_REPETITIONS
     )
   return {agent: (shares[agent], intervals[agent]) for agent in normalized}
 

@@ -133,13 +133,11 @@ def test_interquartile_means_by_hand(written, root):
 
 def test_performance_profiles_by_hand():
   shares, interval = scores.performance_profiles(
-    {'CQL': np.array([[0.1, 0.6], [0.3, 1.9]])}
+    {'CQL': np.array([[0.1, 0.6], [0.3, 1.9]])},
+    np.array([0.0, 0.2, 0.5, 1.0, 2.0]),
   )['CQL']
-  at = dict(zip(np.round(scores.PROFILE_THRESHOLDS, 3), shares))
-  assert (at[0.0], at[0.2], at[0.5], at[1.0], at[2.0]) == (
-    1.0, 0.75, 0.5, 0.25, 0.0,
-  )  # fmt: skip
-  assert interval.shape == (2, 81)
+  np.testing.assert_array_equal(shares, [1.0, 0.75, 0.5, 0.25, 0.0])
+  assert interval.shape == (2, 5)
 
 
 def test_intervals_are_the_same_each_time():
@@ -148,7 +146,10 @@ def test_intervals_are_the_same_each_time():
   assert scores.interquartile_means(values) == scores.interquartile_means(
     values
   )
-  profiles = [scores.performance_profiles(values)['CQL'] for _ in range(2)]
+  profiles = [
+    scores.performance_profiles(values, np.linspace(0, 1, 9))['CQL']
+    for _ in range(2)
+  ]
   np.testing.assert_array_equal(profiles[0][1], profiles[1][1])
   after = np.random.get_state()[1]  # noqa: NPY002
   np.testing.assert_array_equal(after, state)
