@@ -7,7 +7,6 @@ beside them, the raw scores of its games in episodes.json.
 
 import hashlib
 import json
-import pathlib
 
 from absl import flags
 
@@ -53,15 +52,7 @@ def main() -> None:
     f'SEED={_SEED.value}',
   ]
   configuration.parse(_GIN_FILES.value, bindings, final=False)
-  run_dir = pathlib.Path(_OUT.value).expanduser() / _GAME.value
-  run_dir /= str(_RUN.value)
-  try:
-    run_dir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.UserError(
-      f'--out={_OUT.value} cannot be written ({error.strerror}): choose '
-      'another folder.'
-    ) from None
+  run_dir = errors.make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
   with locks.alone_in(run_dir, 'collecting'):
     has_data = (run_dir / 'replay_logs').is_dir() and any(
       (run_dir / 'replay_logs').iterdir()

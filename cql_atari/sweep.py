@@ -71,14 +71,7 @@ def main() -> int:
       print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
     print(plan.estimate(sweep, runs, engine.workers))
     return 0
-  base_dir = runs[0].directory.parents[2]
-  try:
-    base_dir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.UserError(
-      f'--base_dir={base_dir} cannot be written ({error.strerror}): choose '
-      'another folder.'
-    ) from None
+  base_dir = errors.make_folder('base_dir', _BASE_DIR.value)
   with locks.alone_in(base_dir, 'sweeping'):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
     engine.start([run for run in runs if not run.is_done])

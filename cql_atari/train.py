@@ -7,7 +7,6 @@ TensorFlow is imported.
 import hashlib
 import json
 import pathlib
-import tempfile
 
 from absl import flags, logging
 
@@ -89,16 +88,7 @@ def _make_base_dir() -> pathlib.Path:
       'no --base_dir given: name the folder for this run, such as '
       '--base_dir=runs/first.'
     )
-  base_dir = pathlib.Path(_BASE_DIR.value).expanduser()
-  try:
-    base_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=base_dir):
-      return base_dir
-  except OSError as error:
-    raise errors.UserError(
-      f'--base_dir={base_dir} cannot be written ({error.strerror}): choose '
-      'another folder.'
-    ) from None
+  return errors.make_folder('base_dir', _BASE_DIR.value)
 
 
 def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:

@@ -26,14 +26,12 @@ def main() -> None:
   root = pathlib.Path(_RUNS.value).expanduser()
   folders = sorted(path.parent for path in root.rglob('run.json'))
   runs = curves.load_folders(folders, f'is below {root}')
-  out = pathlib.Path(_OUT.value).expanduser()
+  out = errors.make_folder('out', _OUT.value)
   try:
-    out.mkdir(parents=True, exist_ok=True)
     reporting.write(runs, out, _TITLE.value)
   except OSError as error:
     raise errors.UserError(
-      f'--out={out} cannot be written ({error.strerror}): choose another '
-      'folder.'
+      f'--out={out} cannot be written ({error.strerror}): make room.'
     ) from None
   print(f'The report on {len(runs)} runs is {out / "report.html"}.')
 

@@ -45,19 +45,13 @@ def main() -> None:
     raise errors.UserError('no --game given: name one, such as --game=Pong.')
   environments.rom_name(_GAME.value)
   split = split_lib.named_split(_SPLIT.value)
-  run = pathlib.Path(_OUT.value).expanduser() / _GAME.value / str(_RUN.value)
+  run = errors.make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
   folder = run / 'replay_logs'
+  folder.mkdir(exist_ok=True)
   source = download.Source(
     f'{_SOURCE.value.rstrip("/")}/{_GAME.value}/{_RUN.value}/replay_logs',
     _TIMEOUT.value,
   )
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.UserError(
-      f'--out={_OUT.value} cannot be written ({error.strerror}): choose '
-      'another folder.'
-    ) from None
   with locks.alone_in(folder, 'fetching'):
     _fetch_all(source, folder, split)
   (folder / '.lock').unlink(missing_ok=True)
