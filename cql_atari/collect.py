@@ -18,6 +18,7 @@ from cql_atari import (
   records,
   startup,
 )
+from cql_atari.files import make_folder
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'The game.')
 _STEPS = flags.DEFINE_integer(
@@ -52,7 +53,7 @@ def main() -> None:
     f'SEED={_SEED.value}',
   ]
   configuration.parse(_GIN_FILES.value, bindings, final=False)
-  run_dir = errors.make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
+  run_dir = make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
   with locks.alone_in(run_dir, 'collecting'):
     has_data = (run_dir / 'replay_logs').is_dir() and any(
       (run_dir / 'replay_logs').iterdir()

@@ -1,9 +1,7 @@
 """Collector: an online agent that logs its replay in the published format."""
 
-import csv
 import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from cql_atari import checkpoints, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
+from cql_atari.files import write_csv, write_text
 from cql_atari.replay import memory, recording
 
 METRICS = (
@@ -171,7 +170,8 @@ class Collector:
     seeds = np.random.SeedSequence([self._seed, self._agent_steps])
     rng = np.random.default_rng(seeds)
     states = environment.reset(int(seeds.generate_state(1)[0]))
-    games = [_Game() for _ in range(count)]
+    # Of each game under way: (frame, action, raw reward, over) of its steps.
+    games = [[] for _ in range(count)]
     self._save()  # So that what is logged from here on can be gone back to.
     owed, saved = 0.0, time.monotonic()
     while not self._recorder.is_full:
@@ -181,10 +181,10 @@ class Collector:
       states, rewards, over = environment.step(actions)
       self._agent_steps += count
       for game, *row in zip(games, frames, actions, rewards, over):
-        game.rows.append(row)
+        game.append(row)
       for index in np.flatnonzero(over):
         self._log(games[index], bar)
-        games[index] = _Game()
+        games[index] = []
       if len(self._memory) >= self._min_replay_history:
         owed += count / self._update_period
         while owed >= 1.0:
@@ -199,9 +199,9 @@ class Collector:
         saved = time.monotonic()
     self._save()
 
-  def _log(self, game: '_Game', bar: tqdm.tqdm) -> None:
+  def _log(self, game: list[tuple], bar: tqdm.tqdm) -> None:
     """Gives a finished episode to the recorder and the memory."""
-    frames, actions, rewards, terminals = map(np.stack, zip(*game.rows))
+    frames, actions, rewards, terminals = map(np.stack, zip(*game))
     episode = frames, actions, np.clip(rewards, -1.0, 1.0), terminals
     before = self._recorder.add_count
     self._recorder.append(*episode)
@@ -247,14 +247,9 @@ class Collector:
     self._write_records()
 
   def _write_records(self) -> None:
-    path = self._dir / 'metrics.csv'
-    with open(path.with_suffix('.partial'), 'w', newline='') as file:
-      csv.writer(file).writerows([METRICS, *self._rows])
-    os.replace(file.name, path)
-    path = self._dir / 'episodes.json'
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps({'episodes': self._episodes}))
-    os.replace(partial, path)
+    write_csv(self._dir / 'metrics.csv', METRICS, self._rows)
+    episodes = json.dumps({'episodes': self._episodes})
+    write_text(self._dir / 'episodes.json', episodes)
 
   # --- Saving. ---
 
@@ -307,10 +302,3 @@ class Collector:
     self._wall_seconds = data['wall_seconds']
     for episode in self._recorder.newest_episodes(self._memory.capacity):
       self._memory.append(*episode)
-
-
-class _Game:
-  """A game under way: (frame, action, raw reward, over) of every step."""
-
-  def __init__(self):
-    self.rows = []

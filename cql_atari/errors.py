@@ -1,9 +1,7 @@
 """How a user's mistake ends: one plain sentence, no traceback."""
 
 import os
-import pathlib
 import sys
-import tempfile
 from collections.abc import Callable
 
 from absl import app, flags, logging
@@ -33,28 +31,6 @@ def check_number(
       f'{name} is {value!r}: give a {"whole " if whole else ""}number of at '
       f'least {least}.'
     )
-
-
-def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
-  """Makes a folder that a flag names, and finds it writable.
-
-  Args:
-    flag: its name, such as 'out', for the error's text.
-    *parts: its value, and what is below it.
-
-  Raises:
-    UserError: it can't be made or written.
-  """
-  folder = pathlib.Path(*parts).expanduser()
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      return folder
-  except OSError as error:
-    raise UserError(
-      f'--{flag}={parts[0]} cannot be written ({error.strerror}): choose '
-      'another folder.'
-    ) from None
 
 
 def run(main: Callable[..., int | None], operand: str | None = None) -> None:

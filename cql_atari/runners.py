@@ -6,7 +6,6 @@ is in its checkpoints, so a run killed at any moment goes on from the newest
 and ends with the same weights as one that was never killed.
 """
 
-import csv
 import functools
 import math
 import os
@@ -29,6 +28,7 @@ from cql_atari import checkpoints, evaluation, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
+from cql_atari.files import write_csv
 from cql_atari.replay import store as store_lib
 
 METRICS = (
@@ -368,11 +368,8 @@ class FixedReplayRunner(run_experiment.Runner):
   def _write_metrics(self) -> None:
     """Rewrites metrics.csv whole, so that a resume leaves no row twice."""
     path = pathlib.Path(self._base_dir) / 'metrics.csv'
-    partial = path.with_suffix('.csv.partial')
     try:
-      with open(partial, 'w', newline='') as file:
-        csv.writer(file).writerows([METRICS, *self._rows])
-      os.replace(partial, path)
+      write_csv(path, METRICS, self._rows)
     except OSError as error:
       raise UserError(
         f'{path} cannot be written ({error.strerror}): make room and give the '

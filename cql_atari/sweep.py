@@ -12,6 +12,7 @@ import rich.table
 from absl import flags
 
 from cql_atari import configuration, errors, locks, stopping
+from cql_atari.files import make_folder
 from cql_atari.sweeps import execute, plan, ray_engine
 
 _BASE_DIR = flags.DEFINE_string('base_dir', None, "The sweep's folder.")
@@ -71,7 +72,7 @@ def main() -> int:
       print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
     print(plan.estimate(sweep, runs, engine.workers))
     return 0
-  base_dir = errors.make_folder('base_dir', _BASE_DIR.value)
+  base_dir = make_folder('base_dir', _BASE_DIR.value)
   with locks.alone_in(base_dir, 'sweeping'):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
     engine.start([run for run in runs if not run.is_done])

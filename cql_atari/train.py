@@ -18,6 +18,7 @@ from cql_atari import (
   records,
   startup,
 )
+from cql_atari.files import make_folder
 from cql_atari.replay import cache, statistics
 from cql_atari.replay.store import Store
 
@@ -88,7 +89,7 @@ def _make_base_dir() -> pathlib.Path:
       'no --base_dir given: name the folder for this run, such as '
       '--base_dir=runs/first.'
     )
-  return errors.make_folder('base_dir', _BASE_DIR.value)
+  return make_folder('base_dir', _BASE_DIR.value)
 
 
 def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 
-from cql_atari.analysis import curves
+from cql_atari.analysis import curves, run_folders
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ _NO_VALUES = ('BC',)  # Its q_data are log-probabilities.
 
 
 def learning_curves(
-  runs: Sequence[curves.Run], out: pathlib.Path
+  runs: Sequence[run_folders.Run], out: pathlib.Path
 ) -> pathlib.Path:
   """Figure 1: evaluation return, one panel a game, bands of standard errors."""
   figure, panels = curves.game_panels(runs)
@@ -30,7 +30,9 @@ def _standard_error(values: np.ndarray, axis: int) -> np.ndarray:
   return np.std(values, axis=axis, ddof=1) / np.sqrt(values.shape[axis])
 
 
-def diagnostics(runs: Sequence[curves.Run], out: pathlib.Path) -> pathlib.Path:
+def diagnostics(
+  runs: Sequence[run_folders.Run], out: pathlib.Path
+) -> pathlib.Path:
   """Q of data actions, penalty and gradient norm, one column a game."""
   figure, columns = curves.game_panels(runs, rows=3)
   looks = curves.styles(runs)

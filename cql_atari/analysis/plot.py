@@ -3,7 +3,7 @@
 from absl import flags
 
 from cql_atari import errors
-from cql_atari.analysis import curves
+from cql_atari.analysis import curves, run_folders
 
 _RUNS = flags.DEFINE_multi_string(
   'runs', [], "Run folders, as a quoted pattern such as 'runs/*'; repeatable."
@@ -17,7 +17,7 @@ def main() -> None:
     raise errors.UserError(
       "give the run folders and the picture: --runs 'runs/*' --out curve.png."
     )
-  runs = curves.load_runs(_RUNS.value)
+  runs = run_folders.load_runs(_RUNS.value)
   out = curves.plot(runs, _OUT.value)
   print(curves.table(runs))
   print(f'\nThe curves are in {out}.')

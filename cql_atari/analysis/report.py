@@ -10,7 +10,8 @@ import pathlib
 from absl import flags
 
 from cql_atari import errors
-from cql_atari.analysis import curves, reporting
+from cql_atari.analysis import reporting, run_folders
+from cql_atari.files import make_folder
 
 _RUNS = flags.DEFINE_string('runs', None, 'A folder with run folders below it.')
 _OUT = flags.DEFINE_string('out', None, "The report's folder.")
@@ -25,8 +26,8 @@ def main() -> None:
     )
   root = pathlib.Path(_RUNS.value).expanduser()
   folders = sorted(path.parent for path in root.rglob('run.json'))
-  runs = curves.load_folders(folders, f'is below {root}')
-  out = errors.make_folder('out', _OUT.value)
+  runs = run_folders.load_folders(folders, f'is below {root}')
+  out = make_folder('out', _OUT.value)
   try:
     reporting.write(runs, out, _TITLE.value)
   except OSError as error:

@@ -1,20 +1,19 @@
 """Writes a report on runs: its pictures, tables and pages."""
 
-import csv
 import math
-import os
 import pathlib
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from cql_atari.analysis import curves, document, figures, reference
+from cql_atari.analysis import curves, document, figures, reference, run_folders
 from cql_atari.analysis import scores as scores_lib
+from cql_atari.files import write_csv, write_text
 
 
 def write(
-  runs: Sequence[curves.Run], out: pathlib.Path, title: str
+  runs: Sequence[run_folders.Run], out: pathlib.Path, title: str
 ) -> list[scores_lib.Score]:
   """Writes a report.
 
@@ -67,10 +66,10 @@ def write(
         'conservative penalty; the gradient norm.',
       )
     )
-  _write_csv(out / 'table3.csv', *_table_3(found))
-  _write_csv(out / 'scores.csv', *_every_run(found))
-  _write_text(out / 'report.md', document.markdown(title, parts))
-  _write_text(out / 'report.html', document.page(title, parts))
+  write_csv(out / 'table3.csv', *_table_3(found))
+  write_csv(out / 'scores.csv', *_every_run(found))
+  write_text(out / 'report.md', document.markdown(title, parts))
+  write_text(out / 'report.html', document.page(title, parts))
   return found
 
 
@@ -168,7 +167,7 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
   header = (
     'data', 'score', 'agent', 'seeds x games', 'interquartile mean', '95 %',
   )  # fmt: skip
-  _write_csv(out / 'interquartile_means.csv', header, rows)
+  write_csv(out / 'interquartile_means.csv', header, rows)
   games = ', '.join(reference.RANDOM_AND_HUMAN)
   return [
     document.Heading('Human-normalised scores'),
@@ -194,16 +193,3 @@ def _number(value: float | None, digits: int) -> str:
 
 def _slug(data: str) -> str:
   return re.sub(r'\W+', '_', data.replace('%', 'pct')).strip('_')
-
-
-def _write_csv(path: pathlib.Path, header, rows) -> None:
-  partial = path.with_suffix('.partial')
-  with open(partial, 'w', newline='') as file:
-    csv.writer(file).writerows([header, *rows])
-  os.replace(partial, path)
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-  partial = path.with_suffix('.partial')
-  partial.write_text(text)
-  os.replace(partial, path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cql_atari.analysis import curves, reference
+from cql_atari.analysis import curves, reference, run_folders
 from cql_atari.errors import UserError
 
 _BOOTSTRAP_REPETITIONS = 2000
@@ -32,13 +32,15 @@ class Score:
   game: str
   data: str
   agent: str
-  runs: Sequence[curves.Run]
+  runs: Sequence[run_folders.Run]
   gradient_steps: int
   final: np.ndarray
   peak: np.ndarray
 
 
-def by_data(runs: Sequence[curves.Run]) -> dict[str, list[curves.Run]]:
+def by_data(
+  runs: Sequence[run_folders.Run],
+) -> dict[str, list[run_folders.Run]]:
   """Runs by the share of the data they learned from, least first."""
   groups = defaultdict(list)
   for run in runs:
@@ -47,7 +49,7 @@ def by_data(runs: Sequence[curves.Run]) -> dict[str, list[curves.Run]]:
   return dict(sorted(groups.items(), key=lambda i: (order.get(i[0], 3), i[0])))
 
 
-def scores(runs: Sequence[curves.Run]) -> list[Score]:
+def scores(runs: Sequence[run_folders.Run]) -> list[Score]:
   """The scores of every agent on every game and share of the data.
 
   Raises:
@@ -68,7 +70,7 @@ def scores(runs: Sequence[curves.Run]) -> list[Score]:
   return found
 
 
-def _check_seeds(runs: Sequence[curves.Run]) -> None:
+def _check_seeds(runs: Sequence[run_folders.Run]) -> None:
   folders = {}
   for run in runs:
     if run.seed in folders:

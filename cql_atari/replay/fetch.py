@@ -14,6 +14,7 @@ import tqdm
 from absl import flags
 
 from cql_atari import environments, errors, locks
+from cql_atari.files import make_folder
 from cql_atari.replay import download, fetched
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.shard import ELEMENTS, file_name
@@ -45,7 +46,7 @@ def main() -> None:
     raise errors.UserError('no --game given: name one, such as --game=Pong.')
   environments.rom_name(_GAME.value)
   split = split_lib.named_split(_SPLIT.value)
-  run = errors.make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
+  run = make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
   folder = run / 'replay_logs'
   folder.mkdir(exist_ok=True)
   source = download.Source(

@@ -11,6 +11,7 @@ import pathlib
 import threading
 
 from cql_atari.errors import UserError
+from cql_atari.files import write_text
 from cql_atari.replay.shard import ELEMENTS, Shard
 
 FILE = 'fetched.json'
@@ -45,10 +46,8 @@ def add(folder: pathlib.Path, source: str, name: str, entry: dict) -> None:
   """Notes a file that has been fetched. Safe to call from threads."""
   with _LOCK:
     files = {**(read(folder) or {}), name: entry}
-    partial = folder / f'{FILE}.partial'
     record = {'source': source, 'files': dict(sorted(files.items()))}
-    partial.write_text(json.dumps(record, indent=1) + '\n')
-    os.replace(partial, folder / FILE)
+    write_text(folder / FILE, json.dumps(record, indent=1) + '\n')
 
 
 def rows(shard: Shard, record: dict | None) -> int | None:

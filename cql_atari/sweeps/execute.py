@@ -152,7 +152,8 @@ def gpu_slots(
       f'Sweep.gpus_per_run is {gpus_per_run}, but this machine has {len(gpus)}.'
     )
   if gpus_per_run < 1:
-    shares = [gpu for gpu in gpus for _ in range(int(1 / gpus_per_run))]
+    # One run on every GPU before any two on one.
+    shares = gpus * int(1 / gpus_per_run)
   else:
     each = math.ceil(gpus_per_run)
     shares = [
@@ -160,11 +161,7 @@ def gpu_slots(
       for first in range(0, len(gpus) - each + 1, each)
     ]
   count = workers or max(1, min(fits, len(shares)))
-  # One run on every GPU before any two on one.
-  order = sorted(
-    range(len(shares)), key=lambda i: (shares[:i].count(shares[i]), i)
-  )
-  return [shares[order[slot % len(order)]] for slot in range(count)]
+  return [shares[slot % len(shares)] for slot in range(count)]
 
 
 def _gpus() -> list[str]:

@@ -13,6 +13,7 @@ import gin
 
 from cql_atari import configuration, environments
 from cql_atari.errors import UserError, check_number
+from cql_atari.files import write_text
 
 STATE_FILE = 'sweep.json'
 
@@ -62,10 +63,8 @@ class Run:
   def write_state(self, **values) -> None:
     """Writes it whole, with the settings."""
     self.directory.mkdir(parents=True, exist_ok=True)
-    path = self.directory / STATE_FILE
-    partial = path.with_name(f'.{STATE_FILE}.{os.getpid()}')
-    partial.write_text(json.dumps({**self.settings, **values}, indent=1))
-    os.replace(partial, path)
+    text = json.dumps({**self.settings, **values}, indent=1)
+    write_text(self.directory / STATE_FILE, text)
 
   @property
   def is_done(self) -> bool:

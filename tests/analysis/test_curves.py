@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from cql_atari.analysis import curves
+from cql_atari.analysis import curves, run_folders
 from cql_atari.errors import UserError
 
 
@@ -36,7 +36,9 @@ def make_run(tmp_path):
 
 
 def table(tmp_path):
-  return curves.table(curves.load_runs([str(tmp_path / '*')])).splitlines()[2:]
+  return curves.table(
+    run_folders.load_runs([str(tmp_path / '*')])
+  ).splitlines()[2:]
 
 
 def test_seeds_of_one_experiment_are_averaged(make_run, tmp_path):
@@ -79,7 +81,7 @@ def test_runs_of_different_lengths_are_cut_with_a_word(
 
 def test_the_picture_is_drawn(make_run, tmp_path):
   make_run('a', [1.0, 2.0])
-  runs = curves.load_runs([str(tmp_path / '*')])
+  runs = run_folders.load_runs([str(tmp_path / '*')])
   out = curves.plot(runs, tmp_path / 'figures' / 'curve')
   assert out.name == 'curve.png' and out.stat().st_size > 5000
   with pytest.raises(UserError, match='cannot be written'):

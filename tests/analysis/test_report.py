@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from cql_atari.analysis import curves, reference, reporting, scores
+from cql_atari.analysis import reference, reporting, run_folders, scores
 from cql_atari.errors import UserError
 from cql_atari.replay import statistics
 
@@ -156,7 +156,7 @@ def test_intervals_are_the_same_each_time():
 
 
 def test_what_does_not_compare_is_left_out_of_aggregates(root):
-  runs = curves.load_runs([str(root / '*' / '*_0.01' / '*')])
+  runs = run_folders.load_runs([str(root / '*' / '*_0.01' / '*')])
 
   def aggregated(*left_out):
     kept = [r for r in runs if (r.agent, r.game, r.seed) not in left_out]
@@ -181,13 +181,13 @@ def test_what_does_not_compare_is_left_out_of_aggregates(root):
 
 
 def test_the_same_seed_twice_is_refused(root):
-  runs = curves.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
+  runs = run_folders.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
   with pytest.raises(UserError, match='same experiment with the same seed'):
     scores.scores([*runs, runs[0]])
 
 
 def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
-  runs = curves.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
+  runs = run_folders.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
 
   def published(**settings):
     changed = [

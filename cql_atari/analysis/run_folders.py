@@ -1,0 +1,158 @@
+"""Runs as their folders record them: settings, data and metrics."""
+
+import csv
+import dataclasses
+import glob
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from cql_atari.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run folder.
+
+  Attributes:
+    directory: the folder.
+    agent: such as 'CQL'.
+    game: such as 'Pong'.
+    seed: the run's seed.
+    settings: the run's configuration, less what says nothing about the method
+      (see _IGNORED).
+    data: the share of the dataset it learned from, such as '1 %'.
+    behavior_return: {'mean', 'episodes', 'source'} of the data, or None.
+    discounted_return: mean discounted return that followed the data's actions
+      in the data, clipped rewards; None where it isn't known.
+    metrics: columns of metrics.csv as float64 (iterations,), NaN where empty.
+  """
+
+  directory: pathlib.Path
+  agent: str
+  game: str
+  seed: int
+  settings: dict[str, str]
+  data: str
+  behavior_return: dict | None
+  discounted_return: float | None
+  metrics: dict[str, np.ndarray]
+
+
+def load_runs(patterns: Sequence[str]) -> list[Run]:
+  """Reads the run folders that glob patterns name.
+
+  Args:
+    patterns: such as 'runs/*'.
+
+  Returns:
+    The runs that finished at least one iteration, ordered by folder.
+
+  Raises:
+    UserError: no such run, or a damaged one.
+  """
+  names = {
+    name
+    for pattern in patterns
+    for name in glob.glob(os.path.expanduser(pattern))
+  }
+  return load_folders(
+    sorted(map(pathlib.Path, names)), f'matches {", ".join(patterns)}'
+  )
+
+
+def load_folders(folders: Sequence[pathlib.Path], where: str) -> list[Run]:
+  """Reads run folders; as `load_runs`.
+
+  Args:
+    folders: those that are no run folder are passed over.
+    where: they were looked for, for the error's text.
+  """
+  runs = [
+    _load_run(folder) for folder in folders if (folder / 'run.json').is_file()
+  ]
+  runs = [run for run in runs if len(run.metrics['gradient_steps'])]
+  for run in runs:
+    if np.isnan(run.metrics['eval_return_mean']).all():
+      raise UserError(
+        f'{run.directory} was never evaluated (evaluation_steps=0): leave it '
+        'out.'
+      )
+  if not runs:
+    raise UserError(
+      f'no run with a finished iteration {where}: a run folder holds run.json '
+      'and metrics.csv.'
+    )
+  return runs
+
+
+def _load_run(folder: pathlib.Path) -> Run:
+  try:
+    record = json.loads((folder / 'run.json').read_text())
+    path = folder / 'metrics.csv'
+    rows = []
+    if path.is_file():
+      with open(path, newline='') as file:
+        rows = list(csv.DictReader(file))
+    names = rows[0].keys() if rows else ('gradient_steps', 'eval_return_mean')
+    metrics = {
+      name: np.array([float(row[name] or 'nan') for row in rows])
+      for name in names
+    }
+    return Run(
+      folder,
+      _agent_name(record['agent']),
+      record['game'],
+      record['seed'],
+      _settings(folder / 'config.gin'),
+      _data_name(record.get('split')),
+      record['behavior_return'],
+      record.get('discounted_return'),
+      metrics,
+    )
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{folder} is not a whole run folder ({error!r}).'
+    ) from None
+
+
+def _agent_name(cls: str) -> str:
+  """'CQLDQNAgent' -> 'CQL-DQN'."""
+  name = cls.removeprefix('FixedReplay').removesuffix('Agent')
+  name = name.replace('QRDQN', 'QR-DQN')
+  return re.sub(r'^CQL(?=\w)', 'CQL-', name)
+
+
+def _data_name(split: dict | None) -> str:
+  """The share of a run of the dataset, such as '1 %' or 'first 20 %'."""
+  if split is None:
+    return 'all'
+  share, (first, stop) = split['fraction'], split['shards']
+  if (first, stop) == (0, 50):
+    name = f'{100 * share:g} %'
+  elif share == 1 and first == 0:
+    name = f'first {2 * stop} %'
+  else:
+    name = f'{100 * share:g} % of shards {first} to {stop - 1}'
+  convention = split['convention']
+  return name if convention == 'prefix' else f'{name} ({convention})'
+
+
+# Bindings in which runs of one experiment may differ.
+_IGNORED = re.compile(
+  r'SEED|REPLAY_DIR|ROM_DIR|Logger\..*|Runner\..*|run_experiment\..*'
+  r'|.*\.(seed|replay_dir|rom_dir|cache_dir|in_memory|num_iterations'
+  r'|checkpoint_minutes|checkpoint_duration|num_environments|create_agent_fn)'
+)
+
+
+def _settings(config: pathlib.Path) -> dict[str, str]:
+  """The bindings of a config.gin, those apart that say nothing here."""
+  text = config.read_text() if config.is_file() else ''
+  text = re.sub(r'\\\n\s*', '', text)  # Gin wraps long lines.
+  bindings = re.findall(r'^([\w./]+) = (.*)$', text, re.MULTILINE)
+  return {name: v for name, v in bindings if not _IGNORED.fullmatch(name)}

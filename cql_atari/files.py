@@ -1,0 +1,56 @@
+"""Files that are whole or not there, and folders that can be written."""
+
+import csv
+import io
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Sequence
+
+from cql_atari.errors import UserError
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that appears, or replaces the old one, only when whole.
+
+  Raises:
+    OSError: the disk is full or can't be written; the old file remains.
+  """
+  partial = path.with_name(f'.{path.name}.{os.getpid()}')
+  try:
+    partial.write_text(text)
+    os.replace(partial, path)
+  except OSError:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def write_csv(
+  path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence]
+) -> None:
+  """Writes a table as `write_text` does a text."""
+  text = io.StringIO()
+  csv.writer(text, lineterminator='\n').writerows([header, *rows])
+  write_text(path, text.getvalue())
+
+
+def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
+  """Makes a folder that a flag names, and finds it writable.
+
+  Args:
+    flag: its name, such as 'out', for the error's text.
+    *parts: its value, and what is below it.
+
+  Raises:
+    UserError: it can't be made or written.
+  """
+  folder = pathlib.Path(*parts).expanduser()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      return folder
+  except OSError as error:
+    raise UserError(
+      f'--{flag}={parts[0]} cannot be written ({error.strerror}): choose '
+      'another folder.'
+    ) from None
