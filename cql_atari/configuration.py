@@ -21,11 +21,20 @@ from gin import config_parser
 from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
-_LIGHT_MODULES = ('cql_atari.environments', 'cql_atari.replay.cache')
+_LIGHT_MODULES = (
+  'cql_atari.environments',
+  'cql_atari.replay.cache',
+  'cql_atari.continuous.datasets',
+  'cql_atari.continuous.environments',
+)
 _AGENT_MODULES = (
   'cql_atari.agents.bc_agent',
   'cql_atari.agents.cql_agent',  # With those it is mixed into.
   'cql_atari.agents.rem_agent',
+  'cql_atari.continuous.agents.bc_agent',
+  'cql_atari.continuous.agents.bear_agent',
+  'cql_atari.continuous.agents.brac_agent',
+  'cql_atari.continuous.agents.cql_agent',
   'cql_atari.distribution',
 )
 _DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.

@@ -8,6 +8,7 @@ sticky actions 0.25, frame skip 4, max-pooling, 84x84 grey, whole games.
 
 import contextlib
 import difflib
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from unittest import mock
 import ale_py
 import gin
 import numpy as np
+from absl import logging
 from ale_py import roms, vector_env
 
 from cql_atari.errors import UserError, check_number
@@ -165,6 +167,25 @@ class AtariEnvironments:
       np.asarray(actions, np.int64)
     )
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
+
+  @property
+  def record(self) -> dict:
+    """What run.json says of them."""
+    return {'rom_md5': hashlib.md5(self.rom.read_bytes()).hexdigest()}
+
+  def check(self, store: Store) -> None:
+    """Warns when the data were recorded with another ROM than is played."""
+    difference = start_difference(store, self.rom.parent)
+    if difference:
+      logging.warning(
+        'Games in the data start with a picture of which %.0f %% of the pixels '
+        'differ from what this ROM of %s shows: they were recorded with '
+        'another ROM. Scores will not compare. The DQN Replay dataset was made '
+        'with the ROMs of atari-py 0.2.5: point --rom_dir at a folder of '
+        'those.',
+        100 * difference,
+        store.manifest['game'],
+      )
 
 
 @contextlib.contextmanager

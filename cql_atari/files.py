@@ -1,6 +1,7 @@
 """Files that are whole or not there, and folders that can be written."""
 
 import csv
+import hashlib
 import io
 import os
 import pathlib
@@ -32,6 +33,15 @@ def write_csv(
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows([header, *rows])
   write_text(path, text.getvalue())
+
+
+def sha256(path: pathlib.Path) -> str:
+  """A file's checksum, in hexadecimal."""
+  digest = hashlib.sha256()
+  with open(path, 'rb') as file:
+    while chunk := file.read(1 << 20):
+      digest.update(chunk)
+  return digest.hexdigest()
 
 
 def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:

@@ -5,6 +5,7 @@ kernel makes one pass, which is a third of the time on the networks used here.
 """
 
 import abc
+import math
 from collections.abc import Sequence
 
 import gin
@@ -148,3 +149,46 @@ class RMSProp(Optimizer):
       grad=gradient,
       **self._hyperparameters,
     )
+
+
+class DualVariable(tf.Module):
+  """A multiplier that is never negative, learned by dual gradient ascent.
+
+  It rises while its constraint is broken and falls while it is kept, by steps
+  of Adam along the gradient of value * gap by log value.
+  """
+
+  def __init__(
+    self, value: float, learning_rate: float, most: float = float('inf')
+  ):
+    """Begins with a value.
+
+    Args:
+      value: greater than 0.
+      learning_rate: Adam's, on log value.
+      most: what the value never exceeds.
+    """
+    super().__init__()
+    self._log = tf.Variable(math.log(value), dtype=tf.float32)
+    self._most = math.log(most)
+    self._adam = Adam(learning_rate, epsilon=1e-8)
+    self._adam.build([self._log])
+
+  @property
+  def value(self) -> tf.Tensor:
+    """The multiplier now, a scalar."""
+    return tf.exp(self._log)
+
+  def ascend(self, gap: tf.Tensor) -> None:
+    """One step, by how much the constraint is broken (kept, where below 0)."""
+    self._adam.apply([-self.value * gap])
+    self._log.assign(tf.minimum(self._log, self._most))
+
+  def saved(self, name: str) -> dict[str, tf.Variable]:
+    """Its variables, for a checkpoint."""
+    slots = {f'{name}_{key}': v[0] for key, v in self._adam.slots.items()}
+    return {
+      f'log_{name}': self._log,
+      f'{name}_steps': self._adam.iterations,
+      **slots,
+    }

@@ -105,7 +105,7 @@ class FixedReplayRunner(run_experiment.Runner):
     def create_agent(sess, environment, summary_writer):
       del sess, environment
       return create_agent_fn(
-        store.manifest['num_actions'],
+        store.action_size,
         store,
         summary_writer=summary_writer,
         seed=seed,
@@ -124,6 +124,11 @@ class FixedReplayRunner(run_experiment.Runner):
     )
 
   @property
+  def _columns(self) -> tuple[str, ...]:
+    """Of metrics.csv: METRICS, then what else the agent tells of."""
+    return tuple(dict.fromkeys((*METRICS, *self._agent.scalar_names)))
+
+  @property
   def record(self) -> dict:
     """The agent's name and the seed, for run.json."""
     return {'agent': type(self._agent).__name__, 'seed': self._seed}
@@ -134,9 +139,9 @@ class FixedReplayRunner(run_experiment.Runner):
     return self._agent.gamma
 
   @property
-  def rom(self) -> pathlib.Path:
-    """The ROM that evaluations play."""
-    return self._environment.rom
+  def environments(self) -> AtariEnvironments:
+    """Where evaluations are played."""
+    return self._environment
 
   @property
   def is_finished(self) -> bool:
@@ -247,7 +252,7 @@ class FixedReplayRunner(run_experiment.Runner):
       'wall_seconds': round(self._wall_seconds, 1),
       **scalars,
     }
-    self._rows.append([values.get(name, '') for name in METRICS])
+    self._rows.append([values.get(name, '') for name in self._columns])
     statistics.append(scalars)
     self._write_summaries(scalars)
     evaluated = (
@@ -272,11 +277,9 @@ class FixedReplayRunner(run_experiment.Runner):
     with self._progress(self._training_steps, 'training') as bar:
       bar.update(self._training_steps - (target - first))
       while step < target:
-        for _ in range(min(_STEPS_PER_REPORT, target - step)):
-          agent.train_step()
-          step += 1
-          if self._stop_signal:
-            break
+        count = min(_STEPS_PER_REPORT, target - step)
+        agent.train_steps(count)
+        step += count
         self._report_progress(bar, step)
         clock, seconds = time.monotonic(), time.monotonic() - clock
         self._wall_seconds += seconds
@@ -346,8 +349,8 @@ class FixedReplayRunner(run_experiment.Runner):
     loss = self._agent.mean_scalars()['loss']
     if not math.isfinite(loss):
       raise UserError(
-        f'the loss is {loss} by gradient step {step}: lower Adam.learning_rate '
-        'or CQLMixin.alpha (or raise target_gap) and start in a new --base_dir.'
+        f'the loss is {loss} by gradient step {step}: lower the learning rate '
+        'or alpha (or raise target_gap) and start in a new --base_dir.'
       )
     last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
     text = f'loss {loss:.4f}' + ''.join(f', last return {r:.1f}' for r in last)
@@ -357,7 +360,7 @@ class FixedReplayRunner(run_experiment.Runner):
   def _write_summaries(self, scalars: dict[str, float]) -> None:
     if self._summary_writer is None:
       return
-    row = dict(zip(METRICS, self._rows[-1]))
+    row = dict(zip(self._columns, self._rows[-1]))
     with self._summary_writer.as_default(step=row['gradient_steps']):
       for name, value in scalars.items():
         tf.summary.scalar(f'Train/{name}', value)
@@ -369,7 +372,7 @@ class FixedReplayRunner(run_experiment.Runner):
     """Rewrites metrics.csv whole, so that a resume leaves no row twice."""
     path = pathlib.Path(self._base_dir) / 'metrics.csv'
     try:
-      write_csv(path, METRICS, self._rows)
+      write_csv(path, self._columns, self._rows)
     except OSError as error:
       raise UserError(
         f'{path} cannot be written ({error.strerror}): make room and give the '

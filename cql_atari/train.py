@@ -4,23 +4,20 @@ Flags and files are checked, and the split's store is built or found, before
 TensorFlow is imported.
 """
 
-import hashlib
 import json
 import pathlib
 
-from absl import flags, logging
+from absl import flags
 
 from cql_atari import (
   configuration,
-  environments,
   errors,
   locks,
   records,
   startup,
 )
 from cql_atari.files import make_folder
-from cql_atari.replay import cache, statistics
-from cql_atari.replay.store import Store
+from cql_atari.replay import cache
 
 _BASE_DIR = flags.DEFINE_string(
   'base_dir', None, 'The run folder: checkpoints, logs, metrics, config.'
@@ -56,7 +53,7 @@ def main() -> None:
   base_dir = _make_base_dir()
   with locks.alone_in(base_dir, 'training'):
     try:
-      store = cache.open_store()
+      data = cache.open_data()
     except TypeError as error:  # Gin names the parameter that is not bound.
       if 'missing' not in str(error):
         raise
@@ -69,16 +66,16 @@ def main() -> None:
       configuration.import_all()
       tf.constant(0)  # Starts the devices, which is noisy too.
     configuration.parse(_GIN_FILES.value, bindings, final=True)
-    runner = runners.FixedReplayRunner(base_dir, store)
+    runner = runners.FixedReplayRunner(base_dir, data)
     if not runner.is_finished:
       try:
-        _write_records(base_dir, store, runner)
+        _write_records(base_dir, data, runner)
       except OSError as error:
         raise errors.UserError(
           f'{base_dir} cannot be written ({error.strerror}): make room and '
           'give the same command again.'
         ) from None
-      _check_rom(store, runner.rom)
+      runner.environments.check(data)
     runner.run_experiment()
 
 
@@ -92,36 +89,22 @@ def _make_base_dir() -> pathlib.Path:
   return make_folder('base_dir', _BASE_DIR.value)
 
 
-def _write_records(base_dir: pathlib.Path, store: Store, runner) -> None:
+def _write_records(base_dir: pathlib.Path, data, runner) -> None:
   """Writes config.gin (the operative config) and run.json."""
   records.write_config(base_dir)
   record = {
     **runner.record,
-    'rom_md5': hashlib.md5(runner.rom.read_bytes()).hexdigest(),
-    'game': store.manifest['game'],
-    'behavior_return': store.manifest['behavior_return'],
-    'discounted_return': statistics.discounted_return(store, runner.gamma),
-    'manifest_digest': store.digest,
-    'split': store.manifest['split'],
+    **runner.environments.record,
+    'game': data.manifest['game'],
+    'behavior_return': data.manifest['behavior_return'],
+    'discounted_return': data.discounted_return(runner.gamma),
+    'manifest_digest': data.digest,
+    'split': data.manifest['split'],
     **records.provenance(),
   }
   (base_dir / 'run.json').write_text(json.dumps(record, indent=1) + '\n')
-  manifest = json.dumps(store.manifest, indent=1) + '\n'
+  manifest = json.dumps(data.manifest, indent=1) + '\n'
   (base_dir / 'manifest.json').write_text(manifest)
-
-
-def _check_rom(store: Store, rom: pathlib.Path) -> None:
-  """Warns when the data were recorded with another ROM than is played."""
-  difference = environments.start_difference(store, rom.parent)
-  if difference:
-    logging.warning(
-      'Games in the data start with a picture of which %.0f %% of the pixels '
-      'differ from what this ROM of %s shows: they were recorded with another '
-      'ROM. Scores will not compare. The DQN Replay dataset was made with the '
-      'ROMs of atari-py 0.2.5: point --rom_dir at a folder of those.',
-      100 * difference,
-      store.manifest['game'],
-    )
 
 
 def run() -> None:

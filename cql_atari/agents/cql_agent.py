@@ -75,16 +75,16 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
   def _build(self) -> None:
     super()._build()
     if self.target_gap is not None:
-      self._log_alpha = tf.Variable(tf.math.log(float(self._first_alpha)))
-      self._alpha_optimizer = optimizers.Adam(self._alpha_learning_rate)
-      self._alpha_optimizer.build([self._log_alpha])
+      self._alpha = optimizers.DualVariable(
+        self._first_alpha, self._alpha_learning_rate, _MOST_ALPHA
+      )
 
   @property
   def alpha(self) -> float | tf.Tensor:
     """The penalty's weight now."""
     if self.target_gap is None:
       return self._first_alpha
-    return tf.exp(self._log_alpha)
+    return self._alpha.value
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
@@ -118,16 +118,12 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """One step of dual gradient ascent: alpha (penalty - tau), by log alpha."""
     if self.target_gap is not None:
-      gap = scalars['cql_penalty'] - self.target_gap
-      self._alpha_optimizer.apply([-self.alpha * gap])
-      self._log_alpha.assign(tf.minimum(self._log_alpha, np.log(_MOST_ALPHA)))
+      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
 
   def _saved(self) -> dict[str, tf.Variable]:
     saved = super()._saved()
     if self.target_gap is not None:
-      adam = self._alpha_optimizer
-      saved |= {'log_alpha': self._log_alpha, 'alpha_steps': adam.iterations}
-      saved |= {f'alpha_{name}': slot[0] for name, slot in adam.slots.items()}
+      saved |= self._alpha.saved('alpha')
     return saved
 
 

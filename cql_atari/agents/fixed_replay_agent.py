@@ -1,7 +1,7 @@
 """What every offline agent shares: the gradient step, acting and saving."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import gin
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cql_atari import optimizers
-from cql_atari.agents import acting
+from cql_atari.agents import acting, offline_agent
 from cql_atari.errors import UserError, check_number
 from cql_atari.replay import dataset as dataset_lib
 from cql_atari.replay import store as store_lib
@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
 
 
 @gin.configurable
-class FixedReplayAgent(acting.Acting, abc.ABC):
+class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
   """A value-based agent that learns from a fixed replay and never explores.
 
   It speaks Dopamine's agent protocol for acting and saving. Learning is
@@ -103,6 +103,7 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
     ):
       check_number(f'FixedReplayAgent.{name}', value, 1, whole=True)
     check_number('FixedReplayAgent.gamma', gamma, 0)
+    super().__init__(summary_writer)
     self.num_actions = num_actions
     self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
@@ -110,14 +111,9 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
     self.double_q = double_q
     self.epsilon_eval = epsilon_eval
     self.seed = seed
-    self.eval_mode = True
-    self.summary_writer = None
-    if summary_writer is not None:
-      self.summary_writer = tf.summary.create_file_writer(str(summary_writer))
     self.sampler = sampler(store, batch_size, update_horizon, gamma, seed)
     self._batches = None
     self._rng = np.random.default_rng(seed)
-    self.scalar_names = self.SHARED_SCALARS + self.SCALARS
     self._strategy = strategy or tf.distribute.get_strategy()
     self._replicas = self._strategy.num_replicas_in_sync
     if batch_size % self._replicas:
@@ -145,13 +141,7 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
     )
     self.optimizer = self._optimizer()
     self.optimizer.build(self._variables)
-    self._scalar_sums, self._scalar_counts = (
-      tf.Variable(
-        tf.zeros(len(self.scalar_names)),
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-      )
-      for _ in range(2)
-    )
+    self._make_totals(self.SHARED_SCALARS + self.SCALARS)
 
   @abc.abstractmethod
   def loss(
@@ -174,6 +164,11 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
   def gradient_steps(self) -> int:
     """Gradient steps taken so far."""
     return int(self.optimizer.iterations.numpy())
+
+  def train_steps(self, count: int) -> None:
+    """Takes gradient steps on the next batches."""
+    for _ in range(count):
+      self.train_step()
 
   def train_step(self) -> None:
     """Takes one gradient step on the next batch."""
@@ -230,16 +225,7 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
     with tf.control_dependencies(gradients):
       self.optimizer.apply(gradients)
     self.after_step(scalars)
-    counts = {**dict.fromkeys(scalars, 1.0), 'gradient_norm': measured}
-    for totals, values in (
-      (self._scalar_sums, scalars),
-      (self._scalar_counts, counts),
-    ):
-      totals.assign_add(
-        tf.stack(
-          [tf.cast(values[name], tf.float32) for name in self.scalar_names]
-        )
-      )
+    self._add_scalars(scalars, {'gradient_norm': measured})
     tf.cond(
       self.optimizer.iterations % self.target_update_period == 0,
       self.sync_target_network,
@@ -267,47 +253,13 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
     for target, online in zip(self._target_variables, self._variables):
       target.assign(online)
 
-  def mean_scalars(self, reset: bool = False) -> dict[str, float]:
-    """Means over the gradient steps since the last reset.
-
-    Args:
-      reset: whether to begin anew afterwards.
-
-    Returns:
-      loss, q_data (mean Q of data actions), q_max (mean over states of the
-      greatest Q), gradient_norm (of every tenth step) and the loss's own
-      scalars. NaN without steps.
-    """
-    totals = (self._scalar_sums, self._scalar_counts)
-    sums, counts = (variable.numpy() for variable in totals)
-    if reset:
-      for variable in totals:
-        variable.assign(tf.zeros_like(variable))
-    means = np.where(counts, sums / np.maximum(counts, 1), np.nan)
-    return dict(zip(self.scalar_names, means.tolist()))
-
-  # --- Saving. ---
-
-  def _saved(self) -> dict[str, tf.Variable]:
-    groups = {
+  def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
+    return {
       'online': self._variables,
       'target': self._target_variables,
       **self.optimizer.slots,
       'gradient_steps': [self.optimizer.iterations],
-      'scalar_totals': [self._scalar_sums, self._scalar_counts],
     }
-    return {
-      f'{name}_{index}': variable
-      for name, variables in groups.items()
-      for index, variable in enumerate(variables)
-    }
-
-  def bundle_and_checkpoint(
-    self, checkpoint_dir: str, iteration_number: int
-  ) -> dict[str, np.ndarray]:
-    """Everything that resuming needs, as plain arrays; the runner writes it."""
-    del checkpoint_dir, iteration_number
-    return {name: value.numpy() for name, value in self._saved().items()}
 
   def unbundle(
     self,
@@ -315,25 +267,6 @@ class FixedReplayAgent(acting.Acting, abc.ABC):
     iteration_number: int,
     bundle: dict[str, np.ndarray] | None,
   ) -> bool:
-    """Restores what `bundle_and_checkpoint` gave.
-
-    Returns:
-      False when there is nothing to restore.
-
-    Raises:
-      UserError: the arrays are of an agent with other networks.
-    """
-    del iteration_number
-    if bundle is None:
-      return False
-    saved = self._saved()
-    shapes = {name: tuple(value.shape) for name, value in saved.items()}
-    if shapes != {name: value.shape for name, value in bundle.items()}:
-      raise UserError(
-        f'the checkpoint in {checkpoint_dir} belongs to another agent or '
-        'network: give the settings it was trained with, or a new --base_dir.'
-      )
-    for name, variable in saved.items():
-      variable.assign(bundle[name])
+    """As `OfflineAgent`'s; the next batch follows the last one restored."""
     self._batches = None
-    return True
+    return super().unbundle(checkpoint_dir, iteration_number, bundle)

@@ -131,6 +131,8 @@ def _data_name(split: dict | None) -> str:
   """The share of a run of the dataset, such as '1 %' or 'first 20 %'."""
   if split is None:
     return 'all'
+  if 'data' in split:  # D4RL's.
+    return split['data'] or 'play'
   share, (first, stop) = split['fraction'], split['shards']
   if (first, stop) == (0, 50):
     name = f'{100 * share:g} %'

@@ -1,7 +1,8 @@
 """Conservative penalties (Kumar et al., 2020), numbered by equation.
 
-Each is the factor of alpha in its equation, for a finite set of actions: what
-is to be pushed down less, but for Eq. 1, the data action's value.
+Each is the factor of alpha in its equation: what is to be pushed down less, but
+for Eq. 1, the data action's value. The first part is for finite sets of
+actions; the second, for continuous ones, takes Q-values of sampled actions.
 """
 
 import tensorflow as tf
@@ -99,6 +100,80 @@ def cql_var_penalty(
   spread = tf.where(variance > 0, variance, tf.ones_like(variance))
   root = tf.where(variance > 0, tf.sqrt(radius * spread), 0.0)
   return tf.reduce_mean(q_values, axis=1) + root - _of_data(q_values, actions)
+
+
+# --- Continuous actions: Q-values of S sampled actions of every state, for one
+# Q-function or, along more axes in front, several. ---
+
+
+def sampled_cql_h_penalty(
+  q_samples: tf.Tensor,
+  log_densities: tf.Tensor,
+  q_data: tf.Tensor,
+  temperature: float = 1.0,
+) -> tf.Tensor:
+  """The CQL(H) penalty (Eq. 4) by importance sampling (appendix F).
+
+  log of the integral of exp Q(s, a) over all a is estimated as the log of the
+  mean of exp Q(s, a_i) / p(a_i). That mean is unbiased for any mixture of
+  proposals, each sample being weighted by its own; its logarithm comes near the
+  integral's as S grows.
+
+  Args:
+    q_samples: (..., B, S) Q(s, a_i).
+    log_densities: (B, S) log p(a_i) under the proposal that a_i came from. No
+      gradient flows into them.
+    q_data: (..., B) Q(s, a_data).
+    temperature: T of T log-integral exp(Q / T); the paper has 1.
+
+  Returns:
+    (..., B): the log-integral's estimate - Q(s, a_data).
+  """
+  tf.debugging.assert_rank(log_densities, 2)
+  weighted = q_samples / temperature - tf.stop_gradient(log_densities)
+  count = tf.cast(tf.shape(q_samples)[-1], q_samples.dtype)
+  log_mean = tf.reduce_logsumexp(weighted, axis=-1) - tf.math.log(count)
+  return temperature * log_mean - q_data
+
+
+def sampled_cql_rho_penalty(
+  q_samples: tf.Tensor, q_data: tf.Tensor
+) -> tf.Tensor:
+  """The CQL(rho) penalty (section 3.2) by samples of rho.
+
+  As `cql_rho_penalty`: mu is proportional to rho(a|s) exp(Q(s, a)), so that
+  over samples of rho it is softmax(Q).
+
+  Args:
+    q_samples: (..., B, S) Q(s, a_i), a_i drawn from rho(.|s).
+    q_data: (..., B) Q(s, a_data).
+
+  Returns:
+    (..., B): sum_i softmax_i(Q) Q(s, a_i) - Q(s, a_data). The weights are held
+    fixed.
+  """
+  mu = tf.stop_gradient(tf.nn.softmax(q_samples, axis=-1))
+  return tf.reduce_sum(mu * q_samples, axis=-1) - q_data
+
+
+def sampled_cql_mu_penalty(
+  q_samples: tf.Tensor, q_data: tf.Tensor
+) -> tf.Tensor:
+  """The penalty of Eq. 2 by samples of mu.
+
+  Args:
+    q_samples: (..., B, S) Q(s, a_i), a_i drawn from mu(.|s).
+    q_data: (..., B) Q(s, a_data).
+
+  Returns:
+    (..., B): mean_i Q(s, a_i) - Q(s, a_data).
+  """
+  return sampled_eq1_penalty(q_samples) - q_data
+
+
+def sampled_eq1_penalty(q_samples: tf.Tensor) -> tf.Tensor:
+  """The penalty of Eq. 1, (..., B), by Q (..., B, S) of samples of mu."""
+  return tf.reduce_mean(q_samples, axis=-1)
 
 
 def _of_data(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:

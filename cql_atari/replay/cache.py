@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 import gin
 from absl import logging
@@ -13,6 +14,20 @@ from cql_atari.errors import UserError
 from cql_atari.replay import build, replay_logs
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import FORMAT_VERSION, Store
+
+
+@gin.configurable
+def open_data(open_fn: Callable[[], object] | None = None):
+  """Opens what a run learns from.
+
+  Args:
+    open_fn: opens it; `open_store` by default.
+
+  Returns:
+    A store, or what else has a `manifest`, a `digest`, an `action_size` and a
+    `discounted_return`.
+  """
+  return (open_fn or open_store)()
 
 
 @gin.configurable

@@ -16,6 +16,7 @@ from absl import logging
 from isal import isal_zlib
 
 from cql_atari.errors import UserError
+from cql_atari.files import sha256
 from cql_atari.replay import fetched
 
 ATTEMPTS = 6
@@ -254,7 +255,7 @@ def _attempt(source, folder, name, fraction, on_bytes, stop) -> None:
   rows = None if counter.whole else counter.rows
   entry = {
     'bytes': size,
-    'sha256': fetched.sha256(partial),
+    'sha256': sha256(partial),
     'rows': rows,
     'fraction': 1.0 if counter.whole else fraction,
   }

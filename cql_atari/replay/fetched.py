@@ -4,14 +4,13 @@ A fetch may bring only the first rows of a shard: then its files are the first
 bytes of the published ones, and this record says how many rows they hold.
 """
 
-import hashlib
 import json
 import os
 import pathlib
 import threading
 
 from cql_atari.errors import UserError
-from cql_atari.files import write_text
+from cql_atari.files import sha256, write_text
 from cql_atari.replay.shard import ELEMENTS, Shard
 
 FILE = 'fetched.json'
@@ -72,12 +71,3 @@ def check(path: pathlib.Path, record: dict) -> None:
     raise UserError(f'{path} is not the file that was fetched: fetch again.')
   if sha256(path) != entry['sha256']:
     raise UserError(f'{path} has changed since it was fetched: fetch again.')
-
-
-def sha256(path: pathlib.Path) -> str:
-  """A file's checksum, in hexadecimal."""
-  digest = hashlib.sha256()
-  with open(path, 'rb') as file:
-    while chunk := file.read(1 << 20):
-      digest.update(chunk)
-  return digest.hexdigest()

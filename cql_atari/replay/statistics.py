@@ -1,13 +1,11 @@
 """What a split holds, for its manifest."""
 
-import itertools
-
 import numpy as np
 
 from cql_atari.replay import replay_logs
 from cql_atari.replay import rows as rows_lib
 from cql_atari.replay.frames import STACK_SIZE
-from cql_atari.replay.store import Store, segments_of
+from cql_atari.replay.store import segments_of
 
 
 def gained(selection, columns, shards) -> int:
@@ -59,31 +57,3 @@ def behavior_return(selection, columns, shards, split) -> dict | None:
     'episodes': len(returns),
     'source': source,
   }
-
-
-def discounted_return(store: Store, gamma: float) -> float | None:
-  """What followed the data's actions: the mean discounted return-to-go.
-
-  Over every step of the games that are whole in the store; rewards as stored,
-  clipped. A reward counts for itself and all earlier steps of its game, that
-  is, (1 - gamma^(t+1)) / (1 - gamma) times at step t.
-
-  Args:
-    store: the split.
-    gamma: discount per step.
-
-  Returns:
-    The mean, or None without a whole game.
-  """
-  total, steps = 0.0, 0
-  for start, stop in store.segments:
-    # Where a game begins is known by the end of the one before.
-    ends = start + np.flatnonzero(store.terminals[start:stop]) + 1
-    for first, last in itertools.pairwise(ends.tolist()):
-      rewards = store.rewards[first + STACK_SIZE - 1 : last]  # Less padding.
-      counts = np.arange(1.0, len(rewards) + 1)
-      if gamma != 1:
-        counts = (1 - gamma**counts) / (1 - gamma)
-      total += float(rewards @ counts)
-      steps += len(rewards)
-  return total / steps if steps else None

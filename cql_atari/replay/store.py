@@ -28,8 +28,9 @@ import numpy as np
 import zstandard
 
 from cql_atari.errors import UserError
+from cql_atari.replay import returns
 from cql_atari.replay import rows as rows_lib
-from cql_atari.replay.frames import FRAME_SHAPE
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
 FORMAT_VERSION = 2
 FRAMES_PER_BLOCK = 4
@@ -109,6 +110,11 @@ class Store:
     """SHA-256 of the manifest: names exactly what was trained on."""
     text = json.dumps(self.manifest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+  @property
+  def action_size(self) -> int:
+    """How many actions there are in every state."""
+    return self.manifest['num_actions']
 
   @property
   def nbytes(self) -> int:
@@ -207,6 +213,28 @@ class Store:
         zstd_dictionary(self.dictionary)
       )
     return self._local.decompressor
+
+  def discounted_return(self, gamma: float) -> float | None:
+    """What followed the data's actions: the mean discounted return-to-go.
+
+    Over every step of the games that are whole in the store; rewards as stored,
+    clipped.
+
+    Args:
+      gamma: discount per step.
+
+    Returns:
+      The mean, or None without a whole game.
+    """
+    total, steps = 0.0, 0
+    for start, stop in self.segments:
+      # Where a game begins is known by the end of the one before.
+      ends = start + np.flatnonzero(self.terminals[start:stop]) + 1
+      for first, last in itertools.pairwise(ends.tolist()):
+        rewards = self.rewards[first + STACK_SIZE - 1 : last]  # Less padding.
+        total += returns.summed_returns(rewards, gamma)
+        steps += len(rewards)
+    return total / steps if steps else None
 
 
 def segments_of(shards: list[dict]) -> np.ndarray:

@@ -15,7 +15,6 @@ import pytest
 
 from cql_atari.analysis import reference, reporting, run_folders, scores
 from cql_atari.errors import UserError
-from cql_atari.replay import statistics
 
 # Evaluation returns of three seeds.
 CURVES = {
@@ -303,6 +302,6 @@ def test_discounted_return_equals_summing_backwards(demo_store):
         value = float(rewards[row]) + gamma * value
         values.append(value)
   assert len(values) > 1000
-  ours = statistics.discounted_return(store, gamma)
+  ours = store.discounted_return(gamma)
   assert ours == pytest.approx(np.mean(values), rel=1e-9)
-  assert statistics.discounted_return(store, 1) != pytest.approx(ours, rel=0.1)
+  assert store.discounted_return(1) != pytest.approx(ours, rel=0.1)

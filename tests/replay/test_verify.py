@@ -108,7 +108,7 @@ def test_changed_files_are_told_from_fetched_ones(some_shards):
   for shard in replay_logs.list_shards(some_shards):
     for path in shard.sources:
       entry = {'bytes': path.stat().st_size, 'rows': None}
-      entry['sha256'] = fetched.sha256(path)
+      entry['sha256'] = sha256(path)
       fetched.add(some_shards, 'file:///somewhere', path.name, entry)
   assert not any(entry['error'] for entry in findings(some_shards).values())
   path = shard_lib.Shard(some_shards, 4).path('action')

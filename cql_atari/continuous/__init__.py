@@ -1,0 +1,1 @@
+"""Actor-critic CQL, its baselines and D4RL's tasks: continuous control."""

@@ -1,0 +1,83 @@
+"""BRAC: Wu et al. (2019), with the KL divergence in its primal form."""
+
+import gin
+import tensorflow as tf
+
+from cql_atari.continuous.agents.continuous_agent import Loss
+from cql_atari.continuous.agents.sac_agent import SACAgent
+from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.errors import check_number
+from cql_atari.losses import actor_critic
+
+
+@gin.configurable
+class BRACAgent(SACAgent):
+  """Keeps the policy near a model of the data's, by KL divergence."""
+
+  SCALARS = (*SACAgent.SCALARS, 'behavior_loss', 'kl')
+
+  def __init__(
+    self,
+    *args,
+    alpha: float = 0.1,
+    penalize_value: bool = True,
+    num_samples: int = 4,
+    behavior_learning_rate: float = 1e-3,
+    **kwargs,
+  ):
+    """Initializes the agent.
+
+    Args:
+      *args: see SACAgent.
+      alpha: weight of the divergence.
+      penalize_value: whether it counts in the value of the next state (BRAC-v)
+        as well as in the policy's loss (BRAC-p).
+      num_samples: actions in every state that estimate it.
+      behavior_learning_rate: Adam's, of the model of the data's policy.
+      **kwargs: see SACAgent.
+    """
+    name = type(self).__name__
+    check_number(f'{name}.alpha', alpha, 0)
+    check_number(f'{name}.num_samples', num_samples, 1, whole=True)
+    self.alpha, self.penalize_value = alpha, penalize_value
+    self.num_samples = num_samples
+    self._behavior_learning_rate = behavior_learning_rate
+    super().__init__(*args, **kwargs)
+
+  def _build(self) -> None:
+    super()._build()
+    self.behavior = self._make_policy(2)
+    self._add_part(
+      'behavior_loss',
+      self.behavior_loss,
+      self._behavior_learning_rate,
+      self.behavior,
+    )
+
+  def behavior_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """-log b(a_data|s), b being the model of the data's policy."""
+    del noise
+    return -tf.reduce_mean(
+      self.behavior.log_density(batch.state, batch.action)
+    ), {}
+
+  def divergence(self, states: tf.Tensor, noise: Noise) -> tf.Tensor:
+    """KL(pi(.|s), b(.|s)) (B,) by samples of pi."""
+    actions, log_density = self.policy.sample(
+      states, self._normal(noise, self.num_samples)
+    )
+    return actor_critic.sampled_kl(
+      log_density, self.behavior.log_density(states, actions)
+    )
+
+  def next_value(self, batch: Transition, noise: Noise) -> tf.Tensor:
+    """V(s') (B,), less alpha times the divergence there for BRAC-v."""
+    value = super().next_value(batch, noise)
+    if self.penalize_value:
+      value -= self.alpha * self.divergence(batch.next_state, noise)
+    return value
+
+  def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
+    """Alpha times the divergence."""
+    kl = tf.reduce_mean(self.divergence(batch.state, noise))
+    return self.alpha * kl, {'kl': kl}

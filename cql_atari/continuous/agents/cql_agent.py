@@ -1,0 +1,151 @@
+"""CQL on soft actor-critic: Kumar et al. (2020), Algorithm 1 and appendix F."""
+
+import math
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from cql_atari import optimizers
+from cql_atari.continuous.agents.continuous_agent import Loss
+from cql_atari.continuous.agents.sac_agent import SACAgent
+from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.errors import UserError, check_number
+from cql_atari.losses import conservative
+
+PENALTIES = ('H', 'rho', 'mu', 'eq1')
+_MOST_ALPHA = 1e6
+
+
+@gin.configurable
+class CQLSACAgent(SACAgent):
+  """Adds alpha times a conservative penalty to every Q-function's loss."""
+
+  SCALARS = (*SACAgent.SCALARS, 'cql_penalty', 'alpha')
+
+  def __init__(
+    self,
+    *args,
+    alpha: float = 2.5,
+    penalty: str = 'H',
+    num_samples: int = 10,
+    cql_temperature: float = 1.0,
+    target_gap: float | None = None,
+    alpha_learning_rate: float = 3e-4,
+    max_backup: bool = False,
+    **kwargs,
+  ):
+    """Initializes the agent.
+
+    Args:
+      *args: see SACAgent.
+      alpha: weight of the penalty beside half the squared Bellman error, as in
+        Eq. 4. The authors' code leaves that half out: its 5 is 2.5 here. Where
+        alpha is tuned, what it begins with.
+      penalty: which member of the family CQL(R): 'H' (Eq. 4), over the whole
+        range of actions by importance sampling; 'rho', whose prior is the
+        policy; 'mu' (Eq. 2) and 'eq1' (Eq. 1), with mu the policy.
+      num_samples: actions of each kind in every state, N: N uniform ones, N of
+        the policy and N of its next state's for 'H', N of the policy otherwise.
+      cql_temperature: of the logsumexp of 'H'.
+      target_gap: tau, in units of return: alpha then rises while the penalty
+        is above it and falls while it is below, by dual gradient ascent on
+        alpha (penalty - tau). None for a fixed alpha. docs/d4rl.md says how
+        the authors' thresholds differ.
+      alpha_learning_rate: Adam's, on log alpha.
+      max_backup: whether the next state is worth the best of num_samples
+        actions of the policy, instead of one of them.
+      **kwargs: see SACAgent.
+    """
+    name = type(self).__name__
+    check_number(f'{name}.alpha', alpha, 0)
+    check_number(f'{name}.num_samples', num_samples, 1, whole=True)
+    if penalty not in PENALTIES:
+      raise UserError(
+        f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
+      )
+    if target_gap is not None:
+      check_number(f'{name}.target_gap', target_gap, -np.inf)
+      if not alpha:
+        raise UserError(
+          f'{name}.alpha is 0, from where it cannot be tuned to target_gap: '
+          'begin with 1.0.'
+        )
+    self.penalty, self.target_gap = penalty, target_gap
+    self.num_samples, self.cql_temperature = num_samples, cql_temperature
+    self.max_backup = max_backup
+    self._first_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
+    super().__init__(*args, **kwargs)
+
+  def _build(self) -> None:
+    super()._build()
+    if self.target_gap is not None:
+      self._alpha = optimizers.DualVariable(
+        self._first_alpha, self._alpha_learning_rate, _MOST_ALPHA
+      )
+
+  @property
+  def alpha(self) -> float | tf.Tensor:
+    """The penalty's weight now."""
+    return self._first_alpha if self.target_gap is None else self._alpha.value
+
+  def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """Eq. 4: alpha (log-integral of exp Q - Q(s, a_data)) + SAC's loss."""
+    td_loss, scalars = super().critic_loss(batch, noise)
+    penalties = tf.reduce_mean(self.conservative_penalty(batch, noise), axis=1)
+    scalars = {
+      **scalars,
+      'cql_penalty': tf.reduce_mean(penalties),
+      'alpha': self.alpha,
+    }
+    return td_loss + self.alpha * tf.reduce_sum(penalties), scalars
+
+  def conservative_penalty(self, batch: Transition, noise: Noise) -> tf.Tensor:
+    """(K, B): the factor of alpha in the chosen equation, for every critic."""
+    state = batch.state
+    q_data = self.critic(state, batch.action)
+    own, own_density = self.policy.sample(
+      state, self._normal(noise, self.num_samples)
+    )
+    if self.penalty != 'H':
+      q_own = self.critic(state, own)
+      if self.penalty == 'rho':
+        return conservative.sampled_cql_rho_penalty(q_own, q_data)
+      if self.penalty == 'mu':
+        return conservative.sampled_cql_mu_penalty(q_own, q_data)
+      return conservative.sampled_eq1_penalty(q_own)
+    following, following_density = self.policy.sample(
+      batch.next_state, self._normal(noise, self.num_samples)
+    )
+    uniform = noise.uniform(self.batch_size, self.num_samples, self.action_size)
+    uniform_density = tf.fill(
+      (self.batch_size, self.num_samples), -self.action_size * math.log(2.0)
+    )
+    return conservative.sampled_cql_h_penalty(
+      self.critic(state, tf.concat([uniform, own, following], axis=1)),
+      tf.concat([uniform_density, own_density, following_density], axis=1),
+      q_data,
+      self.cql_temperature,
+    )
+
+  def next_value(self, batch: Transition, noise: Noise) -> tf.Tensor:
+    """V(s') (B,); with max_backup, of the best of several actions."""
+    if not self.max_backup:
+      return super().next_value(batch, noise)
+    actions, _ = self.policy.sample(
+      batch.next_state, self._normal(noise, self.num_samples)
+    )
+    values = self.target_critic(batch.next_state, actions)
+    return tf.reduce_min(tf.reduce_max(values, axis=2), axis=0)
+
+  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
+    """Moves alpha too: dual gradient ascent on alpha (penalty - tau)."""
+    super().after_step(scalars)
+    if self.target_gap is not None:
+      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
+
+  def _saved(self) -> dict[str, tf.Variable]:
+    saved = super()._saved()
+    if self.target_gap is not None:
+      saved |= self._alpha.saved('alpha')
+    return saved

@@ -1,0 +1,142 @@
+"""Soft actor-critic (Haarnoja et al., 2018)."""
+
+from collections.abc import Callable, Sequence
+
+import gin
+import tensorflow as tf
+
+from cql_atari import optimizers
+from cql_atari.continuous import networks
+from cql_atari.continuous.agents.continuous_agent import ContinuousAgent, Loss
+from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.errors import check_number
+from cql_atari.losses import actor_critic
+
+
+@gin.configurable
+class SACAgent(ContinuousAgent):
+  """A policy and an ensemble of Q-functions that teach each other."""
+
+  SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
+
+  def __init__(
+    self,
+    *args,
+    critic: Callable[..., networks.Critic] = networks.Critic,
+    critic_learning_rate: float = 3e-4,
+    target_rate: float = 0.005,
+    temperature: float | None = None,
+    temperature_learning_rate: float = 3e-4,
+    target_entropy: float | None = None,
+    entropy_backup: bool = True,
+    warmup_steps: int = 0,
+    **kwargs,
+  ):
+    """Initializes the agent.
+
+    Args:
+      *args: see ContinuousAgent.
+      critic: makes the Q-functions, called with (S, A, seed).
+      critic_learning_rate: Adam's.
+      target_rate: share of the way that the target networks go to the online
+        ones in a gradient step.
+      temperature: weight of the policy's entropy; None to tune it so that the
+        entropy is at least target_entropy.
+      temperature_learning_rate: Adam's, on log temperature.
+      target_entropy: nats; -A by default.
+      entropy_backup: whether the entropy counts in the value of the next state.
+      warmup_steps: gradient steps in which the policy imitates the data.
+      **kwargs: see ContinuousAgent.
+    """
+    name = type(self).__name__
+    check_number(f'{name}.target_rate', target_rate, 0)
+    check_number(f'{name}.warmup_steps', warmup_steps, 0, whole=True)
+    self._critic = critic
+    self._critic_learning_rate = critic_learning_rate
+    self._fixed_temperature = temperature
+    self._temperature_learning_rate = temperature_learning_rate
+    self._target_entropy = target_entropy
+    self.target_rate, self.entropy_backup = target_rate, entropy_backup
+    self.warmup_steps = warmup_steps
+    super().__init__(*args, **kwargs)
+
+  def _build(self) -> None:
+    super()._build()
+    # The target begins as the online networks do.
+    self.critic, self.target_critic = (
+      self._critic(self.state_size, self.action_size, self._seed_sequence(1))
+      for _ in range(2)
+    )
+    self._add_part(
+      'loss', self.critic_loss, self._critic_learning_rate, self.critic
+    )
+    self._temperature = optimizers.DualVariable(
+      1.0, self._temperature_learning_rate
+    )
+    if self._target_entropy is None:
+      self._target_entropy = -float(self.action_size)
+
+  @property
+  def temperature(self) -> tf.Tensor | float:
+    """Weight of the policy's entropy now."""
+    if self._fixed_temperature is not None:
+      return self._fixed_temperature
+    return self._temperature.value
+
+  def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """Half the squared Bellman error, over all Q-functions."""
+    q_data = self.critic(batch.state, batch.action)
+    target = actor_critic.bellman_target(
+      batch.reward, batch.terminal, self.next_value(batch, noise), self.gamma
+    )
+    td_loss = tf.reduce_mean(actor_critic.bellman_error(q_data, target))
+    return td_loss, {'td_loss': td_loss, 'q_data': tf.reduce_mean(q_data)}
+
+  def next_value(self, batch: Transition, noise: Noise) -> tf.Tensor:
+    """V(s') (B,): the least target Q-function at an action of the policy."""
+    action, log_density = self.policy.sample(
+      batch.next_state, self._normal(noise)
+    )
+    value = tf.reduce_min(self.target_critic(batch.next_state, action), axis=0)
+    if self.entropy_backup:
+      value -= self.temperature * log_density
+    return value
+
+  def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """T log pi(a|s) - min_k Q_k(s, a), a drawn from pi.
+
+    While warming up, T log pi(a|s) - log pi(a_data|s).
+    """
+    action, log_density = self.policy.sample(batch.state, self._normal(noise))
+    value = tf.reduce_min(self.critic(batch.state, action), axis=0)
+    if self.warmup_steps:
+      likelihood = self.policy.log_density(batch.state, batch.action)
+      value = tf.where(self.step() < self.warmup_steps, likelihood, value)
+    loss = actor_critic.policy_loss(log_density, value, self.temperature)
+    penalty, scalars = self.policy_penalty(batch, noise)
+    return tf.reduce_mean(loss) + penalty, {
+      'entropy': -tf.reduce_mean(log_density),
+      'temperature': self.temperature,
+      **scalars,
+    }
+
+  def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
+    """What is added to the policy's loss: nothing here."""
+    del batch, noise
+    return tf.constant(0.0), {}
+
+  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
+    """Moves the temperature and the target networks."""
+    if self._fixed_temperature is None:
+      self._temperature.ascend(self._target_entropy - scalars['entropy'])
+    for target, online in zip(self.target_critic.layers, self.critic.layers):
+      target.assign_add(self.target_rate * (online - target))
+
+  def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
+    return {
+      **super()._variables_by_name(),
+      'target_critic': self.target_critic.layers,
+    }
+
+  def _saved(self) -> dict[str, tf.Variable]:
+    return {**super()._saved(), **self._temperature.saved('temperature')}

@@ -1,0 +1,400 @@
+"""D4RL's HDF5 files and Minari datasets as one kind of dataset.
+
+A D4RL file has, for N steps one after another: `observations` (N, S), `actions`
+(N, A) and `rewards` (N,) as float32, `terminals` (N,), 1 where the episode came
+to its own end, and mostly `timeouts` (N,), 1 where it was cut off. A transition
+is a row and the row after it, as in D4RL's `qlearning_dataset`: the row of a
+timeout, and the last, have no row after them and are left out; a terminal row
+stays, its next state never being looked at.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+
+import gin
+import h5py
+import numpy as np
+
+from cql_atari.continuous import tasks
+from cql_atari.errors import UserError
+from cql_atari.files import sha256
+from cql_atari.replay import returns
+
+_MINARI = 'minari:'
+_LEAST_DEVIATION = 1e-3  # Of a state's numbers, where states are normalized.
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """Recorded play, episode after episode.
+
+  Attributes:
+    observations: float32 (N, S).
+    actions: float32 (N, A), in [-1, 1].
+    rewards: float32 (N,).
+    terminals: bool (N,), where the episode came to its own end.
+    timeouts: bool (N,), where it was cut off after this step.
+  """
+
+  observations: np.ndarray
+  actions: np.ndarray
+  rewards: np.ndarray
+  terminals: np.ndarray
+  timeouts: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.rewards)
+
+  @property
+  def episode_ends(self) -> np.ndarray:
+    """The step (E,) after the last one of every episode that ends here."""
+    return np.flatnonzero(self.terminals | self.timeouts) + 1
+
+  def episode_returns(self) -> np.ndarray:
+    """Returns (E,) of these episodes."""
+    sums = np.concatenate([[0.0], np.cumsum(self.rewards, dtype=np.float64)])
+    return np.diff(sums[np.concatenate([[0], self.episode_ends])])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Transitions in memory, ready to learn from.
+
+  Attributes:
+    task: whose they are.
+    state: float32 (N, S), normalized where asked for.
+    action: float32 (N, A).
+    reward: float32 (N,), scaled and shifted.
+    next_state: float32 (N, S).
+    terminal: float32 (N,), 0 or 1.
+    state_mean: float32 (S,), what was subtracted from states.
+    state_std: float32 (S,), what they were divided by.
+    step_rewards: float32 (M,), of every step of the data.
+    episode_ends: integers (E,), the step after each episode's last.
+    manifest: where they come from, as plain JSON.
+  """
+
+  task: tasks.Task
+  state: np.ndarray
+  action: np.ndarray
+  reward: np.ndarray
+  next_state: np.ndarray
+  terminal: np.ndarray
+  state_mean: np.ndarray
+  state_std: np.ndarray
+  step_rewards: np.ndarray
+  episode_ends: np.ndarray
+  manifest: dict
+
+  def __len__(self) -> int:
+    return len(self.reward)
+
+  @property
+  def action_size(self) -> int:
+    """Numbers in an action."""
+    return self.action.shape[1]
+
+  @property
+  def digest(self) -> str:
+    """Of the data and what was done to them."""
+    text = json.dumps(self.manifest, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def discounted_return(self, gamma: float) -> float | None:
+    """What followed the data's actions: the mean discounted return-to-go.
+
+    Over every step of the episodes that end in the data; rewards scaled and
+    shifted.
+
+    Args:
+      gamma: discount per step.
+
+    Returns:
+      The mean, or None without a whole episode.
+    """
+    parts = np.split(self.step_rewards, self.episode_ends)[:-1]
+    steps = sum(map(len, parts))
+    total = sum(returns.summed_returns(part, gamma) for part in parts)
+    return total / steps if steps else None
+
+
+@gin.configurable
+def open_task_data(
+  task: str,
+  path: str | None,
+  normalize_states: bool = False,
+  reward_scale: float = 1.0,
+  reward_shift: float = 0.0,
+) -> Dataset:
+  """Reads the data of a task.
+
+  Args:
+    task: D4RL's name of it, such as 'hopper-medium-v2'.
+    path: the HDF5 file, a folder that has it under the task's name, or
+      'minari:' and the name of a Minari dataset on this machine.
+    normalize_states: whether states get mean 0 and deviation 1.
+    reward_scale: rewards are multiplied by it,
+    reward_shift: and this is added.
+
+  Returns:
+    The dataset.
+
+  Raises:
+    UserError: no such task or file, or one that is broken or doesn't fit.
+  """
+  found = tasks.task(task)
+  if path is not None and str(path).startswith(_MINARI):
+    source = str(path)
+    steps, digest = _read_minari(source.removeprefix(_MINARI), found)
+  else:
+    file = _find(found, path)
+    source = file.name
+    steps, digest = read_hdf5(file, found), sha256(file)
+  check(steps, found, source)
+  rows = transition_rows(steps)
+  if not len(rows):
+    raise UserError(f'{source} holds no transition: fetch it anew.')
+  mean = np.zeros(steps.observations.shape[1], np.float32)
+  std = np.ones_like(mean)
+  if normalize_states:
+    mean = steps.observations[rows].mean(axis=0, dtype=np.float64)
+    deviation = steps.observations[rows].std(axis=0, dtype=np.float64)
+    std = np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32)
+    mean = mean.astype(np.float32)
+  states = (steps.observations - mean) / std
+  episodes = steps.episode_returns()
+  manifest = {
+    'game': found.domain,
+    'split': {'data': found.data, 'version': found.version},
+    'source': source,
+    'sha256': digest,
+    'rows': len(steps),
+    'transitions': len(rows),
+    'normalize_states': normalize_states,
+    'reward_scale': reward_scale,
+    'reward_shift': reward_shift,
+    'behavior_return': {
+      'mean': float(episodes.mean()),
+      'episodes': len(episodes),
+      'source': 'episodes that end in the data',
+    }
+    if len(episodes)
+    else None,
+  }
+  rewards = steps.rewards * np.float32(reward_scale) + np.float32(reward_shift)
+  return Dataset(
+    found,
+    states[rows],
+    steps.actions[rows],
+    rewards[rows],
+    states[rows + 1],
+    steps.terminals[rows].astype(np.float32),
+    mean,
+    std,
+    rewards,
+    steps.episode_ends,
+    manifest,
+  )
+
+
+def transition_rows(steps: Steps) -> np.ndarray:
+  """Rows (T,) that are transitions, as in D4RL's `qlearning_dataset`."""
+  return np.flatnonzero(~steps.timeouts[:-1])
+
+
+def check(steps: Steps, task: tasks.Task, source: str) -> None:
+  """Finds out whether recorded play is sound and of this task.
+
+  Raises:
+    UserError: it isn't; says what is wrong.
+  """
+  domain, count = task.settings, len(steps)
+  for name, shape in (
+    ('observations', (count, domain.state_size)),
+    ('actions', (count, domain.action_size)),
+    ('rewards', (count,)),
+    ('terminals', (count,)),
+    ('timeouts', (count,)),
+  ):
+    values = getattr(steps, name)
+    if values.shape != shape:
+      raise UserError(
+        f'{source} has {name} of shape {values.shape}, but {task.name} has '
+        f'{shape}: it belongs to another task, or is damaged.'
+      )
+    wrong = np.flatnonzero(~np.isfinite(values.reshape(count, -1)).all(axis=1))
+    if len(wrong):
+      raise UserError(
+        f'{source} has {name} that are no numbers (NaN or infinite) in '
+        f'{len(wrong)} rows, such as {wrong[0]}: fetch it anew.'
+      )
+  wrong = np.flatnonzero((np.abs(steps.actions) > 1 + 1e-5).any(axis=1))
+  if len(wrong):
+    raise UserError(
+      f'{source} has actions outside [-1, 1] in {len(wrong)} rows, such as '
+      f'{wrong[0]}: scale them first.'
+    )
+
+
+def read_hdf5(path: pathlib.Path, task: tasks.Task) -> Steps:
+  """Reads a file in D4RL's layout.
+
+  Where it has no `timeouts` (the kitchen's), an episode is cut off after the
+  task's number of steps. D4RL's own count of these is one too high after a
+  terminal row; this one isn't.
+
+  Args:
+    path: the file.
+    task: whose it is.
+
+  Raises:
+    UserError: it can't be read, or lacks something.
+  """
+  with _opened(path) as file:
+    arrays = {}
+    for name in ('observations', 'actions', 'rewards', 'terminals', 'timeouts'):
+      if isinstance(file.get(name), h5py.Dataset):
+        arrays[name] = file[name][()]
+      elif name != 'timeouts':
+        raise UserError(
+          f'{path} has no {name}: it is no D4RL file, or is damaged.'
+        )
+  terminals = arrays['terminals'].reshape(-1) > 0
+  if 'timeouts' in arrays:
+    timeouts = arrays['timeouts'].reshape(-1) > 0
+  else:
+    timeouts = _count_timeouts(terminals, task.settings.max_episode_steps)
+  return Steps(
+    arrays['observations'].astype(np.float32),
+    arrays['actions'].astype(np.float32),
+    arrays['rewards'].reshape(-1).astype(np.float32),
+    terminals,
+    timeouts,
+  )
+
+
+def write_hdf5(path: pathlib.Path, steps: Steps, **metadata) -> None:
+  """Writes a file in D4RL's layout that appears only when it is whole.
+
+  Args:
+    path: the file.
+    steps: what was played.
+    **metadata: numbers and texts, kept under `metadata/`.
+
+  Raises:
+    OSError: the disk is full or can't be written.
+  """
+  partial = path.with_name(f'.{path.name}.partial')
+  with h5py.File(partial, 'w') as file:
+    for field in dataclasses.fields(steps):
+      values = getattr(steps, field.name)
+      file.create_dataset(field.name, data=values, compression='gzip')
+    for name, value in metadata.items():
+      file[f'metadata/{name}'] = value
+  partial.replace(path)
+
+
+def concatenate(*parts: Steps) -> Steps:
+  """Play of several files one after another; every part's end is an end."""
+  columns = {
+    field.name: np.concatenate([getattr(part, field.name) for part in parts])
+    for field in dataclasses.fields(Steps)
+  }
+  ends = np.cumsum([len(part) for part in parts]) - 1
+  columns['timeouts'][ends] |= ~columns['terminals'][ends]
+  return Steps(**columns)
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[h5py.File]:
+  try:
+    with h5py.File(path, 'r') as file:
+      yield file
+  except OSError as error:
+    text = ' '.join(str(error).split())
+    raise UserError(f'{path} cannot be read ({text}): fetch it anew.') from None
+
+
+def _count_timeouts(terminals: np.ndarray, limit: int) -> np.ndarray:
+  timeouts = np.zeros(len(terminals), bool)
+  starts = np.concatenate([[0], np.flatnonzero(terminals) + 1])
+  for start, stop in zip(starts, [*starts[1:], len(terminals)]):
+    timeouts[start + limit - 1 : stop : limit] = True
+  return timeouts & ~terminals
+
+
+def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
+  if path is not None:
+    file = folder = pathlib.Path(path).expanduser()
+    if folder.is_dir():
+      file = folder / task.file_name
+      own = folder / f'{task.domain}-{task.data}.hdf5'  # Of our collector.
+      if own.is_file() and not file.is_file():
+        return own
+    if file.is_file():
+      return file
+  where = f'there is no {file}' if path else f'no data of {task.name} was given'
+  raise UserError(
+    f'{where}: fetch it with "python -m cql_atari.continuous.fetch '
+    f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl, or '
+    'make your own with "python -m cql_atari.collect --task=hopper" and pass '
+    '--replay_dir=data/hopper/1.'
+  )
+
+
+def _read_minari(name: str, task: tasks.Task) -> tuple[Steps, str]:
+  """Reads a Minari dataset that is on this machine.
+
+  Minari's episodes hold one observation more than actions. Here that last one
+  becomes a row of its own, marked as a timeout so that nothing follows it,
+  where the episode didn't come to its own end.
+  """
+  try:
+    import minari
+  except ImportError:
+    raise UserError(
+      "Minari datasets need minari: pip install 'cql_atari[d4rl]'."
+    ) from None
+  try:
+    dataset = minari.load_dataset(name)
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(
+      f'there is no Minari dataset {name} ({error}): get it with "minari '
+      f'download {name}".'
+    ) from None
+  parts, digest = [], hashlib.sha256()
+  for episode in dataset.iterate_episodes():
+    observations = _flat(episode.observations, task).astype(np.float32)
+    steps = len(episode.rewards)
+    terminal = bool(episode.terminations[-1])
+    rows = steps + (not terminal)
+    ends = np.zeros(rows, bool)
+    ends[-1] = True
+    padded = [
+      np.zeros((rows, *values.shape[1:]), np.float32)
+      for values in (episode.actions, episode.rewards)
+    ]
+    padded[0][:steps], padded[1][:steps] = episode.actions, episode.rewards
+    parts.append(
+      Steps(
+        observations[:rows], *padded, ends & terminal, ends & (not terminal)
+      )
+    )
+    for values in (observations, *padded):
+      digest.update(np.ascontiguousarray(values).tobytes())
+  if not parts:
+    raise UserError(f'the Minari dataset {name} has no episodes.')
+  return concatenate(*parts), digest.hexdigest()
+
+
+def _flat(observations, task: tasks.Task) -> np.ndarray:
+  """Observations (T, S) in the order of D4RL's."""
+  if not isinstance(observations, dict):
+    return observations
+  from cql_atari.continuous import environments
+
+  return environments.flatten_observation(task.domain, observations)

@@ -1,0 +1,212 @@
+"""D4RL's environments as they exist today, in the layout of D4RL's data.
+
+docs/d4rl.md says where today's environments differ from those that the data
+came from, and what is done about it here.
+"""
+
+import os
+import warnings
+
+import gin
+import numpy as np
+
+from cql_atari.continuous import tasks
+from cql_atari.continuous.datasets import Dataset
+from cql_atari.errors import UserError, check_number
+
+_GYM = {
+  'halfcheetah': 'HalfCheetah-v4',
+  'hopper': 'Hopper-v4',
+  'walker2d': 'Walker2d-v4',
+}
+_ADROIT = {
+  'pen': 'AdroitHandPen-v1',
+  'hammer': 'AdroitHandHammer-v1',
+  'door': 'AdroitHandDoor-v1',
+  'relocate': 'AdroitHandRelocate-v1',
+}
+# D4RL's mazes, with the start r and the goal g that evaluations have.
+_MAZES = {
+  'antmaze-umaze': ('11111', '1r001', '11101', '1g001', '11111'),
+  'antmaze-medium': (
+    '11111111',
+    '1r011001',
+    '10010001',
+    '11000111',
+    '10010001',
+    '10100101',
+    '100010g1',
+    '11111111',
+  ),
+  'antmaze-large': (
+    '111111111111',
+    '1r0001000001',
+    '101101010101',
+    '100000010001',
+    '101111011101',
+    '100101000001',
+    '110101010111',
+    '100100010g01',
+    '111111111111',
+  ),
+}
+_KITCHEN = ('microwave', 'kettle', 'light switch', 'slide cabinet')
+_KITCHEN_MIXED = ('microwave', 'kettle', 'bottom burner', 'light switch')
+
+
+def make(task: tasks.Task):
+  """Makes the environment of a task.
+
+  Args:
+    task: the task.
+
+  Returns:
+    A gymnasium environment: observations (S,) in the order of D4RL's data,
+    actions (A,) in [-1, 1], D4RL's rewards and ends.
+
+  Raises:
+    UserError: MuJoCo or gymnasium-robotics is missing.
+  """
+  os.environ.setdefault('MUJOCO_GL', 'disable')  # Nothing is drawn.
+  try:
+    import gymnasium
+    import mujoco  # noqa: F401
+
+    if task.domain not in _GYM:
+      import gymnasium_robotics
+
+      gymnasium.register_envs(gymnasium_robotics)
+  except ImportError as error:
+    raise UserError(
+      f"{task.domain} needs {error.name}: pip install 'cql_atari[d4rl]'."
+    ) from None
+  name, settings, adapt = _description(task)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # Of newer versions than the data's.
+    environment = gymnasium.make(
+      name,
+      max_episode_steps=task.settings.max_episode_steps,
+      disable_env_checker=True,
+      **settings,
+    )
+  return adapt(environment) if adapt else environment
+
+
+def _description(task: tasks.Task):
+  """Gymnasium's name, its settings, and what makes it D4RL's."""
+  from cql_atari.continuous import wrappers
+
+  if task.domain in _GYM:
+    return _GYM[task.domain], {}, None
+  if task.domain in _MAZES:
+    settings = {
+      'maze_map': _maze(task.domain),
+      'continuing_task': False,
+    }
+    return 'AntMaze_UMaze-v4', settings, wrappers.AntMaze
+  if task.domain == 'kitchen':
+    goals = _KITCHEN_MIXED if task.data == 'mixed' else _KITCHEN
+    settings = {'tasks_to_complete': list(goals)}
+    return 'FrankaKitchen-v1', settings, wrappers.Kitchen
+  return _ADROIT[task.domain], {}, getattr(wrappers, task.domain.capitalize())
+
+
+def _maze(domain: str) -> list[list]:
+  """The map for gymnasium-robotics, whose rows go the other way."""
+  cells = {'0': 0, '1': 1, 'r': 'r', 'g': 'g'}
+  return [[cells[cell] for cell in row] for row in reversed(_MAZES[domain])]
+
+
+@gin.configurable
+class D4RLEnvironments:
+  """Environments of a task side by side, each starting anew when it ends."""
+
+  def __init__(
+    self,
+    task: str,
+    num_environments: int = 10,
+    max_steps_per_episode: int = 1000,
+  ):
+    """Describes the environments; the first `reset` makes them.
+
+    Args:
+      task: D4RL's name of it, such as 'hopper-medium-v2'.
+      num_environments: episodes played at once, E.
+      max_steps_per_episode: steps after which an episode is cut off, where
+        the task doesn't do so sooner.
+    """
+    check_number(
+      'D4RLEnvironments.num_environments', num_environments, 1, whole=True
+    )
+    self.task = tasks.task(task)
+    self.num_environments = num_environments
+    self.max_steps_per_episode = max_steps_per_episode
+    self._environments = None
+
+  def reset(self, seed: int) -> np.ndarray:
+    """Starts new episodes.
+
+    Args:
+      seed: the same seed and actions play the same episodes.
+
+    Returns:
+      States float32 (E, S).
+    """
+    if self._environments is None:
+      self._environments = [
+        make(self.task) for _ in range(self.num_environments)
+      ]
+    seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
+    self._lengths = np.zeros(self.num_environments, np.int64)
+    return np.array(
+      [
+        environment.reset(seed=int(s))[0]
+        for environment, s in zip(self._environments, seeds)
+      ],
+      np.float32,
+    )
+
+  def step(
+    self, actions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Takes one step in every environment.
+
+    Args:
+      actions: (E, A) in [-1, 1].
+
+    Returns:
+      States float32 (E, S), already of the new episode where one ended;
+      rewards float64 (E,); whether the episode ended or was cut off, (E,).
+    """
+    self._lengths += 1
+    states, rewards, over = [], [], []
+    for index, (environment, action) in enumerate(
+      zip(self._environments, np.asarray(actions, np.float32))
+    ):
+      state, reward, terminal, cut_off, _ = environment.step(action)
+      cut_off |= self._lengths[index] >= self.max_steps_per_episode
+      if terminal or cut_off:
+        state, self._lengths[index] = environment.reset()[0], 0
+      states.append(state)
+      rewards.append(reward)
+      over.append(terminal or cut_off)
+    return np.array(states, np.float32), np.array(rewards), np.array(over)
+
+  @property
+  def record(self) -> dict:
+    """What run.json says of them."""
+    import mujoco
+
+    return {'task': self.task.name, 'mujoco': mujoco.__version__}
+
+  def check(self, data: Dataset) -> None:
+    """Sees to it that the data are of these environments.
+
+    Raises:
+      UserError: they aren't.
+    """
+    if data.task.domain != self.task.domain:
+      raise UserError(
+        f'the data are of {data.task.name}, but {self.task.name} is played: '
+        'give one task, with --gin_bindings="TASK=\'...\'".'
+      )

@@ -1,0 +1,120 @@
+"""Batches and noise inside the graph, a pure function of seed and step."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cql_atari.continuous.datasets import Dataset
+
+
+class Transition(NamedTuple):
+  """A batch of transitions.
+
+  Attributes:
+    state: float32 (B, S).
+    action: float32 (B, A), in [-1, 1].
+    reward: float32 (B,).
+    next_state: float32 (B, S); undefined content where terminal.
+    terminal: float32 (B,), 1 where the episode came to its own end.
+  """
+
+  state: tf.Tensor
+  action: tf.Tensor
+  reward: tf.Tensor
+  next_state: tf.Tensor
+  terminal: tf.Tensor
+
+
+class Noise:
+  """Random tensors of one gradient step, each call's its own.
+
+  A counter-based generator keyed by (seed, step, call): nothing has to be
+  saved for a resumed run to draw what one never stopped would have drawn.
+  """
+
+  def __init__(self, seed: int, step: tf.Tensor):
+    """Begins a step's draws.
+
+    Args:
+      seed: of the run.
+      step: the number of the gradient step, an int64 scalar.
+    """
+    self._seed, self._step, self._calls = seed, step, 0
+
+  def _key(self) -> tf.Tensor:
+    self._calls += 1
+    call = np.random.SeedSequence([self._seed, self._calls])
+    first = int(call.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return tf.stack([tf.constant(first, tf.int64), self._step])
+
+  def normal(self, *shape: int) -> tf.Tensor:
+    """Standard normal float32 of a shape."""
+    return tf.random.stateless_normal(shape, self._key())
+
+  def uniform(self, *shape: int) -> tf.Tensor:
+    """Uniform float32 in [-1, 1) of a shape."""
+    return tf.random.stateless_uniform(shape, self._key(), -1.0, 1.0)
+
+  def integers(self, count: int, below: tf.Tensor) -> tf.Tensor:
+    """Uniform int32 (count,) in [0, below)."""
+    return tf.random.stateless_uniform(
+      (count,), self._key(), 0, below, dtype=tf.int32
+    )
+
+
+class FixedSampler:
+  """Draws uniformly, with replacement, from a dataset."""
+
+  def __init__(self, data: Dataset):
+    """Moves the dataset to TensorFlow."""
+    self._size = len(data)
+    self._columns = Transition(
+      *(tf.constant(getattr(data, name)) for name in Transition._fields)
+    )
+
+  def sample(self, noise: Noise, batch_size: int) -> Transition:
+    """Part of the gradient step: a batch of B transitions."""
+    rows = noise.integers(batch_size, self._size)
+    return Transition(*(tf.gather(column, rows) for column in self._columns))
+
+
+class ReplayMemory:
+  """Everything that an online agent has seen, for it to learn from.
+
+  Attributes:
+    state: float32 (capacity, S); like the other columns a variable of the
+      graph, of which the first `size` rows count.
+    size: rows so far.
+  """
+
+  def __init__(self, capacity: int, state_size: int, action_size: int):
+    """Makes room for `capacity` rows."""
+    sizes = ((state_size,), (action_size,), (), (state_size,), ())
+    self._columns = Transition(
+      *(tf.Variable(tf.zeros((capacity, *size))) for size in sizes)
+    )
+    self._size = tf.Variable(0)
+    self.state = self._columns.state
+    self.state_mean = np.zeros(state_size, np.float32)
+    self.state_std = np.ones(state_size, np.float32)
+
+  def __len__(self) -> int:
+    return int(self._size.numpy())
+
+  def extend(self, *columns: np.ndarray) -> None:
+    """Adds rows, given as the columns of a Transition."""
+    start = len(self)
+    stop = start + len(columns[0])
+    for variable, values in zip(self._columns, columns):
+      variable[start:stop].assign(tf.constant(values, tf.float32))
+    self._size.assign(stop)
+
+  def columns(self) -> Transition:
+    """All rows, as arrays."""
+    return Transition(*(c[: len(self)].numpy() for c in self._columns))
+
+  def sample(self, noise: Noise, batch_size: int) -> Transition:
+    """Part of the gradient step: a batch of B transitions."""
+    rows = noise.integers(batch_size, self._size.read_value())
+    return Transition(*(tf.gather(column, rows) for column in self._columns))

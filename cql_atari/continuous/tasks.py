@@ -1,0 +1,184 @@
+"""D4RL's tasks by name: data, environment, episode length and score range.
+
+A name is DOMAIN-DATA-VERSION, such as 'hopper-medium-v2' or
+'antmaze-large-play-v0'. Sizes and score ranges are D4RL's own (Fu et al., 2020,
+and its infos.py); a score of 0 is random play, 100 an expert's.
+"""
+
+import dataclasses
+import difflib
+
+from cql_atari.errors import UserError
+
+URL = 'https://rail.eecs.berkeley.edu/datasets/offline_rl'
+
+GYM_DATA = (
+  'random',
+  'medium',
+  'expert',
+  'medium-expert',
+  'random-expert',
+  'medium-replay',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+  """What all tasks of a domain share.
+
+  Attributes:
+    state_size: numbers in an observation of the data.
+    action_size: numbers in an action, each in [-1, 1].
+    max_episode_steps: steps after which an episode is cut off.
+    score_range: mean returns of random play and of an expert.
+    version: of the data, where a name has none.
+  """
+
+  state_size: int
+  action_size: int
+  max_episode_steps: int
+  score_range: tuple[float, float]
+  version: str
+
+
+DOMAINS = {
+  'halfcheetah': Domain(17, 6, 1000, (-280.178953, 12135.0), 'v2'),
+  'hopper': Domain(11, 3, 1000, (-20.272305, 3234.3), 'v2'),
+  'walker2d': Domain(17, 6, 1000, (1.629008, 4592.3), 'v2'),
+  'antmaze-umaze': Domain(29, 8, 700, (0.0, 1.0), 'v0'),
+  'antmaze-medium': Domain(29, 8, 1000, (0.0, 1.0), 'v0'),
+  'antmaze-large': Domain(29, 8, 1000, (0.0, 1.0), 'v0'),
+  'pen': Domain(45, 24, 100, (96.262799, 3076.833102), 'v0'),
+  'hammer': Domain(46, 26, 200, (-274.856578, 12794.134825), 'v0'),
+  'door': Domain(39, 28, 200, (-56.512833, 2880.569309), 'v0'),
+  'relocate': Domain(39, 30, 200, (-6.425911, 4233.877798), 'v0'),
+  'kitchen': Domain(60, 9, 280, (0.0, 4.0), 'v0'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One of D4RL's tasks.
+
+  Attributes:
+    domain: such as 'hopper' or 'antmaze-umaze'.
+    data: such as 'medium'; '' for 'antmaze-umaze', whose data has no name.
+    version: such as 'v2'.
+  """
+
+  domain: str
+  data: str
+  version: str
+
+  @property
+  def name(self) -> str:
+    """Such as 'hopper-medium-v2'."""
+    return '-'.join(filter(None, (self.domain, self.data, self.version)))
+
+  @property
+  def settings(self) -> Domain:
+    """What it shares with the other tasks of its domain."""
+    return DOMAINS[self.domain]
+
+  @property
+  def file_name(self) -> str:
+    """The name of its data file on this machine."""
+    return f'{self.name}.hdf5'
+
+  @property
+  def url(self) -> str | None:
+    """Where D4RL publishes it; None where it has to be mixed from others."""
+    path = _published(self)
+    return path and f'{URL}/{path}'
+
+  def normalized_score(self, value):
+    """D4RL's score: 0 for the return of random play, 100 for an expert's."""
+    low, high = self.settings.score_range
+    return 100.0 * (value - low) / (high - low)
+
+
+def task(name: str) -> Task:
+  """Finds a task.
+
+  Args:
+    name: as D4RL has it; the version may be left out. 'mixed' is another name
+      of 'medium-replay', and 'undirected' of the kitchen's 'mixed', as in the
+      paper's tables.
+
+  Raises:
+    UserError: there is no such task.
+  """
+  known = _tasks()
+  stem, _, version = str(name).rpartition('-')
+  if not (version[:1] == 'v' and version[1:].isdigit()):
+    stem, version = str(name), ''
+  if stem.split('-')[0] in ('halfcheetah', 'hopper', 'walker2d'):
+    stem = stem.replace('-mixed', '-medium-replay')
+  stem = stem.replace('kitchen-undirected', 'kitchen-mixed')
+  if stem not in known:
+    close = difflib.get_close_matches(stem, known, 1, 0.5)
+    hint = f'did you mean {close[0]}?' if close else 'try hopper-medium-v2.'
+    raise UserError(f'there is no D4RL task {name!r}: {hint}')
+  domain, data = known[stem]
+  return Task(domain, data, version or DOMAINS[domain].version)
+
+
+def names() -> list[str]:
+  """Every task of the paper's Tables 1 and 2, without versions."""
+  return list(_tasks())
+
+
+def _tasks() -> dict[str, tuple[str, str]]:
+  gym = ('halfcheetah', 'hopper', 'walker2d')
+  pairs = [(domain, data) for domain in gym for data in GYM_DATA]
+  pairs += [('antmaze-umaze', ''), ('antmaze-umaze', 'diverse')]
+  pairs += [
+    (f'antmaze-{size}', data)
+    for size in ('medium', 'large')
+    for data in ('play', 'diverse')
+  ]
+  pairs += [
+    (hand, data)
+    for hand in ('pen', 'hammer', 'door', 'relocate')
+    for data in ('human', 'cloned')
+  ]
+  pairs += [('kitchen', data) for data in ('complete', 'partial', 'mixed')]
+  return {'-'.join(filter(None, pair)): pair for pair in pairs}
+
+
+_MAZES = {'umaze': 'u-maze', 'medium': 'big-maze', 'large': 'hardest-maze'}
+_KITCHENS = {
+  'complete': 'mini_kitchen_microwave_kettle_light_slider-v0',
+  'partial': 'kitchen_microwave_kettle_light_slider-v0',
+  'mixed': 'kitchen_microwave_kettle_bottomburner_light-v0',
+}
+
+
+def _published(task: Task) -> str | None:
+  """The path below URL, of the versions that are known here."""
+  domain, data, version = task.domain, task.data, task.version
+  if domain in ('halfcheetah', 'hopper', 'walker2d'):
+    if data == 'random-expert':
+      return None
+    data = data.replace('-', '_')
+    if version == 'v2':
+      return f'gym_mujoco_v2/{domain}_{data}-v2.hdf5'
+    if version == 'v0':
+      data = data.replace('medium_replay', 'mixed')
+      name = 'walker' if (domain, data) == ('walker2d', 'mixed') else domain
+      return f'gym_mujoco/{name}_{data}.hdf5'
+    return None
+  if version != 'v0':
+    return None
+  if domain.startswith('antmaze'):
+    maze = _MAZES[domain.removeprefix('antmaze-')]
+    multistart, multigoal = bool(data), data == 'diverse'
+    return (
+      f'ant_maze_new/Ant_maze_{maze}_noisy_multistart_{multistart}'
+      f'_multigoal_{multigoal}_sparse.hdf5'
+    )
+  if domain == 'kitchen':
+    return f'kitchen/{_KITCHENS[data]}.hdf5'
+  if data == 'human':
+    return f'hand_dapg/{domain}-v0_demos_clipped.hdf5'
+  return f'hand_dapg/{domain}-demos-v0-bc-combined.hdf5'

@@ -1,0 +1,112 @@
+"""What turns today's robotics environments into those of D4RL's data."""
+
+import gymnasium
+import numpy as np
+
+_KITCHEN_ROBOT = 9  # Joint positions, then as many velocities,
+_KITCHEN_OBJECTS = slice(18, 39)  # then the objects' positions.
+_PEN_HEIGHT, _PEN_DROPPED = 26, 0.075
+
+
+def ant_maze_observation(observation, start: np.ndarray) -> np.ndarray:
+  """(..., 29): the ant's place from the start, then all else of it."""
+  place = np.asarray(observation['achieved_goal']) - start
+  return np.concatenate([place, observation['observation']], axis=-1)
+
+
+def kitchen_observation(observation) -> np.ndarray:
+  """(..., 60): joints, objects and the 30 numbers of the goal."""
+  from gymnasium_robotics.envs.franka_kitchen import kitchen_env
+
+  seen = np.asarray(observation['observation'])
+  goal = np.zeros((*seen.shape[:-1], 30))
+  for name, values in observation['desired_goal'].items():
+    goal[..., kitchen_env.OBS_ELEMENT_INDICES[name]] = values
+  return np.concatenate(
+    [seen[..., :_KITCHEN_ROBOT], seen[..., _KITCHEN_OBJECTS], goal], axis=-1
+  )
+
+
+class _Flat(gymnasium.ObservationWrapper):
+  """An environment whose observations are arrays of the data's size."""
+
+  SIZE: int
+
+  def __init__(self, environment: gymnasium.Env):
+    super().__init__(environment)
+    self.observation_space = gymnasium.spaces.Box(
+      -np.inf, np.inf, (self.SIZE,), np.float64
+    )
+
+
+class AntMaze(_Flat):
+  """AntMaze with D4RL's coordinates: the start's cell is the origin."""
+
+  SIZE = 29
+
+  def __init__(self, environment: gymnasium.Env):
+    super().__init__(environment)
+    maze = environment.unwrapped.maze
+    self._start = maze.unique_reset_locations[0]
+
+  def observation(self, observation):
+    """A flat observation, float64 (29,)."""
+    return ant_maze_observation(observation, self._start)
+
+
+class Kitchen(_Flat):
+  """FrankaKitchen with the goal in its observations."""
+
+  SIZE = 60
+
+  def observation(self, observation):
+    """A flat observation, float64 (60,)."""
+    return kitchen_observation(observation)
+
+
+class _Reach(gymnasium.Wrapper):
+  """Pays for nearness, where today's environment pays for distance.
+
+  gymnasium-robotics 1.4 adds 0.1 |d| to the dense reward where the data's
+  environment took it away, d being from the hand to what it has to take.
+  """
+
+  def _distance(self, observation: np.ndarray) -> np.ndarray:
+    raise NotImplementedError
+
+  def step(self, action):
+    """Steps with D4RL's reward."""
+    observation, reward, *rest = self.env.step(action)
+    reward -= 0.2 * np.linalg.norm(self._distance(observation))
+    return observation, reward, *rest
+
+
+class Door(_Reach):
+  """The door, with D4RL's reward."""
+
+  def _distance(self, observation):
+    return observation[35:38]
+
+
+class Hammer(_Reach):
+  """The hammer, with D4RL's reward."""
+
+  def _distance(self, observation):
+    return observation[33:36] - observation[36:39]
+
+
+class Relocate(_Reach):
+  """The ball, with D4RL's reward."""
+
+  def _distance(self, observation):
+    return observation[30:33]
+
+
+class Pen(gymnasium.Wrapper):
+  """The pen, which ends the episode when it is dropped."""
+
+  def step(self, action):
+    """Steps; the end comes where the pen has fallen."""
+    observation, reward, terminal, cut_off, info = self.env.step(action)
+    terminal = terminal or observation[_PEN_HEIGHT] < _PEN_DROPPED
+    return observation, reward, bool(terminal), cut_off, info

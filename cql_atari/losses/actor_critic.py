@@ -1,0 +1,82 @@
+"""Losses of soft actor-critic and of the baselines that constrain a policy."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def bellman_target(
+  reward: tf.Tensor,
+  terminal: tf.Tensor,
+  next_value: tf.Tensor,
+  gamma: float,
+) -> tf.Tensor:
+  """r + gamma V(s'), all (B,); r alone where terminal is 1.
+
+  No gradient flows into it.
+  """
+  return tf.stop_gradient(reward + gamma * (1.0 - terminal) * next_value)
+
+
+def bellman_error(q_values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+  """Half the squared error of an ensemble, as in Eq. 4.
+
+  Args:
+    q_values: (K, B) Q_k(s, a_data).
+    target: (B,).
+
+  Returns:
+    (B,): sum_k (Q_k - target)^2 / 2.
+  """
+  tf.debugging.assert_shapes([(q_values, 'KB'), (target, 'B')])
+  return 0.5 * tf.reduce_sum(tf.square(q_values - target), axis=0)
+
+
+def policy_loss(
+  log_density: tf.Tensor, q_value: tf.Tensor, temperature: tf.Tensor
+) -> tf.Tensor:
+  """SAC's (Haarnoja et al., 2018, Eq. 7), all (B,): T log pi(a|s) - Q(s, a)."""
+  return temperature * log_density - q_value
+
+
+def mmd(
+  x: tf.Tensor, y: tf.Tensor, kernel: str = 'laplacian', bandwidth: float = 20.0
+) -> tf.Tensor:
+  """Maximum mean discrepancy of two samples (Kumar et al., 2019, Eq. 3).
+
+  Args:
+    x: (B, N, A) actions of one distribution in every state.
+    y: (B, M, A) of the other.
+    kernel: 'laplacian', exp(-|x - y|_1 / (2 sigma)), or 'gaussian',
+      exp(-|x - y|^2 / (2 sigma)), as BEAR's authors have them.
+    bandwidth: sigma.
+
+  Returns:
+    (B,): the square root of mean k(x, x') - 2 mean k(x, y) + mean k(y, y').
+  """
+  tf.debugging.assert_shapes([(x, 'BNA'), (y, 'BMA')])
+
+  def mean_kernel(a, b):
+    difference = a[:, :, None] - b[:, None]
+    distance = KERNELS[kernel](difference)
+    kernels = tf.exp(-tf.reduce_sum(distance, axis=-1) / (2.0 * bandwidth))
+    return tf.reduce_mean(kernels, axis=(1, 2))
+
+  squared = mean_kernel(x, x) - 2.0 * mean_kernel(x, y) + mean_kernel(y, y)
+  return tf.sqrt(tf.maximum(squared, 0.0) + 1e-6)
+
+
+KERNELS: dict[str, Callable] = {'laplacian': tf.abs, 'gaussian': tf.square}
+
+
+def sampled_kl(log_density: tf.Tensor, log_prior: tf.Tensor) -> tf.Tensor:
+  """KL(pi, prior) by samples of pi (BRAC's primal form; Wu et al., 2019).
+
+  Args:
+    log_density: (B, N) log pi(a_i|s), a_i drawn from pi(.|s).
+    log_prior: (B, N) log-density of the same actions under the prior.
+
+  Returns:
+    (B,): mean_i [log pi(a_i|s) - log prior(a_i|s)].
+  """
+  return tf.reduce_mean(log_density - log_prior, axis=1)
