@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from cql_atari.files import sha256
 from cql_atari.replay import fetched, recording, replay_logs, verify
 from cql_atari.replay import shard as shard_lib
 

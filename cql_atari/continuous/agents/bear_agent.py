@@ -93,7 +93,7 @@ class BEARAgent(SACAgent):
     return self.behavior.loss(batch.state, batch.action, latent), {}
 
   def next_value(self, batch: Transition, noise: Noise) -> tf.Tensor:
-    """V(s') (B,): the best of several actions by a mix of least and greatest."""
+    """V(s') (B,): the best of several actions, by least and greatest Q."""
     actions, _ = self.policy.sample(
       batch.next_state, self._normal(noise, self.num_samples)
     )
