@@ -68,6 +68,7 @@ def main() -> None:
     configuration.parse(_GIN_FILES.value, bindings, final=True)
     runner = runners.FixedReplayRunner(base_dir, data)
     if not runner.is_finished:
+      runner.environments.check(data)
       try:
         _write_records(base_dir, data, runner)
       except OSError as error:
@@ -75,7 +76,6 @@ def main() -> None:
           f'{base_dir} cannot be written ({error.strerror}): make room and '
           'give the same command again.'
         ) from None
-      runner.environments.check(data)
     runner.run_experiment()
 
 

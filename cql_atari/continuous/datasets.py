@@ -22,7 +22,7 @@ import numpy as np
 from cql_atari.continuous import tasks
 from cql_atari.errors import UserError
 from cql_atari.files import sha256
-from cql_atari.replay import returns
+from cql_atari.replay import fetched, returns
 
 _MINARI = 'minari:'
 _LEAST_DEVIATION = 1e-3  # Of a state's numbers, where states are normalized.
@@ -153,7 +153,7 @@ def open_task_data(
   else:
     file = _find(found, path)
     source = file.name
-    steps, digest = read_hdf5(file, found), sha256(file)
+    steps, digest = read_hdf5(file, found), _checksum(file)
   check(steps, found, source)
   rows = transition_rows(steps)
   if not len(rows):
@@ -329,21 +329,31 @@ def _count_timeouts(terminals: np.ndarray, limit: int) -> np.ndarray:
 
 def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
   if path is not None:
-    file = folder = pathlib.Path(path).expanduser()
-    if folder.is_dir():
-      file = folder / task.file_name
-      own = folder / f'{task.domain}-{task.data}.hdf5'  # Of our collector.
-      if own.is_file() and not file.is_file():
-        return own
-    if file.is_file():
-      return file
-  where = f'there is no {file}' if path else f'no data of {task.name} was given'
+    given = pathlib.Path(path).expanduser()
+    files = [given / name for name in task.file_names]
+    for file in (given, *files):
+      if file.is_file():
+        return file
+  where = f'no data of {task.name} was given'
+  if path is not None:
+    where = f'there is no {files[0] if given.is_dir() else given}'
   raise UserError(
     f'{where}: fetch it with "python -m cql_atari.continuous.fetch '
     f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl, or '
     'make your own with "python -m cql_atari.collect --task=hopper" and pass '
     '--replay_dir=data/hopper/1.'
   )
+
+
+def _checksum(file: pathlib.Path) -> str:
+  """SHA-256, the one that it had when it was fetched."""
+  digest = sha256(file)
+  entry = (fetched.read(file.parent) or {}).get(file.name)
+  if entry and entry['sha256'] != digest:
+    raise UserError(
+      f'{file} has changed since it was fetched: delete it and fetch it again.'
+    )
+  return digest
 
 
 def _read_minari(name: str, task: tasks.Task) -> tuple[Steps, str]:

@@ -81,15 +81,16 @@ class Task:
     return DOMAINS[self.domain]
 
   @property
-  def file_name(self) -> str:
-    """The name of its data file on this machine."""
-    return f'{self.name}.hdf5'
+  def path(self) -> str | None:
+    """Of D4RL's file below URL; None where D4RL has none."""
+    return _published(self)
 
   @property
-  def url(self) -> str | None:
-    """Where D4RL publishes it; None where it has to be mixed from others."""
-    path = _published(self)
-    return path and f'{URL}/{path}'
+  def file_names(self) -> list[str]:
+    """What its data may be called: D4RL's file, by task, or our collector's."""
+    own = '-'.join(filter(None, (self.domain, self.data)))
+    names = [f'{self.name}.hdf5', f'{own}.hdf5']
+    return [self.path.rpartition('/')[2], *names] if self.path else names
 
   def normalized_score(self, value):
     """D4RL's score: 0 for the return of random play, 100 for an expert's."""

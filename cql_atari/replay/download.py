@@ -164,6 +164,17 @@ class _RowCounter:
     self._needed = stream.tell() + self.rows * row
 
 
+class _Uncounted:
+  """Follows a file that is no gzipped array: all of it is wanted."""
+
+  rows, whole = None, True
+
+  def feed(self, data: bytes) -> bool:
+    """Takes bytes; never has enough."""
+    del data
+    return False
+
+
 def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
   """Calls `attempt` until it succeeds, waiting longer every time.
 
@@ -207,7 +218,8 @@ def fetch_file(
     source: where from.
     folder: where to.
     name: the file's name.
-    fraction: share of the rows wanted; None for the whole file.
+    fraction: share of the rows wanted of a gzipped array; None for the whole
+      file.
     on_bytes: called with the number of bytes that came.
     stop: set to give up soon.
 
@@ -238,7 +250,11 @@ def _attempt(source, folder, name, fraction, on_bytes, stop) -> None:
   if not note.is_file() or note.read_text() != json.dumps(signature):
     partial.unlink(missing_ok=True)  # Of another version of the file.
     note.write_text(json.dumps(signature))
-  counter = _RowCounter(1.0 if fraction is None else fraction)
+  counter = (
+    _RowCounter(1.0 if fraction is None else fraction)
+    if name.endswith('.gz')
+    else _Uncounted()
+  )
   with open(partial, 'ab+') as file:
     done = _replay(file, counter)
     if fraction is None or not done:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import integrate, stats
 
 from cql_atari.losses import conservative
 
@@ -136,3 +137,59 @@ def test_wrong_ranks_are_refused():
     conservative.cql_h_penalty(tf.zeros(3), tf.zeros(3, tf.int32))
   with pytest.raises(ValueError, match='rank'):
     conservative.eq1_penalty(tf.zeros((2, 3)), tf.zeros(3))
+
+
+def test_sampled_logsumexp_comes_to_the_integral_as_samples_grow():
+  def q_value(a):
+    return 3.0 * np.sin(3.0 * a) + a**2
+
+  exact = np.log(integrate.quad(lambda a: np.exp(q_value(a)), -1, 1)[0])
+  rng, errors = np.random.default_rng(0), []
+  for count in (10, 100, 10_000):
+    uniform = rng.uniform(-1, 1, (200, count))
+    skewed = 2 * rng.beta(2, 3, (200, count)) - 1
+    densities = [
+      np.full((200, count), np.log(0.5)),
+      stats.beta(2, 3).logpdf((skewed + 1) / 2) - np.log(2),
+    ]
+    actions = np.concatenate([uniform, skewed], axis=1)
+    penalty = conservative.sampled_cql_h_penalty(
+      tf.constant(q_value(actions)),
+      tf.constant(np.concatenate(densities, axis=1)),
+      tf.zeros(200, tf.float64),
+    )
+    errors.append(np.sqrt(np.mean((penalty.numpy() - exact) ** 2)))
+  assert errors[0] > 3 * errors[1] > 9 * errors[2]
+  assert errors[2] < 0.02
+
+
+def test_sampled_h_has_the_temperature_of_the_logsumexp():
+  q_samples = tf.constant([[1.0, 2.0]], tf.float64)
+  found = conservative.sampled_cql_h_penalty(
+    q_samples, tf.zeros((1, 2), tf.float64), tf.constant([0.5], tf.float64), 2.0
+  )
+  expected = 2 * np.log((np.exp(0.5) + np.exp(1.0)) / 2) - 0.5
+  np.testing.assert_allclose(found, [expected], rtol=1e-12)
+
+
+def test_sampled_penalties_of_several_critics_by_hand():
+  q_samples = tf.constant([[[1.0, 3.0]], [[0.0, 0.0]]], tf.float64)
+  q_data = tf.constant([[0.5], [1.0]], tf.float64)
+  weight = np.exp(3) / (np.exp(1) + np.exp(3))
+  with tf.GradientTape() as tape:
+    tape.watch(q_samples)
+    rho = conservative.sampled_cql_rho_penalty(q_samples, q_data)
+  np.testing.assert_allclose(
+    rho, [[(1 - weight) * 1 + weight * 3 - 0.5], [-1.0]], rtol=1e-12
+  )
+  np.testing.assert_allclose(  # The weights are held fixed.
+    tape.gradient(rho, q_samples),
+    [[[1 - weight, weight]], [[0.5, 0.5]]],
+    rtol=1e-12,
+  )
+  np.testing.assert_allclose(
+    conservative.sampled_cql_mu_penalty(q_samples, q_data), [[1.5], [-1.0]]
+  )
+  np.testing.assert_allclose(
+    conservative.sampled_eq1_penalty(q_samples), [[2.0], [0.0]]
+  )

@@ -1,0 +1,470 @@
+"""Every loss and its gradient against NumPy in float64, on two states."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cql_atari.continuous import datasets, networks, tasks
+from cql_atari.continuous.agents import (
+  bc_agent,
+  bear_agent,
+  brac_agent,
+  cql_agent,
+  sac_agent,
+)
+from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.errors import UserError
+
+GAMMA, SAMPLES, SIZE = 0.9, 3, 2  # SIZE of an action.
+STATES = np.eye(2)
+BATCH = Transition(
+  STATES,
+  np.array([[0.3, -0.4], [-0.8, 0.1]]),
+  np.array([1.0, -0.5]),
+  STATES[::-1].copy(),
+  np.array([0.0, 1.0]),
+)
+
+
+class Draws:
+  """Noise that is known beforehand, the same every time it is begun anew."""
+
+  def __init__(self):
+    self._rng = np.random.default_rng(7)
+
+  def normal(self, *shape):
+    return self._rng.standard_normal(shape).astype(np.float32)
+
+  def uniform(self, *shape):
+    return self._rng.uniform(-1, 1, shape).astype(np.float32)
+
+
+def dataset(transitions=BATCH) -> datasets.Dataset:
+  none = np.zeros(0)
+  return datasets.Dataset(
+    tasks.task('hopper-medium'),
+    *(column.astype(np.float32) for column in transitions),
+    np.zeros(2, np.float32),
+    np.ones(2, np.float32),
+    none,
+    none.astype(int),
+    {},
+  )
+
+
+def make(agent_class, **settings):
+  agent = agent_class(
+    SIZE,
+    dataset(),
+    policy=lambda *sizes: networks.TanhGaussianPolicy(*sizes, (4,)),
+    gamma=GAMMA,
+    batch_size=2,
+    **settings,
+  )
+  rng = np.random.default_rng(11)
+  for (
+    part
+  ) in agent.parts:  # Biases and targets that are not what they began as.
+    for variable in part.variables:
+      variable.assign_add(rng.normal(0, 0.1, variable.shape).astype(np.float32))
+  return agent
+
+
+def make_critic(*args, **settings):
+  return make(
+    *args, critic=lambda *sizes: networks.Critic(*sizes, (5,)), **settings
+  )
+
+
+# --- The same in NumPy. ---
+
+
+def doubles(variables):
+  return [variable.numpy().astype(np.float64) for variable in variables]
+
+
+def mlp(weights, x):
+  *hidden, last = zip(weights[::2], weights[1::2])
+  for kernel, bias in hidden:
+    x = np.maximum(x @ kernel + bias, 0)
+  return x @ last[0] + last[1]
+
+
+def density(noise, log_std, before):
+  normal = -0.5 * noise**2 - 0.5 * np.log(2 * np.pi) - log_std
+  return (normal - np.log(1 - np.tanh(before) ** 2)).sum(axis=-1)
+
+
+def moments(weights, states, many):
+  mean, log_std = np.split(mlp(weights, states), 2, axis=-1)
+  log_std = np.clip(log_std, -5, 2)
+  return (mean[:, None], log_std[:, None]) if many else (mean, log_std)
+
+
+def sample(weights, states, noise):
+  mean, log_std = moments(weights, states, noise.ndim == 3)
+  before = mean + np.exp(log_std) * noise
+  return np.tanh(before), density(noise, log_std, before)
+
+
+def log_density(weights, states, actions):
+  mean, log_std = moments(weights, states, actions.ndim == 3)
+  before = np.arctanh(actions)
+  return density((before - mean) / np.exp(log_std), log_std, before)
+
+
+def q_values(weights, states, actions):
+  """Two critics, with as many variables each."""
+  if actions.ndim == 3:
+    states = np.repeat(states[:, None], actions.shape[1], axis=1)
+  inputs = np.concatenate([states, actions], axis=-1)
+  half = len(weights) // 2
+  return np.stack(
+    [mlp(w, inputs)[..., 0] for w in (weights[:half], weights[half:])]
+  )
+
+
+class Hand:
+  """The losses worked out from the equations."""
+
+  def __init__(self, agent):
+    self.policy = doubles(agent.policy.layers)
+    self.agent = agent
+    if hasattr(agent, 'critic'):
+      self.critic = doubles(agent.critic.layers)
+      self.target = doubles(agent.target_critic.layers)
+      self.temperature = float(agent.temperature)
+    if hasattr(agent, 'behavior'):
+      self.behavior = doubles(agent.behavior.layers)
+
+  def normal(self, draws, *many):
+    return draws.normal(2, *many, SIZE).astype(np.float64)
+
+  def sac_critic(self, draws):
+    action, density = sample(self.policy, BATCH.next_state, self.normal(draws))
+    value = q_values(self.target, BATCH.next_state, action).min(axis=0)
+    return self.td(value - self.temperature * density)
+
+  def td(self, value):
+    target = BATCH.reward + GAMMA * (1 - BATCH.terminal) * value
+    q_data = q_values(self.critic, BATCH.state, BATCH.action)
+    return (0.5 * (q_data - target) ** 2).sum(axis=0).mean()
+
+  def sac_policy(self, draws):
+    action, density = sample(self.policy, BATCH.state, self.normal(draws))
+    value = q_values(self.critic, BATCH.state, action).min(axis=0)
+    return (self.temperature * density - value).mean()
+
+  def cql_critic(self, draws):
+    td_loss = self.sac_critic(draws)
+    q_data = q_values(self.critic, BATCH.state, BATCH.action)
+    # What is drawn, and how likely it was, is no variable here.
+    fixed = doubles(self.agent.policy.layers)
+    own, own_density = sample(fixed, BATCH.state, self.normal(draws, SAMPLES))
+    q_own = q_values(self.critic, BATCH.state, own)
+    if self.agent.penalty == 'H':
+      following, following_density = sample(
+        fixed, BATCH.next_state, self.normal(draws, SAMPLES)
+      )
+      uniform = draws.uniform(2, SAMPLES, SIZE).astype(np.float64)
+      total = np.exp(q_own - own_density).sum(axis=-1)
+      q_next = q_values(self.critic, BATCH.state, following)
+      total += np.exp(q_next - following_density).sum(axis=-1)
+      q_uniform = q_values(self.critic, BATCH.state, uniform)
+      total += (np.exp(q_uniform) * 2.0**SIZE).sum(axis=-1)
+      penalty = np.log(total / (3 * SAMPLES)) - q_data
+    elif self.agent.penalty == 'rho':
+      first = q_values(doubles(self.agent.critic.layers), BATCH.state, own)
+      weights = np.exp(first) / np.exp(first).sum(axis=-1, keepdims=True)
+      penalty = (weights * q_own).sum(axis=-1) - q_data
+    elif self.agent.penalty == 'mu':
+      penalty = q_own.mean(axis=-1) - q_data
+    else:
+      penalty = q_own.mean(axis=-1)
+    return td_loss + 1.5 * penalty.mean(axis=1).sum()
+
+  def max_critic(self, draws):
+    actions, _ = sample(
+      self.policy, BATCH.next_state, self.normal(draws, SAMPLES)
+    )
+    values = q_values(self.target, BATCH.next_state, actions)
+    td_loss = self.td(values.max(axis=-1).min(axis=0))
+    q_data = q_values(self.critic, BATCH.state, BATCH.action)
+    own, _ = sample(self.policy, BATCH.state, self.normal(draws, SAMPLES))
+    penalty = q_values(self.critic, BATCH.state, own).mean(axis=-1) - q_data
+    return td_loss + 1.5 * penalty.mean(axis=1).sum()
+
+  def warm_policy(self, draws):
+    _, density = sample(self.policy, BATCH.state, self.normal(draws))
+    likelihood = log_density(self.policy, BATCH.state, BATCH.action)
+    return (self.temperature * density - likelihood).mean()
+
+  def cloning(self, draws):
+    del draws
+    return -log_density(self.policy, BATCH.state, BATCH.action).mean()
+
+  def bear_critic(self, draws):
+    actions, _ = sample(
+      self.policy, BATCH.next_state, self.normal(draws, SAMPLES)
+    )
+    values = q_values(self.target, BATCH.next_state, actions)
+    mixed = 0.75 * values.min(axis=0) + 0.25 * values.max(axis=0)
+    return self.td(mixed.max(axis=1))
+
+  def bear_policy(self, draws):
+    loss = self.sac_policy(draws)
+    latent = np.clip(draws.normal(2, SAMPLES, 2 * SIZE), -0.5, 0.5)
+    latent = latent.astype(np.float64)
+    states = np.repeat(BATCH.state[:, None], SAMPLES, axis=1)
+    decoder = self.behavior[len(self.behavior) // 2 :]
+    likely = np.tanh(mlp(decoder, np.concatenate([states, latent], axis=-1)))
+    own, _ = sample(self.policy, BATCH.state, self.normal(draws, SAMPLES))
+    mmds = []
+    for x, y in zip(own, likely):
+
+      def mean(a, b):
+        return np.mean(
+          [np.exp(-np.abs(p - q).sum() / 40) for p in a for q in b]
+        )
+
+      mmds.append(np.sqrt(mean(x, x) - 2 * mean(x, y) + mean(y, y) + 1e-6))
+    return loss + np.mean(mmds) - 0.05
+
+  def divergence(self, states, draws):
+    actions, density = sample(self.policy, states, self.normal(draws, SAMPLES))
+    return (density - log_density(self.behavior, states, actions)).mean(axis=1)
+
+  def brac_critic(self, draws):
+    action, density = sample(self.policy, BATCH.next_state, self.normal(draws))
+    value = q_values(self.target, BATCH.next_state, action).min(axis=0)
+    value -= self.temperature * density
+    if self.agent.penalize_value:
+      value -= 0.3 * self.divergence(BATCH.next_state, draws)
+    return self.td(value)
+
+  def brac_policy(self, draws):
+    loss = self.sac_policy(draws)
+    return loss + 0.3 * self.divergence(BATCH.state, draws).mean()
+
+
+CQL = {'alpha': 1.5, 'num_samples': SAMPLES}
+BRAC = {'alpha': 0.3, 'num_samples': SAMPLES}
+
+
+def small_vae(*sizes):
+  return networks.ConditionalVAE(*sizes, (6,))
+
+
+BEAR = {'num_samples': SAMPLES, 'behavior': small_vae}
+CASES = {
+  'SAC critic': (sac_agent.SACAgent, {}, 'critic', Hand.sac_critic),
+  'SAC policy': (sac_agent.SACAgent, {}, 'policy', Hand.sac_policy),
+  **{
+    f'CQL({name})': (
+      cql_agent.CQLSACAgent,
+      {**CQL, 'penalty': name},
+      'critic',
+      Hand.cql_critic,
+    )
+    for name in cql_agent.PENALTIES
+  },
+  'max backup': (
+    cql_agent.CQLSACAgent,
+    {**CQL, 'penalty': 'mu', 'max_backup': True},
+    'critic',
+    Hand.max_critic,
+  ),
+  'warm-up': (
+    sac_agent.SACAgent,
+    {'warmup_steps': 1},
+    'policy',
+    Hand.warm_policy,
+  ),
+  'BC': (bc_agent.ContinuousBCAgent, {}, 'policy', Hand.cloning),
+  'BEAR critic': (bear_agent.BEARAgent, BEAR, 'critic', Hand.bear_critic),
+  'BEAR policy': (bear_agent.BEARAgent, BEAR, 'policy', Hand.bear_policy),
+  'BRAC-v critic': (brac_agent.BRACAgent, BRAC, 'critic', Hand.brac_critic),
+  'BRAC-p critic': (
+    brac_agent.BRACAgent,
+    {**BRAC, 'penalize_value': False},
+    'critic',
+    Hand.brac_critic,
+  ),
+  'BRAC policy': (brac_agent.BRACAgent, BRAC, 'policy', Hand.brac_policy),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_loss_and_gradient_are_those_worked_by_hand(name):
+  agent_class, settings, module, by_hand = CASES[name]
+  is_bc = agent_class is bc_agent.ContinuousBCAgent
+  agent = (make if is_bc else make_critic)(agent_class, **settings)
+  loss_function = getattr(agent, f'{module}_loss')
+  variables = getattr(agent, module).layers
+  with tf.GradientTape() as tape:
+    loss, _ = loss_function(
+      Transition(*(tf.constant(x, tf.float32) for x in BATCH)), Draws()
+    )
+  hand = Hand(agent)
+  assert float(loss) == pytest.approx(by_hand(hand, Draws()), rel=1e-5)
+  step, largest = 1e-6, 0.0
+  weights = getattr(hand, module)
+  for weight, gradient in zip(weights, tape.gradient(loss, variables)):
+    for index in np.ndindex(weight.shape):
+      weight[index] += step
+      above = by_hand(hand, Draws())
+      weight[index] -= 2 * step
+      below = by_hand(hand, Draws())
+      weight[index] += step
+      expected = (above - below) / (2 * step)
+      largest = max(largest, abs(expected))
+      assert float(gradient[index]) == pytest.approx(
+        expected, rel=1e-3, abs=2e-5
+      )
+  assert largest > 0.01
+
+
+def test_vae_loss_is_the_one_worked_by_hand():
+  vae = networks.ConditionalVAE(2, SIZE, np.random.SeedSequence(1), (6,))
+  noise = Draws().normal(2, 2 * SIZE)
+  found = vae.loss(
+    tf.constant(BATCH.state, tf.float32),
+    tf.constant(BATCH.action, tf.float32),
+    noise,
+  )
+  weights = doubles(vae.layers)
+  encoder, decoder = weights[: len(weights) // 2], weights[len(weights) // 2 :]
+  inputs = np.concatenate([BATCH.state, BATCH.action], axis=-1)
+  mean, log_std = np.split(mlp(encoder, inputs), 2, axis=-1)
+  latent = mean + np.exp(log_std) * noise
+  decoded = np.tanh(mlp(decoder, np.concatenate([BATCH.state, latent], -1)))
+  divergence = -0.5 * (1 + 2 * log_std - mean**2 - np.exp(2 * log_std)).mean()
+  expected = ((decoded - BATCH.action) ** 2).mean() + 0.5 * divergence
+  assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_temperature_moves_along_its_gradient():
+  agent = make_critic(sac_agent.SACAgent, temperature_learning_rate=0.01)
+  before = float(agent.temperature)
+  agent.after_step({'entropy': tf.constant(-1.0)})  # Above the target, -2.
+  assert float(agent.temperature) == pytest.approx(before * np.exp(-0.01))
+  agent = make_critic(sac_agent.SACAgent, temperature_learning_rate=0.01)
+  agent.after_step({'entropy': tf.constant(-3.0)})
+  assert float(agent.temperature) == pytest.approx(before * np.exp(0.01))
+
+
+def test_tuned_alpha_comes_to_its_target_gap():
+  """A bandit: reward 2 a_1, actions uniform in the data.
+
+  With alpha 0, Q = 2 a_1, and the gap is log of the integral of exp(2 a_1) =
+  log(e^2 - e^-2) = 1.98 nats; with a great alpha Q is flat, and it is log 4.
+  """
+  rng, count = np.random.default_rng(0), 2000
+  actions = rng.uniform(-1, 1, (count, SIZE))
+  states, ones = np.tile(STATES[:1], (count, 1)), np.ones(count)
+  data = dataset(Transition(states, actions, 2 * actions[:, 0], states, ones))
+  agent = cql_agent.CQLSACAgent(
+    SIZE,
+    data,
+    policy=lambda *sizes: networks.TanhGaussianPolicy(*sizes, (4,)),
+    critic=lambda *sizes: networks.Critic(*sizes, (32,)),
+    alpha=0.1,
+    target_gap=1.7,
+    alpha_learning_rate=0.01,
+    critic_learning_rate=0.003,
+  )
+  agent.train_steps(1000)
+  agent.mean_scalars(reset=True)
+  agent.train_steps(200)
+  told = agent.mean_scalars()
+  assert told['cql_penalty'] == pytest.approx(1.7, abs=0.02)
+  assert told['alpha'] > 0.2
+
+
+def test_targets_follow_at_their_rate():
+  agent = make_critic(sac_agent.SACAgent, target_rate=0.25)
+  online, target = (
+    doubles(agent.critic.layers),
+    doubles(agent.target_critic.layers),
+  )
+  agent.after_step({'entropy': tf.constant(0.0)})
+  for x, before, after in zip(
+    online, target, doubles(agent.target_critic.layers)
+  ):
+    np.testing.assert_allclose(after, 0.75 * before + 0.25 * x, rtol=1e-5)
+
+
+def test_value_of_an_ensemble_is_its_least():
+  agent = make(
+    sac_agent.SACAgent,
+    critic=lambda *sizes: networks.Critic(*sizes, (5,), num_critics=4),
+    temperature=0.0,
+  )
+  batch = Transition(*(tf.constant(x, tf.float32) for x in BATCH))
+  action, _ = agent.policy.sample(batch.next_state, Draws().normal(2, SIZE))
+  values = agent.target_critic(batch.next_state, action)
+  assert values.shape == (4, 2)
+  np.testing.assert_allclose(
+    agent.next_value(batch, Draws()), values.numpy().min(axis=0)
+  )
+
+
+ALL = {
+  'SAC': (sac_agent.SACAgent, {}),
+  'CQL': (cql_agent.CQLSACAgent, {'target_gap': 1.0, 'warmup_steps': 3}),
+  'BEAR': (bear_agent.BEARAgent, {'behavior': small_vae}),
+  'BRAC': (brac_agent.BRACAgent, {}),
+}
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_a_restored_agent_goes_on_to_the_bit(name):
+  agent_class, settings = ALL[name]
+  whole = make_critic(agent_class, **settings)
+  halves = make_critic(agent_class, **settings)
+  whole.train_steps(6)
+  halves.train_steps(2)
+  saved = halves.bundle_and_checkpoint('', 0)
+  restored = make_critic(agent_class, **settings)
+  assert restored.unbundle('', 0, saved)
+  restored.train_steps(1)
+  restored.train_steps(3)
+  assert restored.gradient_steps == whole.gradient_steps == 6
+  ends = [agent.bundle_and_checkpoint('', 0) for agent in (whole, restored)]
+  assert ends[0].keys() == ends[1].keys()
+  for key in ends[0]:
+    np.testing.assert_array_equal(ends[0][key], ends[1][key], err_msg=key)
+  assert np.isfinite(list(whole.mean_scalars().values())).all()
+
+
+def test_noise_is_of_its_seed_step_and_call():
+  def draw(seed, step, calls):
+    noise = Noise(seed, tf.constant(step, tf.int64))
+    return [noise.normal(3).numpy().tolist() for _ in range(calls)]
+
+  first, second = draw(0, 5, 2)
+  assert draw(0, 5, 1) == [first]
+  everything = [first, second, *draw(0, 6, 1), *draw(1, 5, 1)]
+  assert len({tuple(values) for values in everything}) == 4
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'alpha': -1.0}, 'alpha is -1.0'),
+    ({'penalty': 'Z'}, "penalty is 'Z': give one of H"),
+    ({'alpha': 0.0, 'target_gap': 1.0}, 'cannot be tuned'),
+    ({'num_samples': 0}, 'num_samples is 0'),
+    ({'batch_size': 0.5}, 'batch_size'),
+  ],
+)
+def test_wrong_settings_are_named(settings, message):
+  with pytest.raises(UserError, match=message):
+    cql_agent.CQLSACAgent(SIZE, dataset(), **settings)
+
+
+def test_importing_it_all_touches_no_flags():
+  source = pathlib.Path(cql_agent.__file__).parent
+  assert not any('absl' in p.read_text() for p in source.glob('*.py'))
