@@ -27,7 +27,7 @@ setuptools.setup(
   package_dir={'cql_atari.gin_configs': 'gin_configs'},
   package_data={
     'cql_atari': ['data/demo/*/*/*.json', 'data/demo/*/*/replay_logs/*.gz'],
-    'cql_atari.gin_configs': ['*.gin', 'sweeps/*.gin'],
+    'cql_atari.gin_configs': ['*.gin', 'sweeps/*.gin', 'd4rl/*.gin'],
   },
   install_requires=[
     # The set that imports together; see each reason.

@@ -22,7 +22,7 @@ def learning_curves(
   looks = curves.styles(runs)
   for panel, (_, agents) in panels:
     curves.draw(panel, agents, looks, _standard_error)
-    panel.set(ylabel='evaluation return')
+    panel.set(ylabel='D4RL score' if runs[0].task else 'evaluation return')
   return _save(figure, out)
 
 

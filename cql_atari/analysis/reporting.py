@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cql_atari.analysis import curves, document, figures, reference, run_folders
+from cql_atari.analysis import (
+  curves,
+  document,
+  figures,
+  reference,
+  reference_d4rl,
+  run_folders,
+)
 from cql_atari.analysis import scores as scores_lib
 from cql_atari.files import write_csv, write_text
 
@@ -44,14 +51,16 @@ def write(
         'over seeds.',
       )
     )
+  for kind, heading, about, table in (
+    ('table3', 'Scores (Table 3)', _ABOUT_ATARI, _table_3(found)),
+    ('tables1and2', 'Scores (Tables 1 and 2)', _ABOUT_D4RL, _d4rl(found)),
+  ):
+    if table[1]:
+      write_csv(out / f'{kind}.csv', *table)
+      parts += [
+        document.Heading(heading), document.Text(about), document.Table(*table)
+      ]  # fmt: skip
   parts += [
-    document.Heading('Scores (Table 3)'),
-    document.Text(
-      'Numbers of the paper and of d3rlpy are of the DQN Replay dataset at '
-      '12.5 million gradient steps: compare with them only what was trained on '
-      'that.'
-    ),
-    document.Table(*_table_3(found)),
     *_normalized(found, groups, out),
     document.Heading('Diagnostics'),
   ]
@@ -66,13 +75,22 @@ def write(
         'conservative penalty; the gradient norm.',
       )
     )
-  write_csv(out / 'table3.csv', *_table_3(found))
   write_csv(out / 'scores.csv', *_every_run(found))
   write_text(out / 'report.md', document.markdown(title, parts))
   write_text(out / 'report.html', document.page(title, parts))
   return found
 
 
+_ABOUT_ATARI = (
+  'Numbers of the paper and of d3rlpy are of the DQN Replay dataset at 12.5 '
+  'million gradient steps: compare with them only what was trained on that.'
+)
+_ABOUT_D4RL = (
+  "D4RL's normalized scores: 0 is random play, 100 an expert's. Numbers of the "
+  'paper (first version of the data) and of CORL (v2; Adroit v1) are of '
+  "D4RL's own data at a million gradient steps: compare with them only what "
+  'was trained on that.'
+)
 _TABLE_3 = (
   'data', 'game', 'agent', 'seeds', 'gradient steps', 'final', 'peak',
   'human-normalised final', 'gamer-normalised final', 'data\'s games',
@@ -83,6 +101,8 @@ _TABLE_3 = (
 def _table_3(found: Sequence[scores_lib.Score]):
   rows = []
   for score in found:
+    if score.runs[0].task is not None:
+      continue
     d3rlpy = _look_up(reference.D3RLPY, score) or (None, None)
     mean, behavior = np.mean(score.final), score.runs[0].behavior_return
     rows.append(
@@ -102,6 +122,39 @@ def _table_3(found: Sequence[scores_lib.Score]):
       )
     )
   return _TABLE_3, rows
+
+
+def _d4rl(found: Sequence[scores_lib.Score]):
+  header = (
+    'data', 'domain', 'agent', 'seeds', 'gradient steps', 'final', 'peak',
+    "data's episodes", 'paper', 'CORL',
+  )  # fmt: skip
+  rows = []
+  for score in found:
+    task, behavior = score.runs[0].task, score.runs[0].behavior_return
+    if task is None:
+      continue
+    name, agent = (
+      task.name.removesuffix(f'-{task.version}'),
+      score.runs[0].agent,
+    )
+    rows.append(
+      (
+        score.data,
+        score.game,
+        score.agent,
+        str(len(score.runs)),
+        f'{score.gradient_steps:,}',
+        with_error(score.final),
+        with_error(score.peak),
+        _number(behavior and behavior['mean'], 1),
+        *(
+          _number(table.get(name, {}).get(agent), 1)
+          for table in (reference_d4rl.PAPER, reference_d4rl.CORL)
+        ),
+      )
+    )
+  return header, rows
 
 
 def _look_up(table, score: scores_lib.Score):
@@ -173,7 +226,7 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
     document.Heading('Human-normalised scores'),
     document.Text(
       '(score - random) / (human - random), over the games among these whose '
-      f'human scores are known here: {games}.'
+      f'human scores are known here: {games}. On D4RL, the score / 100.'
     ),
     document.Table(header, rows),
     *parts,

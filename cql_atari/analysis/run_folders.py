@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cql_atari.continuous import tasks
 from cql_atari.errors import UserError
+
+_QUOTES = '\'"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +23,20 @@ class Run:
 
   Attributes:
     directory: the folder.
-    agent: such as 'CQL'.
-    game: such as 'Pong'.
+    agent: such as 'CQL', or 'CQL(H)' on D4RL.
+    game: such as 'Pong', or D4RL's domain, such as 'hopper'.
     seed: the run's seed.
     settings: the run's configuration, less what says nothing about the method
       (see _IGNORED).
-    data: the share of the dataset it learned from, such as '1 %'.
+    data: the share of the dataset it learned from, such as '1 %', or D4RL's
+      kind of data, such as 'medium'.
     behavior_return: {'mean', 'episodes', 'source'} of the data, or None.
     discounted_return: mean discounted return that followed the data's actions
       in the data, clipped rewards; None where it isn't known.
     metrics: columns of metrics.csv as float64 (iterations,), NaN where empty.
+      Evaluation returns on D4RL are its normalized scores, as is
+      behavior_return.
+    task: D4RL's, or None.
   """
 
   directory: pathlib.Path
@@ -41,6 +48,7 @@ class Run:
   behavior_return: dict | None
   discounted_return: float | None
   metrics: dict[str, np.ndarray]
+  task: tasks.Task | None = None
 
 
 def load_runs(patterns: Sequence[str]) -> list[Run]:
@@ -103,16 +111,27 @@ def _load_run(folder: pathlib.Path) -> Run:
       name: np.array([float(row[name] or 'nan') for row in rows])
       for name in names
     }
+    task = tasks.task(record['task']) if 'task' in record else None
+    behavior, settings = (
+      record['behavior_return'],
+      _settings(folder / 'config.gin'),
+    )
+    if task is not None:
+      column = metrics['eval_return_mean']
+      metrics['eval_return_mean'] = task.normalized_score(column)
+      if behavior:
+        behavior['mean'] = task.normalized_score(behavior['mean'])
     return Run(
       folder,
-      _agent_name(record['agent']),
+      _agent_name(record['agent'], settings),
       record['game'],
       record['seed'],
-      _settings(folder / 'config.gin'),
+      settings,
       _data_name(record.get('split')),
-      record['behavior_return'],
+      behavior,
       record.get('discounted_return'),
       metrics,
+      task,
     )
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
@@ -120,9 +139,15 @@ def _load_run(folder: pathlib.Path) -> Run:
     ) from None
 
 
-def _agent_name(cls: str) -> str:
-  """'CQLDQNAgent' -> 'CQL-DQN'."""
-  name = cls.removeprefix('FixedReplay').removesuffix('Agent')
+def _agent_name(cls: str, settings: dict[str, str]) -> str:
+  """'CQLDQNAgent' -> 'CQL-DQN'; on D4RL also 'CQL(rho)' and 'BRAC-p'."""
+  name = cls.removeprefix('FixedReplay').removeprefix('Continuous')
+  name = name.removesuffix('Agent')
+  if name == 'CQLSAC':
+    return f'CQL({settings.get("CQLSACAgent.penalty", "H").strip(_QUOTES)})'
+  if name == 'BRAC':
+    is_p = settings.get('BRACAgent.penalize_value') == 'False'
+    return 'BRAC-p' if is_p else 'BRAC-v'
   name = name.replace('QRDQN', 'QR-DQN')
   return re.sub(r'^CQL(?=\w)', 'CQL-', name)
 
@@ -146,8 +171,8 @@ def _data_name(split: dict | None) -> str:
 
 # Bindings in which runs of one experiment may differ.
 _IGNORED = re.compile(
-  r'SEED|REPLAY_DIR|ROM_DIR|Logger\..*|Runner\..*|run_experiment\..*'
-  r'|.*\.(seed|replay_dir|rom_dir|cache_dir|in_memory|num_iterations'
+  r'SEED|TASK|REPLAY_DIR|ROM_DIR|Logger\..*|Runner\..*|run_experiment\..*'
+  r'|.*\.(seed|task|path|replay_dir|rom_dir|cache_dir|in_memory|num_iterations'
   r'|checkpoint_minutes|checkpoint_duration|num_environments|create_agent_fn)'
 )
 

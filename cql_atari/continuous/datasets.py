@@ -226,7 +226,8 @@ def check(steps: Steps, task: tasks.Task, source: str) -> None:
         f'{source} has {name} of shape {values.shape}, but {task.name} has '
         f'{shape}: it belongs to another task, or is damaged.'
       )
-    wrong = np.flatnonzero(~np.isfinite(values.reshape(count, -1)).all(axis=1))
+    axes = tuple(range(1, values.ndim))
+    wrong = np.flatnonzero(~np.isfinite(values).all(axis=axes))
     if len(wrong):
       raise UserError(
         f'{source} has {name} that are no numbers (NaN or infinite) in '

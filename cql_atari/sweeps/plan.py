@@ -1,4 +1,4 @@
-"""What a sweep consists of: games x configs x seeds, one run folder each."""
+"""What a sweep consists of: games or tasks x configs x seeds, a folder each."""
 
 import csv
 import dataclasses
@@ -12,10 +12,12 @@ from collections.abc import Sequence
 import gin
 
 from cql_atari import configuration, environments
+from cql_atari.continuous import tasks
 from cql_atari.errors import UserError, check_number
 from cql_atari.files import write_text
 
 STATE_FILE = 'sweep.json'
+_LISTS = ('configs', 'games', 'tasks', 'seeds', 'gin_files', 'gin_bindings')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +101,11 @@ class Sweep:
   Attributes:
     configs: gin files for `cql_atari.train`, such as 'cql_1pct.gin': agent,
       underscore, split.
-    games: such as 'Pong'.
     seeds: one run each.
-    replay_dir: a run of the dataset, with {game} in it; or None to leave it to
-      the configs.
+    games: such as 'Pong', for configs of Atari.
+    tasks: such as 'hopper-medium-v2', for configs of D4RL.
+    replay_dir: where the data are, with {game}, {task} or {domain} in it; or
+      None to leave it to the configs.
     gin_files: more gin files, for all runs; they override the configs.
     gin_bindings: and bindings, for all runs.
     cpus_per_run: processors a run gets.
@@ -112,8 +115,9 @@ class Sweep:
   """
 
   configs: Sequence[str]
-  games: Sequence[str]
   seeds: Sequence[int]
+  games: Sequence[str] = ()
+  tasks: Sequence[str] = ()
   replay_dir: str | None = None
   gin_files: Sequence[str] = ()
   gin_bindings: Sequence[str] = ()
@@ -123,16 +127,20 @@ class Sweep:
   max_retries: int = 3
 
   def __post_init__(self):
-    for name in ('configs', 'games', 'seeds', 'gin_files', 'gin_bindings'):
+    for name in _LISTS:
       if not isinstance(getattr(self, name), (list, tuple)):
         raise UserError(
           f'Sweep.{name} is {getattr(self, name)!r}: give a list, in brackets.'
         )
-    for name in ('configs', 'games', 'seeds'):
+    for name in ('configs', 'seeds'):
       if not getattr(self, name):
         raise UserError(f'Sweep.{name} is empty: name at least one.')
+    if bool(self.games) == bool(self.tasks):
+      raise UserError('name Sweep.games or Sweep.tasks: one of them.')
     for game in self.games:
       environments.rom_name(game)
+    for name in self.tasks:
+      tasks.task(name)
     check_number('Sweep.cpus_per_run', self.cpus_per_run, 1, whole=True)
     check_number('Sweep.gpus_per_run', self.gpus_per_run, 0)
     check_number('Sweep.max_retries', self.max_retries, 0, whole=True)
@@ -145,21 +153,21 @@ class Sweep:
       base_dir: the sweep's folder.
 
     Raises:
-      UserError: an unknown game or setting, or a run folder of other settings.
+      UserError: an unknown setting, or a run folder of other settings.
     """
     base = pathlib.Path(base_dir).expanduser().absolute()
     runs = [
-      self._run(base, game, config, seed)
+      self._run(base, subject, config, seed)
       for seed in self.seeds
-      for game in self.games
+      for subject in (*self.games, *self.tasks)
       for config in self.configs
     ]
     folders = [run.directory for run in runs]
     for run in runs:
       if folders.count(run.directory) > 1:
         raise UserError(
-          f'two runs of the sweep would share {run.directory}: name every game '
-          'and seed once, and configs by different names.'
+          f'two runs of the sweep would share {run.directory}: name every '
+          'game, task and seed once, and configs by different names.'
         )
       state = run.state
       if any(
@@ -172,14 +180,20 @@ class Sweep:
         )
     return runs
 
-  def _run(self, base, game, config, seed) -> Run:
-    bindings = [f'GAME={game!r}', f'SEED={seed}', *self.gin_bindings]
+  def _run(self, base, subject, config, seed) -> Run:
+    if self.games:
+      macro, braces = 'GAME', {'game': subject}
+    else:
+      domain = tasks.task(subject).domain
+      macro, braces = 'TASK', {'task': subject, 'domain': domain}
+    bindings = [f'{macro}={subject!r}', f'SEED={seed}', *self.gin_bindings]
     if self.replay_dir is not None:
       try:
-        folder = pathlib.Path(self.replay_dir.format(game=game)).expanduser()
+        folder = pathlib.Path(self.replay_dir.format(**braces)).expanduser()
       except (KeyError, IndexError, ValueError):
+        known = ' or '.join(f'{{{name}}}' for name in braces)
         raise UserError(
-          f'Sweep.replay_dir is {self.replay_dir!r}: only {{game}} can stand '
+          f'Sweep.replay_dir is {self.replay_dir!r}: only {known} can stand '
           'in braces.'
         ) from None
       bindings.append(f'REPLAY_DIR={str(folder.absolute())!r}')
@@ -193,7 +207,7 @@ class Sweep:
     values = configuration.check(files, bindings)
     text = repr(sorted((name, repr(value)) for name, value in values.items()))
     return Run(
-      base / game / pathlib.Path(config).stem / str(seed),
+      base / subject / pathlib.Path(config).stem / str(seed),
       tuple(files),
       tuple(bindings),
       hashlib.sha256(text.encode()).hexdigest()[:16],

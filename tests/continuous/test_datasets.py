@@ -1,0 +1,329 @@
+"""D4RL's files and Minari's datasets, and what is wrong with broken ones."""
+
+import http.server
+import pathlib
+import subprocess
+import sys
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from cql_atari.continuous import datasets, tasks
+from cql_atari.errors import UserError
+
+HOPPER = tasks.task('hopper-medium-v2')
+KITCHEN = tasks.task('kitchen-mixed')
+
+
+def columns(count=40, task=HOPPER):
+  rng = np.random.default_rng(0)
+  terminals, timeouts = np.zeros(count, bool), np.zeros(count, bool)
+  terminals[[9, 30]], timeouts[[19, 20]] = True, True
+  return {
+    'observations': rng.normal(size=(count, task.settings.state_size)),
+    'actions': rng.uniform(-1, 1, (count, task.settings.action_size)),
+    'rewards': rng.normal(size=count),
+    'terminals': terminals,
+    'timeouts': timeouts,
+  }
+
+
+def write(path, arrays):
+  with h5py.File(path, 'w') as file:
+    for name, values in arrays.items():
+      file[name] = values
+    file['infos/qpos'] = np.zeros(3)
+    file['metadata/algorithm'] = 'SAC'
+  return path
+
+
+def published_semantics(arrays, limit=None):
+  """D4RL's qlearning_dataset as it is described, one row at a time.
+
+  Without timeouts an episode is cut off after `limit` steps.
+  """
+  found, length = [], 0
+  for row in range(len(arrays['rewards']) - 1):
+    length += 1
+    if 'timeouts' in arrays:
+      cut_off = arrays['timeouts'][row]
+    else:
+      cut_off = length == limit and not arrays['terminals'][row]
+    if cut_off:
+      length = 0
+      continue
+    found.append(
+      (
+        arrays['observations'][row],
+        arrays['actions'][row],
+        arrays['rewards'][row],
+        arrays['observations'][row + 1],
+        arrays['terminals'][row],
+      )
+    )
+    if arrays['terminals'][row]:
+      length = 0
+  return [np.array(column, np.float32) for column in zip(*found)]
+
+
+FIELDS = ('state', 'action', 'reward', 'next_state', 'terminal')
+
+
+@pytest.mark.parametrize('next_observations', [False, True])
+def test_transitions_are_those_of_d4rl(tmp_path, next_observations):
+  arrays = columns()
+  expected = published_semantics(arrays)
+  if next_observations:
+    arrays['next_observations'] = arrays['observations'] + 1.0
+  path = write(tmp_path / 'any.hdf5', arrays)
+  data = datasets.open_task_data('hopper-medium-v2', str(path))
+  assert len(data) == 40 - 1 - 2
+  for name, values in zip(FIELDS, expected):
+    np.testing.assert_array_equal(getattr(data, name), values, err_msg=name)
+
+
+def test_without_timeouts_episodes_are_cut_off_at_the_tasks_length(tmp_path):
+  count = 3 * 280 + 50
+  arrays = columns(count, KITCHEN)
+  arrays['terminals'] = arrays['terminals'].astype(np.float32)
+  arrays['rewards'] = arrays['rewards'][:, None]
+  del arrays['timeouts']
+  path = write(tmp_path / 'kitchen.hdf5', arrays)
+  data = datasets.open_task_data('kitchen-mixed', str(path))
+  arrays['rewards'] = arrays['rewards'][:, 0]
+  expected = published_semantics(arrays, 280)
+  for name, values in zip(FIELDS, expected):
+    np.testing.assert_array_equal(getattr(data, name), values, err_msg=name)
+
+
+def test_returns_are_those_of_episodes_that_end(tmp_path):
+  arrays = columns()
+  path = write(tmp_path / 'any.hdf5', arrays)
+  data = datasets.open_task_data('hopper-medium-v2', str(path))
+  rewards = arrays['rewards']
+  ends = [(0, 10), (10, 20), (20, 21), (21, 31)]
+  expected = [rewards[first:stop].sum() for first, stop in ends]
+  behavior = data.manifest['behavior_return']
+  assert behavior['episodes'] == 4
+  assert behavior['mean'] == pytest.approx(np.mean(expected), rel=1e-5)
+  to_go = []
+  for first, stop in ends:
+    later = 0.0
+    for reward in rewards[first:stop][::-1]:
+      later = reward + 0.9 * later
+      to_go.append(later)
+  assert data.discounted_return(0.9) == pytest.approx(np.mean(to_go), rel=1e-5)
+
+
+def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
+  path = write(tmp_path / 'any.hdf5', columns())
+  plain = datasets.open_task_data('hopper-medium-v2', str(path))
+  data = datasets.open_task_data(
+    'hopper-medium-v2',
+    str(path),
+    normalize_states=True,
+    reward_scale=4.0,
+    reward_shift=-0.5,
+  )
+  np.testing.assert_allclose(data.state.mean(axis=0), 0, atol=1e-5)
+  np.testing.assert_allclose(data.state.std(axis=0), 1, rtol=1e-4)
+  np.testing.assert_allclose(
+    data.next_state * data.state_std + data.state_mean,
+    plain.next_state,
+    rtol=1e-3,
+    atol=1e-5,
+  )
+  np.testing.assert_allclose(data.reward, 4 * plain.reward - 0.5, rtol=1e-6)
+  assert data.digest != plain.digest
+
+
+def test_what_is_written_is_read_again(tmp_path):
+  arrays = columns()
+  steps = datasets.Steps(
+    *(
+      arrays[name].astype(np.float32)
+      for name in ('observations', 'actions', 'rewards')
+    ),
+    arrays['terminals'],
+    arrays['timeouts'],
+  )
+  path = tmp_path / 'hopper-medium.hdf5'
+  datasets.write_hdf5(path, steps, seed=3)
+  again = datasets.read_hdf5(path, HOPPER)
+  for name in arrays:
+    np.testing.assert_array_equal(getattr(again, name), getattr(steps, name))
+  assert datasets.open_task_data('hopper-medium', str(tmp_path))
+  twice = datasets.concatenate(steps, again)
+  assert len(twice) == 80 and twice.timeouts[39] and twice.timeouts[79]
+
+
+def test_minari_datasets_are_read_as_well(tmp_path, monkeypatch):
+  minari = pytest.importorskip('minari')
+  import gymnasium
+  from minari import DataCollector
+
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
+  collector = DataCollector(gymnasium.make('Hopper-v4', max_episode_steps=30))
+  lengths, seen = [], []
+  for episode in range(3):
+    state, _ = collector.reset(seed=episode)
+    collector.action_space.seed(episode)
+    rows, over = [], False
+    while not over:
+      action = collector.action_space.sample()
+      following, reward, terminal, cut_off, _ = collector.step(action)
+      rows.append((state, action, reward, following, terminal))
+      state, over = following, terminal or cut_off
+    lengths.append(len(rows))
+    seen += rows
+  collector.create_dataset(
+    'own/hopper-v0', algorithm_name='random', author='us', author_email='us',
+    code_permalink='none',
+  )  # fmt: skip
+  del minari
+  data = datasets.open_task_data('hopper-medium', 'minari:own/hopper-v0')
+  assert 30 in lengths or any(row[-1] for row in seen)
+  for name, column in zip(FIELDS, zip(*seen)):
+    expected = np.array(column, np.float32)
+    found = getattr(data, name)
+    if name == 'next_state':  # A terminal row's is never looked at.
+      keep = data.terminal == 0
+      expected, found = expected[: len(found)][keep], found[keep]
+    # The last row of all has none after it where it is terminal.
+    np.testing.assert_array_equal(found, expected[: len(found)], err_msg=name)
+  assert len(data) >= len(seen) - 1
+
+
+def broken(name):
+  arrays = columns()
+  if name == 'NaN':
+    arrays['observations'][17, 3] = np.nan
+  elif name == 'far':
+    arrays['actions'][5, 0] = 1.5
+  elif name == 'other':
+    arrays['observations'] = arrays['observations'][:, :7]
+  elif name == 'lacking':
+    del arrays['rewards']
+  elif name == 'empty':
+    arrays = {name: values[:0] for name, values in arrays.items()}
+  return arrays
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('NaN', r'observations that are no numbers .* in 1 rows, such as 17'),
+    ('far', r'actions outside \[-1, 1\] in 1 rows, such as 5'),
+    ('other', r'observations of shape \(40, 7\).*another task'),
+    ('lacking', 'has no rewards'),
+    ('empty', 'holds no transition'),
+  ],
+)
+def test_broken_files_are_named(tmp_path, name, message):
+  path = write(tmp_path / 'any.hdf5', broken(name))
+  with pytest.raises(UserError, match=message):
+    datasets.open_task_data('hopper-medium', str(path))
+
+
+def test_truncated_and_missing_files_are_named(tmp_path):
+  path = write(tmp_path / 'any.hdf5', columns())
+  path.write_bytes(path.read_bytes()[:-3000])
+  with pytest.raises(UserError, match=r'any.hdf5 cannot be read .*truncated'):
+    datasets.open_task_data('hopper-medium', str(path))
+  path.write_text('<html>not found</html>')
+  with pytest.raises(UserError, match='cannot be read'):
+    datasets.open_task_data('hopper-medium', str(path))
+  for where in (None, str(tmp_path), str(tmp_path / 'nowhere')):
+    with pytest.raises(UserError, match='fetch --task=hopper'):
+      datasets.open_task_data('hopper-medium', where)
+
+
+@pytest.fixture
+def server(tmp_path):
+  """A folder, served over HTTP."""
+  folder = tmp_path / 'served'
+
+  class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args):
+      super().__init__(*args, directory=str(folder))
+
+    def log_message(self, *args):
+      del args
+
+  with http.server.ThreadingHTTPServer(('localhost', 0), Handler) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f'http://localhost:{server.server_port}'
+    server.shutdown()
+
+
+def fetch(url, out, task):
+  return subprocess.run(
+    [
+      sys.executable, '-m', 'cql_atari.continuous.fetch', f'--task={task}',
+      f'--out={out}', f'--source={url}',
+    ],
+    capture_output=True,
+    text=True,
+  )  # fmt: skip
+
+
+def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
+  folder, url = server
+  (folder / 'gym_mujoco_v2').mkdir(parents=True)
+  for name in ('random', 'expert'):
+    write(folder / 'gym_mujoco_v2' / f'hopper_{name}-v2.hdf5', columns())
+  out = tmp_path / 'out'
+  done = fetch(url, out, 'hopper-random-expert')
+  assert done.returncode == 0, done.stderr
+  mixed = datasets.open_task_data('hopper-random-expert', str(out))
+  assert mixed.manifest['rows'] == 80
+  changed = out / 'hopper_random-v2.hdf5'
+  write(changed, columns(60))
+  with pytest.raises(UserError, match='has changed since it was fetched'):
+    datasets.open_task_data('hopper-random', str(out))
+  missing = fetch(url, out, 'hopper-medium')
+  assert missing.returncode == 1 and 'has no hopper_medium' in missing.stderr
+  write(folder / 'gym_mujoco_v2' / 'hopper_medium-v2.hdf5', broken('NaN'))
+  wrong = fetch(url, out, 'hopper-medium')
+  assert wrong.returncode == 1 and 'no numbers' in wrong.stderr
+
+
+def test_every_task_has_a_published_file_or_is_mixed():
+  paths = {name: tasks.task(name).path for name in tasks.names()}
+  assert {name for name, path in paths.items() if path is None} == {
+    f'{domain}-random-expert'
+    for domain in ('halfcheetah', 'hopper', 'walker2d')
+  }
+  found = [path for path in paths.values() if path]
+  assert len(set(found)) == len(found) == 32
+  assert tasks.task('walker2d-medium-replay-v0').path == (
+    'gym_mujoco/walker_mixed.hdf5'
+  )
+  assert tasks.task('hopper-mixed').name == 'hopper-medium-replay-v2'
+  assert tasks.task('kitchen-undirected').data == 'mixed'
+
+
+def test_scores_are_normalized_as_d4rl_does():
+  assert HOPPER.normalized_score(-20.272305) == pytest.approx(0)
+  assert HOPPER.normalized_score(3234.3) == pytest.approx(100)
+  assert tasks.task('antmaze-umaze').normalized_score(0.5) == 50
+
+
+def test_unknown_tasks_are_named():
+  with pytest.raises(UserError, match='did you mean hopper-medium'):
+    tasks.task('hopper-medum-v2')
+  with pytest.raises(UserError, match="no D4RL task 'Pong'"):
+    tasks.task('Pong')
+
+
+def test_no_file_is_left_half_written(tmp_path, monkeypatch):
+  def full(*args, **kwargs):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(h5py.Group, 'create_dataset', full)
+  steps = datasets.Steps(*(np.zeros((3, 2)) for _ in range(5)))
+  with pytest.raises(OSError, match='space'):
+    datasets.write_hdf5(tmp_path / 'a.hdf5', steps)
+  assert not [p for p in pathlib.Path(tmp_path).iterdir() if p.name == 'a.hdf5']
