@@ -78,6 +78,7 @@ def main() -> None:
 
       module = 'cql_atari.' + ('' if game else 'continuous.') + 'collector'
       configuration.import_all(module)
+      startup.share_cores(1 if game else 2)
       tf.constant(0)
     configuration.parse(gin_files, bindings, final=True)
     if game:

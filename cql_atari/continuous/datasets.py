@@ -94,6 +94,11 @@ class Dataset:
     return len(self.reward)
 
   @property
+  def networks(self) -> int:
+    """Networks of one size that a gradient step evaluates side by side."""
+    return 2  # Critics.
+
+  @property
   def action_size(self) -> int:
     """Numbers in an action."""
     return self.action.shape[1]

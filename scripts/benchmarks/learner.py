@@ -12,12 +12,11 @@ gymnasium).
 
 import dataclasses
 import resource
-import statistics
-import subprocess
 import tempfile
 import time
 
 import numpy as np
+import turns as turns_lib
 from absl import flags
 
 from cql_atari import errors, startup
@@ -168,31 +167,6 @@ def dopamine_jax():
   return turn
 
 
-def d3rlpy(python):
-  """d3rlpy's update in a process of its own, which waits between turns."""
-  process = subprocess.Popen(
-    [python, '-c', _D3RLPY_PEER],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-    text=True,
-  )
-
-  def turn(steps):
-    process.stdin.write(f'{steps}\n')
-    process.stdin.flush()
-    while True:
-      line = process.stdout.readline()
-      if not line:
-        raise errors.UserError('the d3rlpy peer ended early.')
-      try:
-        return float(line)
-      except ValueError:
-        continue  # d3rlpy's own log lines.
-
-  return turn
-
-
 def matrix_product_rate():
   """Best float32 rate of TensorFlow's matrix product, in GFLOP/s."""
   import tensorflow as tf
@@ -226,26 +200,15 @@ def main():
   """Runs the contenders by turns and prints rates and ratios."""
   with tempfile.TemporaryDirectory() as base_dir:
     ours, bare, waiting = ours_and_bare(base_dir)
-    turns = {'ours, as train runs it': ours, '(a) bare step': bare}
-    turns['(b) Dopamine JAX QR-DQN'] = dopamine_jax()
+    contenders = {'ours, as train runs it': ours, '(a) bare step': bare}
+    contenders['(b) Dopamine JAX QR-DQN'] = dopamine_jax()
     if _D3RLPY.value:
-      turns['(c) d3rlpy DiscreteCQL'] = d3rlpy(_D3RLPY.value)
-    for turn in turns.values():
-      turn(5)
-    seconds = {name: [] for name in turns}
-    shuffle = np.random.default_rng(0).permutation
-    for _ in range(_ROUNDS.value):
-      for name in shuffle(list(turns)):
-        seconds[name].append(turns[name](_STEPS.value))
+      peer = turns_lib.peer(_D3RLPY.value, _D3RLPY_PEER)
+      contenders['(c) d3rlpy DiscreteCQL'] = peer
+    seconds = turns_lib.take(contenders, _ROUNDS.value, _STEPS.value)
     waited = waiting(_STEPS.value)
-  mine = seconds['ours, as train runs it']
-  print(f'{"":26}steps/s   ours is, median of paired turns')
-  for name, times in seconds.items():
-    ratio = statistics.median(t / m for t, m in zip(times, mine))
-    rate = _STEPS.value / statistics.median(times)
-    print(f'{name:26}{rate:7.1f}   {ratio:.3f} times as fast')
   rate = matrix_product_rate()
-  achieved = gigaflop_per_step() * _STEPS.value / statistics.median(mine)
+  achieved = gigaflop_per_step() * _STEPS.value / seconds
   print(
     f'{gigaflop_per_step():.1f} GFLOP a step: {achieved:.0f} of the '
     f'{rate:.0f} GFLOP/s of a matrix product, {100 * achieved / rate:.0f} %'

@@ -91,8 +91,11 @@ class CQLSACAgent(SACAgent):
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
     """Eq. 4: alpha (log-integral of exp Q - Q(s, a_data)) + SAC's loss."""
-    td_loss, scalars = super().critic_loss(batch, noise)
-    penalties = tf.reduce_mean(self.conservative_penalty(batch, noise), axis=1)
+    q_data = self.critic(batch.state, batch.action)
+    td_loss, scalars = self.td_loss(q_data, batch, noise)
+    penalties = tf.reduce_mean(
+      self.conservative_penalty(q_data, batch, noise), axis=1
+    )
     scalars = {
       **scalars,
       'cql_penalty': tf.reduce_mean(penalties),
@@ -100,10 +103,11 @@ class CQLSACAgent(SACAgent):
     }
     return td_loss + self.alpha * tf.reduce_sum(penalties), scalars
 
-  def conservative_penalty(self, batch: Transition, noise: Noise) -> tf.Tensor:
+  def conservative_penalty(
+    self, q_data: tf.Tensor, batch: Transition, noise: Noise
+  ) -> tf.Tensor:
     """(K, B): the factor of alpha in the chosen equation, for every critic."""
     state = batch.state
-    q_data = self.critic(state, batch.action)
     own, own_density = self.policy.sample(
       state, self._normal(noise, self.num_samples)
     )
@@ -121,8 +125,10 @@ class CQLSACAgent(SACAgent):
     uniform_density = tf.fill(
       (self.batch_size, self.num_samples), -self.action_size * math.log(2.0)
     )
+    # One kind at a time: smaller products keep what they make in the cache.
+    q_samples = [self.critic(state, each) for each in (uniform, own, following)]
     return conservative.sampled_cql_h_penalty(
-      self.critic(state, tf.concat([uniform, own, following], axis=1)),
+      tf.concat(q_samples, axis=-1),
       tf.concat([uniform_density, own_density, following_density], axis=1),
       q_data,
       self.cql_temperature,

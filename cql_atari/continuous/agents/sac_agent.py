@@ -85,7 +85,10 @@ class SACAgent(ContinuousAgent):
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
     """Half the squared Bellman error, over all Q-functions."""
-    q_data = self.critic(batch.state, batch.action)
+    return self.td_loss(self.critic(batch.state, batch.action), batch, noise)
+
+  def td_loss(self, q_data: tf.Tensor, batch: Transition, noise: Noise) -> Loss:
+    """The same, of Q-values (K, B) of the data's actions."""
     target = actor_critic.bellman_target(
       batch.reward, batch.terminal, self.next_value(batch, noise), self.gamma
     )
