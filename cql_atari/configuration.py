@@ -12,10 +12,10 @@ import functools
 import importlib
 import importlib.util
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 import gin
-from absl import logging
 from gin import config_parser
 
 from cql_atari.errors import UserError
@@ -125,20 +125,15 @@ def parse(
     _check(paths, gin_bindings, required)
     for name in _LIGHT_MODULES:
       importlib.import_module(name)
-  gin.add_config_file_search_path(str(config_dir()))
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.FATAL)  # Gin logs every place it looks in.
   try:
     gin.parse_config_files_and_bindings(
-      [str(path) for path in paths],
-      list(gin_bindings),
+      [],
+      [*map(_with_includes, paths), *gin_bindings],
       finalize_config=final,
       skip_unknown=not final,
     )
-  except (ValueError, SyntaxError, TypeError, OSError) as error:
+  except (ValueError, SyntaxError, TypeError) as error:
     raise UserError(one_line(error)) from None
-  finally:
-    logging.set_verbosity(verbosity)
 
 
 def one_line(error: Exception) -> str:
@@ -243,6 +238,20 @@ def _statements(text: str, place: str, references: _References) -> Iterator:
         yield place, statement
   except (SyntaxError, ValueError) as error:
     raise UserError(f'{place}: {one_line(error)}') from None
+
+
+def _with_includes(path: pathlib.Path) -> str:
+  """A gin file with the included ones in their places.
+
+  Gin would look for them among Python's packages, and trip over a folder of the
+  same name.
+  """
+
+  def included(statement: re.Match) -> str:
+    return _with_includes(find_config(statement['file']))
+
+  pattern = r'^include\s+([\'"])(?P<file>.+?)\1\s*(#.*)?$'
+  return re.sub(pattern, included, _read(path), flags=re.MULTILINE)
 
 
 def _read(path: pathlib.Path) -> str:

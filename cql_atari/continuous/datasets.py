@@ -134,6 +134,7 @@ def open_task_data(
   normalize_states: bool = False,
   reward_scale: float = 1.0,
   reward_shift: float = 0.0,
+  return_spread: float | None = None,
 ) -> Dataset:
   """Reads the data of a task.
 
@@ -144,6 +145,8 @@ def open_task_data(
     normalize_states: whether states get mean 0 and deviation 1.
     reward_scale: rewards are multiplied by it,
     reward_shift: and this is added.
+    return_spread: if given, rewards are scaled such that the best and the worst
+      return in the data are so far apart, before the other two.
 
   Returns:
     The dataset.
@@ -172,6 +175,13 @@ def open_task_data(
     mean = mean.astype(np.float32)
   states = (steps.observations - mean) / std
   episodes = steps.episode_returns()
+  if return_spread is not None:
+    if not len(episodes) or not np.ptp(episodes):
+      raise UserError(
+        f'the returns in {source} are all alike: leave '
+        'open_task_data.return_spread out.'
+      )
+    reward_scale *= return_spread / float(np.ptp(episodes))
   manifest = {
     'game': found.domain,
     'split': {'data': found.data, 'version': found.version},

@@ -100,7 +100,7 @@ def _description(task: tasks.Task):
     return _GYM[task.domain], {}, None
   if task.domain in _MAZES:
     settings = {
-      'maze_map': _maze(task.domain),
+      'maze_map': maze(task.domain),
       'continuing_task': False,
     }
     return 'AntMaze_UMaze-v4', settings, wrappers.AntMaze
@@ -111,7 +111,7 @@ def _description(task: tasks.Task):
   return _ADROIT[task.domain], {}, getattr(wrappers, task.domain.capitalize())
 
 
-def _maze(domain: str) -> list[list]:
+def maze(domain: str) -> list[list]:
   """The map for gymnasium-robotics, whose rows go the other way."""
   cells = {'0': 0, '1': 1, 'r': 'r', 'g': 'g'}
   return [[cells[cell] for cell in row] for row in reversed(_MAZES[domain])]

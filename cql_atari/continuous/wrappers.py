@@ -47,11 +47,11 @@ class AntMaze(_Flat):
   def __init__(self, environment: gymnasium.Env):
     super().__init__(environment)
     maze = environment.unwrapped.maze
-    self._start = maze.unique_reset_locations[0]
+    self.start = maze.unique_reset_locations[0]
 
   def observation(self, observation):
     """A flat observation, float64 (29,)."""
-    return ant_maze_observation(observation, self._start)
+    return ant_maze_observation(observation, self.start)
 
 
 class Kitchen(_Flat):

@@ -137,6 +137,11 @@ def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
   )
   np.testing.assert_allclose(data.reward, 4 * plain.reward - 0.5, rtol=1e-6)
   assert data.digest != plain.digest
+  spread = datasets.open_task_data(
+    'hopper-medium-v2', str(path), return_spread=1000.0
+  )
+  ends = np.split(spread.step_rewards, spread.episode_ends)[:-1]
+  assert np.ptp([part.sum() for part in ends]) == pytest.approx(1000, rel=1e-4)
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -14,6 +14,10 @@ from cql_atari.sweeps import execute, plan, ray_engine
     ('table3', 5 * 3 * 2 * 3, 12_500_000),
     ('figure1', 4 * 3 * 3, 12_500_000),
     ('small', 2 * 5 * 2 * 3, 25_000),
+    ('table1', 6 * 18 * 4, 1_000_000),
+    ('table2', 7 * 11 * 4, 1_000_000),
+    ('table2_antmaze', 7 * 6 * 4, 1_000_000),
+    ('d4rl_small', 6 * 6 * 3, 20_000),
   ],
 )
 def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):

@@ -1,0 +1,191 @@
+"""Training and collecting on a task as a user does it, kills included."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cql_atari import checkpoints
+from cql_atari.continuous import datasets
+
+SMALL = (
+  'Critic.hidden_units=(16, 16)',
+  'TanhGaussianPolicy.hidden_units=(16, 16)',
+  'ContinuousAgent.batch_size=16',
+)
+
+
+def call(module, *arguments):
+  return subprocess.run(
+    [sys.executable, '-m', module, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+COLLECT = (
+  '--task=hopper',
+  '--steps=2000',
+  *(
+    f'--gin_bindings={binding}'
+    for binding in (
+      *SMALL,
+      'SACCollector.rows=600',
+      'SACCollector.random_steps=500',
+      'SACCollector.snapshot_period=500',
+      'SACCollector.snapshot_episodes=2',
+      'SACCollector.checkpoint_minutes=0.0',
+    )
+  ),
+)
+
+
+@pytest.fixture(scope='module')
+def collected(tmp_path_factory):
+  """A collection that was killed once."""
+  out = tmp_path_factory.mktemp('data')
+  folder = out / 'hopper' / '1'
+  process = subprocess.Popen(
+    [
+      sys.executable, '-m', 'cql_atari.collect', *COLLECT, f'--out={out}',
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )  # fmt: skip
+  while not (folder / 'checkpoints' / 'ckpt.1000.npz').exists():
+    assert process.poll() is None, process.communicate()
+    time.sleep(0.005)
+  process.kill()
+  process.communicate()
+  assert not (folder / 'datasets.json').exists()
+  done = call('cql_atari.collect', *COLLECT, f'--out={out}')
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  return folder
+
+
+def test_collected_datasets_are_as_d4rl_defines_them(collected):
+  about = json.loads((collected / 'datasets.json').read_text())
+  with open(collected / 'metrics.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [int(row['steps']) for row in rows] == [0, 500, 1000, 1500, 2000]
+  returns = np.array([float(row['return_mean']) for row in rows])
+  expert = int(np.argmax(returns))
+  low, high = returns[0], returns[expert]
+  medium = int(np.argmax(returns >= low + (high - low) / 3))
+  assert about['expert']['snapshot_step'] == 500 * expert
+  assert about['medium']['snapshot_step'] == 500 * medium
+  assert about['random']['snapshot_step'] == 0
+  read = {
+    name: datasets.open_task_data(f'hopper-{name}', str(collected))
+    for name in about
+  }
+  sizes = {name: data.manifest['rows'] for name, data in read.items()}
+  assert sizes == {
+    'random': 600,
+    'medium': 600,
+    'expert': 600,
+    'medium-replay': max(500 * medium, 500),
+    'medium-expert': 1200,
+    'random-expert': 1200,
+  }
+  mixed, alone = read['medium-expert'], read['medium']
+  np.testing.assert_array_equal(mixed.state[: len(alone)], alone.state)
+  # A transition is a step of the environment: height and angle move a little.
+  for data in read.values():
+    moved = np.abs(data.next_state[:, :2] - data.state[:, :2]).max(axis=1)
+    assert moved[data.terminal == 0].max() < 0.2
+
+
+def test_a_finished_collection_is_left_alone(collected):
+  out = collected.parents[1]
+  done = call('cql_atari.collect', *COLLECT, f'--out={out}')
+  assert done.returncode == 0 and 'has all datasets already' in done.stdout
+  other = call('cql_atari.collect', *COLLECT, f'--out={out}', '--seed=1')
+  assert other.returncode == 1 and 'began with seed 0' in other.stderr
+
+
+def train(base_dir, data, *bindings, task='hopper-medium'):
+  settings = (
+    f"TASK='{task}'",
+    *SMALL,
+    'CQLSACAgent.num_samples=2',
+    'CQLSACAgent.target_gap=0.0',
+    'FixedReplayRunner.num_iterations=2',
+    'FixedReplayRunner.training_steps=400',
+    'FixedReplayRunner.max_steps_per_episode=20',
+    'D4RLEnvironments.num_environments=2',
+    *bindings,
+  )
+  return [
+    sys.executable, '-m', 'cql_atari.train', f'--base_dir={base_dir}',
+    '--gin_files=d4rl/cql.gin', f'--replay_dir={data}',
+    *(f'--gin_bindings={binding}' for binding in settings),
+  ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
+  ends = []
+  for name in ('whole', 'killed'):
+    base_dir = tmp_path / name
+    extra = ()
+    if name == 'killed':
+      extra = ('FixedReplayRunner.checkpoint_minutes=0.0',)
+      process = subprocess.Popen(
+        train(base_dir, collected, *extra), stdout=subprocess.PIPE
+      )
+      while not (base_dir / 'checkpoints' / 'ckpt.150.npz').exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+      os.kill(process.pid, signal.SIGKILL)
+      process.communicate()
+    done = subprocess.run(
+      train(base_dir, collected, *extra), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ''
+    ends.append(checkpoints.load_newest(base_dir / 'checkpoints'))
+    with open(base_dir / 'metrics.csv', newline='') as file:
+      rows = list(csv.DictReader(file))
+    assert [row['gradient_steps'] for row in rows] == ['400', '800']
+    assert rows[0]['eval_episodes'] == '2' and float(rows[1]['alpha']) > 0
+    assert {'entropy', 'temperature', 'policy_loss'} < rows[0].keys()
+  assert ends[0][0] == ends[1][0] == 800
+  for name, array in ends[0][1].items():
+    np.testing.assert_array_equal(array, ends[1][1][name], err_msg=name)
+  record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
+  assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
+  assert record['split'] == {'data': 'medium', 'version': 'v2'}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('bindings', 'arguments', 'message'),
+  [
+    ((), {'task': 'hopper-medum'}, 'did you mean hopper-medium'),
+    (("D4RLEnvironments.task='walker2d-medium'",), {}, 'is played: give one'),
+    ((), {'task': 'walker2d-medium', 'data': 'hopper-medium.hdf5'},
+     'another task'),
+    ((), {'data': 'nowhere'}, 'continuous.fetch --task=hopper-medium-v2'),
+    (('CQLSACAgent.alhpa=1.0',), {}, 'did you mean alpha'),
+  ],
+)  # fmt: skip
+def test_mistakes_end_in_one_sentence(
+  collected, tmp_path, bindings, arguments, message
+):
+  data = collected / arguments.pop('data', '')
+  done = subprocess.run(
+    train(tmp_path, data, *bindings, **arguments),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1 and done.stderr.count('\n') == 1
+  assert message in done.stderr
