@@ -12,6 +12,11 @@ REPORT = [
   'pandas<3',  # arch, which rliable draws on, breaks with 3.
 ]
 SWEEP = ['ray>=2.40']
+D4RL = [
+  'mujoco>=3.2,<3.11',  # FrankaKitchen-v1 fails with 3.13.
+  'gymnasium-robotics>=1.4,<1.4.3',  # Adroit v1, with rewards put right here.
+  'minari[hdf5]>=0.5',
+]
 EXPORT = ['tf2onnx>=1.16', 'onnxruntime>=1.18']
 
 setuptools.setup(
@@ -42,6 +47,7 @@ setuptools.setup(
     'ale-py>=0.12.1,<0.13',  # AtariVectorEnv with per-environment seeds.
     'gymnasium>=1.0,<2',  # ale-py's vector environments.
     'absl-py>=2.0',
+    'h5py>=3.10,<3.15',  # D4RL's files; TensorFlow's own bound.
     'numpy>=2.0,<3',  # TensorFlow 2.21 and ale-py 0.12 are built against 2.
     'opencv-python>=4.8',  # Dopamine's own; interleaves frames into states.
     'zstandard>=0.22',  # Frames of a store.
@@ -63,9 +69,11 @@ setuptools.setup(
       *REPORT,
       *SWEEP,
       *EXPORT,
+      *D4RL,
     ],
     'report': REPORT,
     'sweep': SWEEP,
+    'd4rl': D4RL,
     'export': EXPORT,
     'gcs': ['gcsfs>=2024.2'],  # gs:// URLs.
     'gpu': ['tensorflow[and-cuda]>=2.21,<2.22'],
@@ -80,6 +88,7 @@ setuptools.setup(
       'cql-atari-report = cql_atari.analysis.report:run',
       'cql-atari-watch = cql_atari.analysis.watch:run',
       'cql-atari-fetch = cql_atari.replay.fetch:run',
+      'cql-atari-fetch-d4rl = cql_atari.continuous.fetch:run',
       'cql-atari-prepare = cql_atari.replay.prepare:run',
       'cql-atari-verify = cql_atari.replay.verify:run',
       'cql-atari-inspect = cql_atari.replay.inspect:run',
