@@ -106,3 +106,25 @@ def _steps(directory: pathlib.Path) -> list[int]:
     re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()
   ]
   return [int(name[1]) for name in names if name]
+
+
+def check_same(
+  run_dir: str | os.PathLike, began: dict, now: dict, instead: str
+) -> None:
+  """Sees to it that a run goes on with the settings it began with.
+
+  Args:
+    run_dir: its folder, for the error's text.
+    began: settings that its checkpoint holds.
+    now: those that matter, as they are given now.
+    instead: what else to give, such as 'a new --base_dir'.
+
+  Raises:
+    UserError: one of them is another.
+  """
+  for name, value in now.items():
+    if began[name] != value:
+      raise UserError(
+        f'the run in {run_dir} began with {name} {began[name]}, not {value}: '
+        f'give that, or {instead}.'
+      )

@@ -279,17 +279,11 @@ class Collector:
       return
     self._agent_steps, arrays, data = newest
     _, log = self._recorder.bundle()
-    for name in ('rows_per_shard', 'num_shards'):
-      if data['log'][name] != log[name]:
-        raise UserError(
-          f'the run in {self._dir} began with {name} {data["log"][name]}, not '
-          f'{log[name]}: give the settings it began with, or another --out.'
-        )
-    if data['seed'] != self._seed:
-      raise UserError(
-        f'the run in {self._dir} began with seed {data["seed"]}: give that, '
-        'or another --run.'
-      )
+    sizes = {name: log[name] for name in ('rows_per_shard', 'num_shards')}
+    checkpoints.check_same(self._dir, data['log'], sizes, 'another --out')
+    checkpoints.check_same(
+      self._dir, data, {'seed': self._seed}, 'another --run'
+    )
     mine = {n: v for n, v in arrays.items() if n.startswith('recorder.')}
     agent = {n: v for n, v in arrays.items() if n not in mine}
     self._agent.unbundle(str(self._dir / 'checkpoints'), 0, agent)

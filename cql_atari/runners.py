@@ -169,12 +169,9 @@ class FixedReplayRunner(run_experiment.Runner):
         f'the run in {self._base_dir} was trained on other data: give the '
         'split it began with, or a new --base_dir.'
       )
-    for name, value in self._fixed.items():
-      if data[name] != value:
-        raise UserError(
-          f'the run in {self._base_dir} began with {name} {data[name]}, not '
-          f'{value}: give that, or a new --base_dir.'
-        )
+    checkpoints.check_same(
+      self._base_dir, data, self._fixed, 'a new --base_dir'
+    )
     self._agent.unbundle(self._checkpoint_dir, step, arrays)
     self._start_iteration = data['iteration']
     self._rows, self._logger.data = data['rows'], data['logs']

@@ -1,14 +1,13 @@
 """CQL: Kumar et al. (2020), on QR-DQN, DQN or C51."""
 
 import gin
-import numpy as np
 import tensorflow as tf
 
-from cql_atari import optimizers
 from cql_atari.agents import (
   c51_agent,
   dqn_agent,
   fixed_replay_agent,
+  penalty_weight,
   qrdqn_agent,
 )
 from cql_atari.errors import UserError, check_number
@@ -16,7 +15,6 @@ from cql_atari.losses import conservative
 from cql_atari.replay.dataset import Transition
 
 PENALTIES = ('H', 'rho', 'mu', 'eq1', 'var')
-_MOST_ALPHA = 1e6
 
 
 @gin.configurable
@@ -52,39 +50,22 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
       **kwargs: see the agent this is mixed into.
     """
     name = type(self).__name__
-    check_number(f'{name}.alpha', alpha, 0)
     check_number(f'{name}.chi2_radius', chi2_radius, 0)
     if penalty not in PENALTIES:
       raise UserError(
         f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
       )
-    if target_gap is not None:
-      check_number(f'{name}.target_gap', target_gap, -np.inf)
-    if target_gap is not None and not alpha:
-      raise UserError(
-        f'{name}.alpha is 0, from where it cannot be tuned to target_gap: '
-        'begin with 1.0.'
-      )
-    self.penalty, self.target_gap = penalty, target_gap
-    self.chi2_radius, self._first_alpha = chi2_radius, alpha
-    self._alpha_learning_rate = alpha_learning_rate
+    self.penalty, self.chi2_radius = penalty, chi2_radius
+    self.weight = penalty_weight.PenaltyWeight(
+      name, alpha, target_gap, alpha_learning_rate
+    )
     self.needs_target_outputs = penalty == 'rho'
     self.SCALARS = (*self.SCALARS, 'cql_penalty', 'alpha')
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
     super()._build()
-    if self.target_gap is not None:
-      self._alpha = optimizers.DualVariable(
-        self._first_alpha, self._alpha_learning_rate, _MOST_ALPHA
-      )
-
-  @property
-  def alpha(self) -> float | tf.Tensor:
-    """The penalty's weight now."""
-    if self.target_gap is None:
-      return self._first_alpha
-    return self._alpha.value
+    self.weight.build()
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
@@ -92,7 +73,7 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     """Eq. 4: alpha E[logsumexp_a Q(s, a) - Q(s, a_data)] + the agent's loss."""
     td_loss, scalars = super().loss(outputs, transition)
     penalty = tf.reduce_mean(self.conservative_penalty(outputs, transition))
-    alpha = tf.cast(self.alpha, penalty.dtype)
+    alpha = tf.cast(self.weight.value, penalty.dtype)
     scalars = {**scalars, 'cql_penalty': penalty, 'alpha': alpha}
     return alpha * penalty + td_loss, scalars
 
@@ -116,15 +97,11 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     return conservative.eq1_penalty(q_values, policy)
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """One step of dual gradient ascent: alpha (penalty - tau), by log alpha."""
-    if self.target_gap is not None:
-      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
+    """Moves alpha, where it is tuned."""
+    self.weight.ascend(scalars['cql_penalty'])
 
   def _saved(self) -> dict[str, tf.Variable]:
-    saved = super()._saved()
-    if self.target_gap is not None:
-      saved |= self._alpha.saved('alpha')
-    return saved
+    return {**super()._saved(), **self.weight.saved()}
 
 
 @gin.configurable

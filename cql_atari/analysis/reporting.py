@@ -107,13 +107,7 @@ def _table_3(found: Sequence[scores_lib.Score]):
     mean, behavior = np.mean(score.final), score.runs[0].behavior_return
     rows.append(
       (
-        score.data,
-        score.game,
-        score.agent,
-        str(len(score.runs)),
-        f'{score.gradient_steps:,}',
-        with_error(score.final),
-        with_error(score.peak),
+        *_cells(score),
         _number(reference.human_normalized(score.game, mean), 2),
         _number(reference.gamer_normalized(score.game, mean), 0),
         _number(behavior and behavior['mean'], 1),
@@ -122,6 +116,19 @@ def _table_3(found: Sequence[scores_lib.Score]):
       )
     )
   return _TABLE_3, rows
+
+
+def _cells(score: scores_lib.Score) -> tuple[str, ...]:
+  """What both tables begin a row with."""
+  return (
+    score.data,
+    score.game,
+    score.agent,
+    str(len(score.runs)),
+    f'{score.gradient_steps:,}',
+    with_error(score.final),
+    with_error(score.peak),
+  )
 
 
 def _d4rl(found: Sequence[scores_lib.Score]):
@@ -140,13 +147,7 @@ def _d4rl(found: Sequence[scores_lib.Score]):
     )
     rows.append(
       (
-        score.data,
-        score.game,
-        score.agent,
-        str(len(score.runs)),
-        f'{score.gradient_steps:,}',
-        with_error(score.final),
-        with_error(score.peak),
+        *_cells(score),
         _number(behavior and behavior['mean'], 1),
         *(
           _number(table.get(name, {}).get(agent), 1)

@@ -83,6 +83,8 @@ class SACCollector:
     self._snapshot_episodes = snapshot_episodes
     self._checkpoint_seconds = 60 * checkpoint_minutes
     self._seed = seed
+    # What a resumed run has to share with the one that began it.
+    self._fixed = {'task': task.domain, 'steps': steps, 'seed': seed}
     domain = task.settings
     self._memory = ReplayMemory(steps, domain.state_size, domain.action_size)
     self._timeouts = np.zeros(steps, bool)
@@ -301,9 +303,7 @@ class SACCollector:
       len(self._memory),
       arrays,
       {
-        'task': self._task.domain,
-        'steps': self._steps,
-        'seed': self._seed,
+        **self._fixed,
         'metrics': self._metrics,
         'wall_seconds': self._wall_seconds,
       },
@@ -315,16 +315,7 @@ class SACCollector:
     if newest is None:
       return
     count, arrays, data = newest
-    for name, value in (
-      ('task', self._task.domain),
-      ('steps', self._steps),
-      ('seed', self._seed),
-    ):
-      if data[name] != value:
-        raise UserError(
-          f'the run in {self._dir} began with {name} {data[name]}, not '
-          f'{value}: give that, or another --out.'
-        )
+    checkpoints.check_same(self._dir, data, self._fixed, 'another --run')
     self._memory.extend(
       *(arrays.pop(f'memory.{name}') for name in self._memory.columns()._fields)
     )

@@ -251,11 +251,11 @@ def test_alpha_is_tuned_to_its_gap_on_three_states(demo_store, target_gap):
   gaps = [float(descend()) for _ in range(4000)]
   assert gaps[0] == pytest.approx(np.log(4))
   assert np.mean(gaps[-200:]) == pytest.approx(target_gap, abs=0.01)
-  assert float(agent.alpha) > 0.1
+  assert float(agent.weight.value) > 0.1
   saved = agent.bundle_and_checkpoint('', 0)
   other = make('cql_dqn', demo_store, alpha=0.1, target_gap=target_gap)
   other.unbundle('', 0, saved)
-  assert float(other.alpha) == float(agent.alpha)
+  assert float(other.weight.value) == float(agent.weight.value)
 
 
 def test_tuned_alpha_moves_in_training(demo_store):
@@ -263,7 +263,7 @@ def test_tuned_alpha_moves_in_training(demo_store):
   for _ in range(20):
     agent.train_step()
   # The gap begins at log 3: Adam's first steps are its learning rate.
-  assert float(agent.alpha) == pytest.approx(np.exp(0.01 * 20), rel=0.01)
+  assert float(agent.weight.value) == pytest.approx(np.exp(0.01 * 20), rel=0.01)
 
 
 def test_rem_draws_one_mixture_a_step():
@@ -423,7 +423,7 @@ def test_configs_set_alpha_of_every_cql(name, demo_store):
     create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
     agent = create.scoped_configurable_fn(3, demo_store)
     gin.clear_config()
-    assert type(agent).__name__ == name and agent.alpha == alpha
+    assert type(agent).__name__ == name and agent.weight.value == alpha
 
 
 def test_tuned_alpha_stays_finite(demo_store):
@@ -431,5 +431,5 @@ def test_tuned_alpha_stays_finite(demo_store):
   agent = make('cql', demo_store, target_gap=0.0, alpha_learning_rate=100.0)
   for _ in range(5):
     agent.train_step()
-  assert float(agent.alpha) == pytest.approx(1e6, rel=1e-3)
+  assert float(agent.weight.value) == pytest.approx(1e6, rel=1e-3)
   assert np.isfinite(agent.mean_scalars()['loss'])

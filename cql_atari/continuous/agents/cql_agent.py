@@ -3,10 +3,9 @@
 import math
 
 import gin
-import numpy as np
 import tensorflow as tf
 
-from cql_atari import optimizers
+from cql_atari.agents import penalty_weight
 from cql_atari.continuous.agents.continuous_agent import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
@@ -14,7 +13,6 @@ from cql_atari.errors import UserError, check_number
 from cql_atari.losses import conservative
 
 PENALTIES = ('H', 'rho', 'mu', 'eq1')
-_MOST_ALPHA = 1e6
 
 
 @gin.configurable
@@ -58,36 +56,22 @@ class CQLSACAgent(SACAgent):
       **kwargs: see SACAgent.
     """
     name = type(self).__name__
-    check_number(f'{name}.alpha', alpha, 0)
     check_number(f'{name}.num_samples', num_samples, 1, whole=True)
     if penalty not in PENALTIES:
       raise UserError(
         f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
       )
-    if target_gap is not None:
-      check_number(f'{name}.target_gap', target_gap, -np.inf)
-      if not alpha:
-        raise UserError(
-          f'{name}.alpha is 0, from where it cannot be tuned to target_gap: '
-          'begin with 1.0.'
-        )
-    self.penalty, self.target_gap = penalty, target_gap
+    self.penalty = penalty
     self.num_samples, self.cql_temperature = num_samples, cql_temperature
     self.max_backup = max_backup
-    self._first_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
+    self.weight = penalty_weight.PenaltyWeight(
+      name, alpha, target_gap, alpha_learning_rate
+    )
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
     super()._build()
-    if self.target_gap is not None:
-      self._alpha = optimizers.DualVariable(
-        self._first_alpha, self._alpha_learning_rate, _MOST_ALPHA
-      )
-
-  @property
-  def alpha(self) -> float | tf.Tensor:
-    """The penalty's weight now."""
-    return self._first_alpha if self.target_gap is None else self._alpha.value
+    self.weight.build()
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
     """Eq. 4: alpha (log-integral of exp Q - Q(s, a_data)) + SAC's loss."""
@@ -96,12 +80,12 @@ class CQLSACAgent(SACAgent):
     penalties = tf.reduce_mean(
       self.conservative_penalty(q_data, batch, noise), axis=1
     )
-    scalars = {
+    alpha = self.weight.value
+    return td_loss + alpha * tf.reduce_sum(penalties), {
       **scalars,
       'cql_penalty': tf.reduce_mean(penalties),
-      'alpha': self.alpha,
+      'alpha': alpha,
     }
-    return td_loss + self.alpha * tf.reduce_sum(penalties), scalars
 
   def conservative_penalty(
     self, q_data: tf.Tensor, batch: Transition, noise: Noise
@@ -145,13 +129,9 @@ class CQLSACAgent(SACAgent):
     return tf.reduce_min(tf.reduce_max(values, axis=2), axis=0)
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """Moves alpha too: dual gradient ascent on alpha (penalty - tau)."""
+    """Moves alpha too, where it is tuned."""
     super().after_step(scalars)
-    if self.target_gap is not None:
-      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
+    self.weight.ascend(scalars['cql_penalty'])
 
   def _saved(self) -> dict[str, tf.Variable]:
-    saved = super()._saved()
-    if self.target_gap is not None:
-      saved |= self._alpha.saved('alpha')
-    return saved
+    return {**super()._saved(), **self.weight.saved()}
