@@ -16,7 +16,12 @@ import numpy as np
 import tqdm
 
 from cql_atari import checkpoints, stopping
-from cql_atari.continuous import datasets, environments, tasks
+from cql_atari.continuous import (
+  datasets,
+  environments,
+  minari_datasets,
+  tasks,
+)
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 from cql_atari.errors import UserError, check_number
@@ -45,6 +50,7 @@ class SACCollector:
     snapshot_period: int = 5000,
     snapshot_episodes: int = 10,
     checkpoint_minutes: float = 2.0,
+    write_minari: bool = False,
     seed: int = 0,
   ):
     """Builds the agent and goes back to the newest checkpoint, if any.
@@ -61,6 +67,8 @@ class SACCollector:
       snapshot_period: steps between snapshots.
       snapshot_episodes: what a snapshot's return is the mean of.
       checkpoint_minutes: minutes between checkpoints.
+      write_minari: whether to make Minari datasets too, in Minari's own folder:
+        cql_atari/TASK/medium-v0 and others.
       seed: of everything random.
     """
     for name, value in (
@@ -82,6 +90,7 @@ class SACCollector:
     self._snapshot_period = snapshot_period
     self._snapshot_episodes = snapshot_episodes
     self._checkpoint_seconds = 60 * checkpoint_minutes
+    self._write_minari = write_minari
     self._seed = seed
     # What a resumed run has to share with the one that began it.
     self._fixed = {'task': task.domain, 'steps': steps, 'seed': seed}
@@ -241,6 +250,13 @@ class SACCollector:
     for name, steps in made.items():
       path = self._dir / f'{self._task.domain}-{name}.hdf5'
       datasets.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
+      if self._write_minari:
+        minari_datasets.write(
+          f'cql_atari/{self._task.domain}/{name}-v0',
+          steps,
+          self._task,
+          algorithm_name='SAC',
+        )
       episodes = steps.episode_returns()
       about[name] = {
         'rows': len(steps),
@@ -271,7 +287,8 @@ class SACCollector:
         self._stop_signal.stop(f'step {len(self._memory)}')
       action = self._act(weights, state, rng.normal(size=size))
       following, reward, terminal, cut_off, _ = environment.step(action)
-      rows.append((state, action, reward, terminal, cut_off and not terminal))
+      is_timeout = cut_off and not terminal
+      rows.append((state, action, reward, terminal, is_timeout, following))
       state = environment.reset()[0] if terminal or cut_off else following
     return _steps(*map(np.array, zip(*rows)))
 
@@ -284,6 +301,7 @@ class SACCollector:
       columns.reward[:count],
       columns.terminal[:count],
       self._timeouts[:count],
+      columns.next_state[:count],
     )
 
   # --- Saving. ---
@@ -350,11 +368,12 @@ def act(
   return np.tanh(mean + np.exp(np.clip(log_std, *log_std_range)) * noise)
 
 
-def _steps(observations, actions, rewards, terminals, timeouts):
+def _steps(observations, actions, rewards, terminals, timeouts, following):
   return datasets.Steps(
     observations.astype(np.float32),
     np.clip(actions, -1.0, 1.0).astype(np.float32),
     rewards.astype(np.float32),
     terminals > 0,
     timeouts > 0,
+    following.astype(np.float32),
   )

@@ -24,7 +24,7 @@ from cql_atari.errors import UserError
 from cql_atari.files import sha256
 from cql_atari.replay import fetched, returns
 
-_MINARI = 'minari:'
+MINARI = 'minari:'
 _LEAST_DEVIATION = 1e-3  # Of a state's numbers, where states are normalized.
 
 
@@ -38,6 +38,8 @@ class Steps:
     rewards: float32 (N,).
     terminals: bool (N,), where the episode came to its own end.
     timeouts: bool (N,), where it was cut off after this step.
+    next_observations: float32 (N, S), what each step led to; None where it
+      isn't kept.
   """
 
   observations: np.ndarray
@@ -45,6 +47,7 @@ class Steps:
   rewards: np.ndarray
   terminals: np.ndarray
   timeouts: np.ndarray
+  next_observations: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.rewards)
@@ -155,9 +158,11 @@ def open_task_data(
     UserError: no such task or file, or one that is broken or doesn't fit.
   """
   found = tasks.task(task)
-  if path is not None and str(path).startswith(_MINARI):
+  if path is not None and str(path).startswith(MINARI):
+    from cql_atari.continuous import minari_datasets
+
     source = str(path)
-    steps, digest = _read_minari(source.removeprefix(_MINARI), found)
+    steps, digest = minari_datasets.read(source.removeprefix(MINARI), found)
   else:
     file = _find(found, path)
     source = file.name
@@ -306,9 +311,9 @@ def write_hdf5(path: pathlib.Path, steps: Steps, **metadata) -> None:
   """
   partial = path.with_name(f'.{path.name}.partial')
   with h5py.File(partial, 'w') as file:
-    for field in dataclasses.fields(steps):
-      values = getattr(steps, field.name)
-      file.create_dataset(field.name, data=values, compression='gzip')
+    for name, values in vars(steps).items():
+      if values is not None:
+        file.create_dataset(name, data=values, compression='gzip')
     for name, value in metadata.items():
       file[f'metadata/{name}'] = value
   partial.replace(path)
@@ -317,8 +322,9 @@ def write_hdf5(path: pathlib.Path, steps: Steps, **metadata) -> None:
 def concatenate(*parts: Steps) -> Steps:
   """Play of several files one after another; every part's end is an end."""
   columns = {
-    field.name: np.concatenate([getattr(part, field.name) for part in parts])
-    for field in dataclasses.fields(Steps)
+    name: np.concatenate([getattr(part, name) for part in parts])
+    for name in vars(parts[0])
+    if all(getattr(part, name) is not None for part in parts)
   }
   ends = np.cumsum([len(part) for part in parts]) - 1
   columns['timeouts'][ends] |= ~columns['terminals'][ends]
@@ -370,57 +376,3 @@ def _checksum(file: pathlib.Path) -> str:
       f'{file} has changed since it was fetched: delete it and fetch it again.'
     )
   return digest
-
-
-def _read_minari(name: str, task: tasks.Task) -> tuple[Steps, str]:
-  """Reads a Minari dataset that is on this machine.
-
-  Minari's episodes hold one observation more than actions. Here that last one
-  becomes a row of its own, marked as a timeout so that nothing follows it,
-  where the episode didn't come to its own end.
-  """
-  try:
-    import minari
-  except ImportError:
-    raise UserError(
-      "Minari datasets need minari: pip install 'cql_atari[d4rl]'."
-    ) from None
-  try:
-    dataset = minari.load_dataset(name)
-  except (OSError, ValueError, KeyError) as error:
-    raise UserError(
-      f'there is no Minari dataset {name} ({error}): get it with "minari '
-      f'download {name}".'
-    ) from None
-  parts, digest = [], hashlib.sha256()
-  for episode in dataset.iterate_episodes():
-    observations = _flat(episode.observations, task).astype(np.float32)
-    steps = len(episode.rewards)
-    terminal = bool(episode.terminations[-1])
-    rows = steps + (not terminal)
-    ends = np.zeros(rows, bool)
-    ends[-1] = True
-    padded = [
-      np.zeros((rows, *values.shape[1:]), np.float32)
-      for values in (episode.actions, episode.rewards)
-    ]
-    padded[0][:steps], padded[1][:steps] = episode.actions, episode.rewards
-    parts.append(
-      Steps(
-        observations[:rows], *padded, ends & terminal, ends & (not terminal)
-      )
-    )
-    for values in (observations, *padded):
-      digest.update(np.ascontiguousarray(values).tobytes())
-  if not parts:
-    raise UserError(f'the Minari dataset {name} has no episodes.')
-  return concatenate(*parts), digest.hexdigest()
-
-
-def _flat(observations, task: tasks.Task) -> np.ndarray:
-  """Observations (T, S) in the order of D4RL's."""
-  if not isinstance(observations, dict):
-    return observations
-  from cql_atari.continuous import environments
-
-  return environments.flatten_observation(task.domain, observations)

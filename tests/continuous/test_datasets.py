@@ -201,6 +201,11 @@ def test_minari_datasets_are_read_as_well(tmp_path, monkeypatch):
   assert len(data) >= len(seen) - 1
 
 
+def test_mazes_of_minari_are_refused():
+  with pytest.raises(UserError, match='other coordinates'):
+    datasets.open_task_data('antmaze-umaze', 'minari:D4RL/antmaze/umaze-v1')
+
+
 def broken(name):
   arrays = columns()
   if name == 'NaN':

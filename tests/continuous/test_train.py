@@ -1,6 +1,7 @@
 """Training and collecting on a task as a user does it, kills included."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -8,11 +9,12 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 
 from cql_atari import checkpoints
-from cql_atari.continuous import datasets
+from cql_atari.continuous import datasets, minari_datasets, tasks
 
 SMALL = (
   'Critic.hidden_units=(16, 16)',
@@ -102,6 +104,32 @@ def test_collected_datasets_are_as_d4rl_defines_them(collected):
   for data in read.values():
     moved = np.abs(data.next_state[:, :2] - data.state[:, :2]).max(axis=1)
     assert moved[data.terminal == 0].max() < 0.2
+
+
+def test_minari_has_the_same_play(collected, tmp_path, monkeypatch):
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
+  task = tasks.task('hopper-medium')
+  steps = datasets.read_hdf5(collected / 'hopper-medium.hdf5', task)
+  with h5py.File(collected / 'hopper-medium.hdf5') as file:
+    following = file['next_observations'][()]
+  steps = dataclasses.replace(steps, next_observations=following)
+  for _ in range(2):  # The second in the place of the first.
+    minari_datasets.write('cql_atari/hopper/medium-v0', steps, task)
+  plain = datasets.open_task_data('hopper-medium', str(collected))
+  data = datasets.open_task_data(
+    'hopper-medium', 'minari:cql_atari/hopper/medium-v0'
+  )
+  assert data.manifest['behavior_return']['mean'] == pytest.approx(
+    plain.manifest['behavior_return']['mean'], rel=0.2
+  )
+  # Minari's has what timeouts led to as well; only its very last row may lack.
+  expected = np.arange(len(steps))[: len(data)]
+  np.testing.assert_array_equal(data.state, steps.observations[expected])
+  alive = data.terminal == 0
+  np.testing.assert_array_equal(
+    data.next_state[alive], following[expected][alive]
+  )
+  assert len(data) >= len(steps) - 1
 
 
 def test_a_finished_collection_is_left_alone(collected):
