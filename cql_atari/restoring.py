@@ -46,6 +46,11 @@ def restore(run_dir: str | pathlib.Path) -> Restored:
         f'{folder} is no run folder: it has no {name}. Give the --base_dir of '
         'a training run.'
       )
+  if 'task' in json.loads((folder / 'run.json').read_text()):
+    raise UserError(
+      f'{folder} is a run on D4RL: only agents of Atari are filmed and '
+      'exported.'
+    )
   config = [str(folder / 'config.gin')]
   configuration.parse(config, [], final=False)
   with startup.quiet():

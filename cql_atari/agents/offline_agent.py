@@ -34,6 +34,10 @@ class OfflineAgent(abc.ABC):
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
 
+  def train_step(self) -> None:
+    """Takes one gradient step on the next batch."""
+    self.train_steps(1)
+
   @abc.abstractmethod
   def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
     """All of its state but the scalars'."""

@@ -439,6 +439,20 @@ def test_a_restored_agent_goes_on_to_the_bit(name):
   assert np.isfinite(list(whole.mean_scalars().values())).all()
 
 
+def test_agents_act_by_dopamines_protocol():
+  agent = make_critic(sac_agent.SACAgent)
+  agent._state_mean, agent._state_std = np.float32([1, 2]), np.float32([2, 4])
+  states = np.float32([[3, 6], [1, 2]])
+  modes = agent.policy.mode((states - np.float32([1, 2])) / np.float32([2, 4]))
+  np.testing.assert_allclose(agent.select_actions(states), modes, rtol=1e-6)
+  first = agent.begin_episode(states[0])
+  np.testing.assert_allclose(first, modes[0], rtol=1e-6)
+  np.testing.assert_allclose(agent.step(1.0, states[1]), modes[1], rtol=1e-6)
+  agent.end_episode(0.0)
+  agent.train_step()
+  assert agent.gradient_steps == 1
+
+
 def test_noise_is_of_its_seed_step_and_call():
   def draw(seed, step, calls):
     noise = Noise(seed, tf.constant(step, tf.int64))

@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cql_atari import checkpoints
+from cql_atari import checkpoints, restoring
 from cql_atari.continuous import datasets, minari_datasets, tasks
+from cql_atari.errors import UserError
 
 SMALL = (
   'Critic.hidden_units=(16, 16)',
@@ -189,6 +190,8 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
   assert ends[0][0] == ends[1][0] == 800
   for name, array in ends[0][1].items():
     np.testing.assert_array_equal(array, ends[1][1][name], err_msg=name)
+  with pytest.raises(UserError, match='only agents of Atari'):
+    restoring.restore(tmp_path / 'whole')
   record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
   assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
   assert record['split'] == {'data': 'medium', 'version': 'v2'}

@@ -145,7 +145,7 @@ class ContinuousAgent(offline_agent.OfflineAgent):
 
   @tf.autograph.experimental.do_not_convert
   def _learn_from_next_batch(self) -> None:
-    noise = Noise(self.seed, self.step())
+    noise = Noise(self.seed, self.step_number())
     batch = self._sampler.sample(noise, self.batch_size)
     scalars, gradients = {}, {}
     for part in self.parts:
@@ -161,7 +161,7 @@ class ContinuousAgent(offline_agent.OfflineAgent):
     self.after_step(scalars)
     self._add_scalars(scalars, {})
 
-  def step(self) -> tf.Tensor:
+  def step_number(self) -> tf.Tensor:
     """The number of this gradient step, an int64 scalar of the graph."""
     return self.parts[0].optimizer.iterations.read_value()
 
@@ -177,6 +177,18 @@ class ContinuousAgent(offline_agent.OfflineAgent):
     """The policy's modes: float32 (E, S), as observed -> (E, A)."""
     del rng
     return self._modes(tf.constant(states)).numpy()
+
+  def begin_episode(self, observation: np.ndarray) -> np.ndarray:
+    """Starts an episode: observation (S,) -> first action (A,)."""
+    return self.step(0.0, observation)
+
+  def step(self, reward: float, observation: np.ndarray) -> np.ndarray:
+    """Acts on the next observation; the reward teaches nothing here."""
+    del reward
+    return self.select_actions(np.asarray(observation, np.float32)[None])[0]
+
+  def end_episode(self, reward: float, terminal: bool = True) -> None:
+    """Ends an episode; nothing is recorded offline."""
 
   # --- Saving. ---
 

@@ -114,7 +114,8 @@ class SACAgent(ContinuousAgent):
     value = tf.reduce_min(self.critic(batch.state, action), axis=0)
     if self.warmup_steps:
       likelihood = self.policy.log_density(batch.state, batch.action)
-      value = tf.where(self.step() < self.warmup_steps, likelihood, value)
+      is_warm = self.step_number() >= self.warmup_steps
+      value = tf.where(is_warm, value, likelihood)
     loss = actor_critic.policy_loss(log_density, value, self.temperature)
     penalty, scalars = self.policy_penalty(batch, noise)
     return tf.reduce_mean(loss) + penalty, {
