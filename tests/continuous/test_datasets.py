@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from cql_atari.continuous import datasets, tasks
 from cql_atari.errors import UserError
+from cql_atari.replay import download
 
 HOPPER = tasks.task('hopper-medium-v2')
 KITCHEN = tasks.task('kitchen-mixed')
@@ -298,6 +300,33 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   write(folder / 'gym_mujoco_v2' / 'hopper_medium-v2.hdf5', broken('NaN'))
   wrong = fetch(url, out, 'hopper-medium')
   assert wrong.returncode == 1 and 'no numbers' in wrong.stderr
+
+
+def test_fetching_goes_on_where_it_was_stopped(tmp_path):
+  source = download.Source((tmp_path / 'served').as_uri())
+  (tmp_path / 'served').mkdir()
+  (tmp_path / 'out').mkdir()
+  name = 'hopper_medium-v2.hdf5'
+  published = write(tmp_path / 'served' / name, columns()).read_bytes()
+  came = []
+
+  def stop_after_some(count):
+    came.append(count)
+    raise KeyboardInterrupt
+
+  with (
+    pytest.raises(KeyboardInterrupt),
+    mock.patch.object(download, '_WHOLE_CHUNK', 1000),
+  ):
+    download.fetch_file(
+      source, tmp_path / 'out', name, None, stop_after_some, threading.Event()
+    )
+  assert not (tmp_path / 'out' / name).exists()
+  download.fetch_file(
+    source, tmp_path / 'out', name, None, came.append, threading.Event()
+  )
+  assert came == [1000, len(published) - 1000]
+  assert (tmp_path / 'out' / name).read_bytes() == published
 
 
 def test_every_task_has_a_published_file_or_is_mixed():
