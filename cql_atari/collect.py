@@ -35,6 +35,7 @@ _STEPS = flags.DEFINE_integer(
   None,
   'Of a game: rows to log, padding rows included, 50 shards of them; 1,000,000 '
   'by default. Of a task: steps to learn for; 150,000 by default.',
+  lower_bound=1,
 )
 _OUT = flags.DEFINE_string('out', 'data', 'The run becomes OUT/GAME/RUN.')
 _RUN = flags.DEFINE_integer('run', 1, 'Number of the run.', lower_bound=1)
@@ -78,7 +79,7 @@ def main() -> None:
 
       module = 'cql_atari.' + ('' if game else 'continuous.') + 'collector'
       configuration.import_all(module)
-      startup.share_cores(1 if game else 2)
+      startup.share_cores()
       tf.constant(0)
     configuration.parse(gin_files, bindings, final=True)
     if game:

@@ -22,6 +22,7 @@ from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
 _LIGHT_MODULES = (
+  'cql_atari.startup',
   'cql_atari.environments',
   'cql_atari.replay.cache',
   'cql_atari.continuous.datasets',

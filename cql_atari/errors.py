@@ -1,5 +1,6 @@
 """How a user's mistake ends: one plain sentence, no traceback."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,11 @@ class UserError(Exception):
 
 
 def check_number(
-  name: str, value: object, least: float, whole: bool = False
+  name: str,
+  value: object,
+  least: float,
+  whole: bool = False,
+  most: float = math.inf,
 ) -> None:
   """Checks a setting.
 
@@ -21,15 +26,18 @@ def check_number(
     value: what was given.
     least: the least that makes sense.
     whole: whether it has to be a whole number.
+    most: the most that makes sense.
 
   Raises:
     UserError: it is no such number.
   """
   kinds = (int,) if whole else (int, float)
-  if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+  is_number = isinstance(value, kinds) and not isinstance(value, bool)
+  if not is_number or not least <= value <= most:
+    limit = '' if most == math.inf else f' and at most {most}'
     raise UserError(
       f'{name} is {value!r}: give a {"whole " if whole else ""}number of at '
-      f'least {least}.'
+      f'least {least}{limit}.'
     )
 
 

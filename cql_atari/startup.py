@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+import gin
 from absl import flags
 
 
@@ -43,7 +44,8 @@ def quiet() -> Iterator[None]:
       os.close(stderr)
 
 
-def share_cores(networks: int) -> None:
+@gin.configurable
+def share_cores(networks: int = 1) -> None:
   """Gives every network its share of the cores; call before the first tensor.
 
   Products of small networks gain less from many cores each than from being

@@ -64,7 +64,7 @@ def main() -> None:
       from cql_atari import runners
 
       configuration.import_all()
-      startup.share_cores(data.networks)
+      startup.share_cores()
       tf.constant(0)  # Starts the devices, which is noisy too.
     configuration.parse(_GIN_FILES.value, bindings, final=True)
     runner = runners.FixedReplayRunner(base_dir, data)

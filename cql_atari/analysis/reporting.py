@@ -141,16 +141,14 @@ def _d4rl(found: Sequence[scores_lib.Score]):
     task, behavior = score.runs[0].task, score.runs[0].behavior_return
     if task is None:
       continue
-    name, agent = (
-      task.name.removesuffix(f'-{task.version}'),
-      score.runs[0].agent,
-    )
+    name = task.name.removesuffix(f'-{task.version}')
+    agent, is_own = score.runs[0].agent, score.data.endswith('(own)')
     rows.append(
       (
         *_cells(score),
         _number(behavior and behavior['mean'], 1),
         *(
-          _number(table.get(name, {}).get(agent), 1)
+          _number(None if is_own else table.get(name, {}).get(agent), 1)
           for table in (reference_d4rl.PAPER, reference_d4rl.CORL)
         ),
       )

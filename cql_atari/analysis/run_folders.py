@@ -157,7 +157,8 @@ def _data_name(split: dict | None) -> str:
   if split is None:
     return 'all'
   if 'data' in split:  # D4RL's.
-    return split['data'] or 'play'
+    kind, version = split['data'] or 'plain', split['version']
+    return f'{kind}-{version}' if version else f'{kind} (own)'
   share, (first, stop) = split['fraction'], split['shards']
   if (first, stop) == (0, 50):
     name = f'{100 * share:g} %'

@@ -25,7 +25,7 @@ from cql_atari.continuous import (
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 from cql_atari.errors import UserError, check_number
-from cql_atari.files import write_csv
+from cql_atari.files import write_csv, write_text
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
 _MEDIUM = 1 / 3  # Of the expert's return.
@@ -149,7 +149,8 @@ class SACCollector:
     rng = np.random.default_rng([self._seed, len(self._memory)])
     self._state = self._environment.reset(seed=int(rng.integers(1 << 31)))[0]
     if len(self._memory):
-      self._timeouts[len(self._memory) - 1] = True
+      last = len(self._memory) - 1
+      self._timeouts[last] = not self._memory.columns().terminal[last]
     saved = time.monotonic()
     with bar:
       while len(self._memory) < self._steps:
@@ -241,9 +242,7 @@ class SACCollector:
       name: self._roll_out(self._snapshots[index], name)
       for name, index in chosen.items()
     }
-    made['medium-replay'] = self._replay(
-      self._metrics[medium][0] or self._snapshot_period
-    )
+    made['medium-replay'] = self._replay(self._metrics[medium][0])
     made['medium-expert'] = datasets.concatenate(made['medium'], made['expert'])
     made['random-expert'] = datasets.concatenate(made['random'], made['expert'])
     about = {}
@@ -271,7 +270,7 @@ class SACCollector:
         f'{about[name]["return_mean"]:.1f} over {len(episodes)} episodes'
       )
     text = json.dumps(about, indent=1) + '\n'
-    (self._dir / 'datasets.json').write_text(text)
+    write_text(self._dir / 'datasets.json', text)
 
   def _roll_out(self, weights: Weights, name: str) -> datasets.Steps:
     """Plays a policy with its noise; the last episode is cut off."""
@@ -334,17 +333,19 @@ class SACCollector:
       return
     count, arrays, data = newest
     checkpoints.check_same(self._dir, data, self._fixed, 'another --run')
+    mine = ('memory.', 'snapshot.', 'timeouts')
+    agent = {n: v for n, v in arrays.items() if not n.startswith(mine)}
+    self._agent.unbundle(str(self._dir / 'checkpoints'), 0, agent)
     self._memory.extend(
-      *(arrays.pop(f'memory.{name}') for name in self._memory.columns()._fields)
+      *(arrays[f'memory.{name}'] for name in self._memory.columns()._fields)
     )
-    self._timeouts[:count] = arrays.pop('timeouts')
+    self._timeouts[:count] = arrays['timeouts']
     self._metrics, self._wall_seconds = data['metrics'], data['wall_seconds']
-    layers = len(self._agent.policy.layers)
+    layers = range(len(self._agent.policy.layers))
     self._snapshots = [
-      [arrays.pop(f'snapshot.{index}.{layer}') for layer in range(layers)]
+      [arrays[f'snapshot.{index}.{layer}'] for layer in layers]
       for index in range(len(self._metrics))
     ]
-    self._agent.unbundle(str(self._dir / 'checkpoints'), 0, arrays)
 
 
 def act(

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 
 from cql_atari.continuous import tasks
-from cql_atari.errors import UserError
+from cql_atari.errors import UserError, check_number
 from cql_atari.files import sha256
 from cql_atari.replay import fetched, returns
 
@@ -97,11 +98,6 @@ class Dataset:
     return len(self.reward)
 
   @property
-  def networks(self) -> int:
-    """Networks of one size that a gradient step evaluates side by side."""
-    return 2  # Critics.
-
-  @property
   def action_size(self) -> int:
     """Numbers in an action."""
     return self.action.shape[1]
@@ -158,6 +154,13 @@ def open_task_data(
     UserError: no such task or file, or one that is broken or doesn't fit.
   """
   found = tasks.task(task)
+  for name, value, least in (
+    ('reward_scale', reward_scale, -math.inf),
+    ('reward_shift', reward_shift, -math.inf),
+    ('return_spread', return_spread, 0),
+  ):
+    if value is not None:
+      check_number(f'open_task_data.{name}', value, least)
   if path is not None and str(path).startswith(MINARI):
     from cql_atari.continuous import minari_datasets
 
@@ -189,7 +192,11 @@ def open_task_data(
     reward_scale *= return_spread / float(np.ptp(episodes))
   manifest = {
     'game': found.domain,
-    'split': {'data': found.data, 'version': found.version},
+    # Without a version, it is no data of D4RL's.
+    'split': {
+      'data': found.data,
+      'version': found.version if source in found.published_names else None,
+    },
     'source': source,
     'sha256': digest,
     'rows': len(steps),
@@ -280,6 +287,10 @@ def read_hdf5(path: pathlib.Path, task: tasks.Task) -> Steps:
     for name in ('observations', 'actions', 'rewards', 'terminals', 'timeouts'):
       if isinstance(file.get(name), h5py.Dataset):
         arrays[name] = file[name][()]
+        if arrays[name].dtype.kind not in 'fiub' or (
+          np.isnan(arrays[name]).any() and name in ('terminals', 'timeouts')
+        ):
+          raise UserError(f'{path} has {name} that are no numbers.')
       elif name != 'timeouts':
         raise UserError(
           f'{path} has no {name}: it is no D4RL file, or is damaged.'
@@ -310,13 +321,17 @@ def write_hdf5(path: pathlib.Path, steps: Steps, **metadata) -> None:
     OSError: the disk is full or can't be written.
   """
   partial = path.with_name(f'.{path.name}.partial')
-  with h5py.File(partial, 'w') as file:
-    for name, values in vars(steps).items():
-      if values is not None:
-        file.create_dataset(name, data=values, compression='gzip')
-    for name, value in metadata.items():
-      file[f'metadata/{name}'] = value
-  partial.replace(path)
+  try:
+    with h5py.File(partial, 'w') as file:
+      for name, values in vars(steps).items():
+        if values is not None:
+          file.create_dataset(name, data=values, compression='gzip')
+      for name, value in metadata.items():
+        file[f'metadata/{name}'] = value
+    partial.replace(path)
+  except OSError:
+    partial.unlink(missing_ok=True)
+    raise
 
 
 def concatenate(*parts: Steps) -> Steps:

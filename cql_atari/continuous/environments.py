@@ -210,3 +210,15 @@ class D4RLEnvironments:
         f'the data are of {data.task.name}, but {self.task.name} is played: '
         'give one task, with --gin_bindings="TASK=\'...\'".'
       )
+    environment = make(self.task)
+    shapes = data.state.shape[1], data.action_size
+    played = (
+      environment.observation_space.shape[0],
+      environment.action_space.shape[0],
+    )
+    environment.close()
+    if shapes != played:
+      raise UserError(
+        f'the data have {shapes} numbers in states and actions, but '
+        f'{self.task.name} has {played}: they belong to another task.'
+      )

@@ -12,7 +12,7 @@ from absl import flags
 
 from cql_atari import errors, locks
 from cql_atari.continuous import datasets, tasks
-from cql_atari.files import make_folder
+from cql_atari.files import make_folder, sha256
 from cql_atari.replay import download, fetched
 
 _TASK = flags.DEFINE_string('task', None, 'Such as hopper-medium-v2.')
@@ -48,11 +48,17 @@ def _fetch(task: tasks.Task, folder: pathlib.Path) -> datasets.Steps:
   """Fetches a task's file unless it is there, and reads it."""
   if task.path is None:
     raise errors.UserError(
-      f'D4RL has no file of {task.name}: leave the version out.'
+      f'no address of {task.name} is known here: leave the version out.'
     )
   where, _, name = f'{_SOURCE.value.rstrip("/")}/{task.path}'.rpartition('/')
   source = download.Source(where, _TIMEOUT.value)
-  if name not in (fetched.read(folder) or {}) or not (folder / name).is_file():
+  entry = (fetched.read(folder) or {}).get(name)
+  is_whole = (
+    entry is not None
+    and (folder / name).is_file()
+    and sha256(folder / name) == entry['sha256']
+  )
+  if not is_whole:
     try:
       with tqdm.tqdm(
         total=source.size(name) or None,
@@ -66,8 +72,12 @@ def _fetch(task: tasks.Task, folder: pathlib.Path) -> datasets.Steps:
         )
     except download.Missing:
       raise errors.UserError(f'{where} has no {name}.') from None
-  steps = datasets.read_hdf5(folder / name, task)
-  datasets.check(steps, task, name)
+  try:
+    steps = datasets.read_hdf5(folder / name, task)
+    datasets.check(steps, task, name)
+  except errors.UserError:
+    (folder / name).unlink()  # The next fetch begins anew.
+    raise
   return steps
 
 

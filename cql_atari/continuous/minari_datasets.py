@@ -52,6 +52,10 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
   parts, digest = [], hashlib.sha256()
   for episode in dataset.iterate_episodes():
     observations = episode.observations
+    if isinstance(observations, dict) != (task.domain == 'kitchen'):
+      raise UserError(
+        f'the Minari dataset {name} is of another environment than {task.name}.'
+      )
     if task.domain == 'kitchen':
       observations = wrappers.kitchen_observation(observations)
     observations = observations.astype(np.float32)

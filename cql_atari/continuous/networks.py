@@ -8,7 +8,19 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.errors import UserError, check_number
+
 _LARGEST = 1.0 - 1e-6  # The largest action whose density is finite.
+
+
+def _check_sizes(name: str, hidden_units: Sequence[int]) -> None:
+  if not isinstance(hidden_units, (list, tuple)):
+    raise UserError(
+      f'{name}.hidden_units is {hidden_units!r}: give a size for every layer, '
+      'such as (256, 256).'
+    )
+  for size in hidden_units:
+    check_number(f'{name}.hidden_units', size, 1, whole=True)
 
 
 class MLP(tf.Module):
@@ -85,6 +97,8 @@ class Critic(tf.Module):
       num_critics: Q-functions in the ensemble, K.
     """
     super().__init__()
+    check_number('Critic.num_critics', num_critics, 1, whole=True)
+    _check_sizes('Critic', hidden_units)
     sizes = (state_size + action_size, *hidden_units, 1)
     self.members = [MLP(sizes, child) for child in seed.spawn(num_critics)]
 
@@ -134,6 +148,12 @@ class TanhGaussianPolicy(tf.Module):
       log_std_range: what log deviations are cut off to.
     """
     super().__init__()
+    _check_sizes('TanhGaussianPolicy', hidden_units)
+    if not isinstance(log_std_range, (list, tuple)) or len(log_std_range) != 2:
+      raise UserError(
+        f'TanhGaussianPolicy.log_std_range is {log_std_range!r}: give two '
+        'numbers, such as (-5.0, 2.0).'
+      )
     self.action_size = action_size
     self.log_std_range = log_std_range
     self._mlp = MLP((state_size, *hidden_units, 2 * action_size), seed)
@@ -205,6 +225,7 @@ class ConditionalVAE(tf.Module):
       hidden_units: of the hidden layers of each.
     """
     super().__init__()
+    _check_sizes('ConditionalVAE', hidden_units)
     self.latent_size = 2 * action_size
     encoder, decoder = seed.spawn(2)
     self._encoder = MLP(

@@ -89,7 +89,12 @@ class Task:
   def file_names(self) -> list[str]:
     """What its data may be called: D4RL's file, by task, or our collector's."""
     own = '-'.join(filter(None, (self.domain, self.data)))
-    names = [f'{self.name}.hdf5', f'{own}.hdf5']
+    return [*self.published_names, f'{own}.hdf5']
+
+  @property
+  def published_names(self) -> list[str]:
+    """What D4RL's own data of it may be called: its file, or by task."""
+    names = [f'{self.name}.hdf5']
     return [self.path.rpartition('/')[2], *names] if self.path else names
 
   def normalized_score(self, value):
@@ -120,6 +125,10 @@ def task(name: str) -> Task:
     close = difflib.get_close_matches(stem, known, 1, 0.5)
     hint = f'did you mean {close[0]}?' if close else 'try hopper-medium-v2.'
     raise UserError(f'there is no D4RL task {name!r}: {hint}')
+  if version not in ('', 'v0', 'v1', 'v2'):
+    raise UserError(
+      f'there is no D4RL task {name!r}: its versions are v0, v1 and v2.'
+    )
   domain, data = known[stem]
   return Task(domain, data, version or DOMAINS[domain].version)
 
@@ -147,6 +156,10 @@ def _tasks() -> dict[str, tuple[str, str]]:
   return {'-'.join(filter(None, pair)): pair for pair in pairs}
 
 
+_MAZE_VERSIONS = {
+  'v0': ('ant_maze_new', 'sparse'),
+  'v2': ('ant_maze_v2', 'sparse_fixed'),
+}
 _MAZES = {'umaze': 'u-maze', 'medium': 'big-maze', 'large': 'hardest-maze'}
 _KITCHENS = {
   'complete': 'mini_kitchen_microwave_kettle_light_slider-v0',
@@ -169,15 +182,16 @@ def _published(task: Task) -> str | None:
       name = 'walker' if (domain, data) == ('walker2d', 'mixed') else domain
       return f'gym_mujoco/{name}_{data}.hdf5'
     return None
-  if version != 'v0':
-    return None
-  if domain.startswith('antmaze'):
+  if domain.startswith('antmaze') and version in _MAZE_VERSIONS:
     maze = _MAZES[domain.removeprefix('antmaze-')]
     multistart, multigoal = bool(data), data == 'diverse'
+    folder, end = _MAZE_VERSIONS[version]
     return (
-      f'ant_maze_new/Ant_maze_{maze}_noisy_multistart_{multistart}'
-      f'_multigoal_{multigoal}_sparse.hdf5'
+      f'{folder}/Ant_maze_{maze}_noisy_multistart_{multistart}'
+      f'_multigoal_{multigoal}_{end}.hdf5'
     )
+  if version != 'v0' or domain.startswith('antmaze'):
+    return None
   if domain == 'kitchen':
     return f'kitchen/{_KITCHENS[data]}.hdf5'
   if data == 'human':

@@ -2,9 +2,11 @@
 
 import gymnasium
 import numpy as np
+from gymnasium import utils
 
 _KITCHEN_ROBOT = 9  # Joint positions, then as many velocities,
 _KITCHEN_OBJECTS = slice(18, 39)  # then the objects' positions.
+_RADIUS = 0.5  # Of AntMaze's goals; gymnasium-robotics has 0.45.
 _PEN_HEIGHT, _PEN_DROPPED = 26, 0.075
 
 
@@ -27,13 +29,14 @@ def kitchen_observation(observation) -> np.ndarray:
   )
 
 
-class _Flat(gymnasium.ObservationWrapper):
+class _Flat(gymnasium.ObservationWrapper, utils.RecordConstructorArgs):
   """An environment whose observations are arrays of the data's size."""
 
   SIZE: int
 
-  def __init__(self, environment: gymnasium.Env):
-    super().__init__(environment)
+  def __init__(self, env: gymnasium.Env):
+    utils.RecordConstructorArgs.__init__(self)
+    super().__init__(env)
     self.observation_space = gymnasium.spaces.Box(
       -np.inf, np.inf, (self.SIZE,), np.float64
     )
@@ -44,10 +47,23 @@ class AntMaze(_Flat):
 
   SIZE = 29
 
-  def __init__(self, environment: gymnasium.Env):
-    super().__init__(environment)
-    maze = environment.unwrapped.maze
+  def __init__(self, env: gymnasium.Env):
+    super().__init__(env)
+    maze = env.unwrapped.maze
     self.start = maze.unique_reset_locations[0]
+
+  def step(self, action):
+    """Steps; the goal is reached within 0.5, as in D4RL."""
+    observation, _, terminal, cut_off, info = self.env.step(action)
+    distance = observation['achieved_goal'] - observation['desired_goal']
+    is_there = bool(np.linalg.norm(distance) <= _RADIUS)
+    return (
+      self.observation(observation),
+      float(is_there),
+      terminal or is_there,
+      cut_off,
+      info,
+    )
 
   def observation(self, observation):
     """A flat observation, float64 (29,)."""
@@ -64,12 +80,16 @@ class Kitchen(_Flat):
     return kitchen_observation(observation)
 
 
-class _Reach(gymnasium.Wrapper):
+class _Reach(gymnasium.Wrapper, utils.RecordConstructorArgs):
   """Pays for nearness, where today's environment pays for distance.
 
   gymnasium-robotics 1.4 adds 0.1 |d| to the dense reward where the data's
   environment took it away, d being from the hand to what it has to take.
   """
+
+  def __init__(self, env: gymnasium.Env):
+    utils.RecordConstructorArgs.__init__(self)
+    super().__init__(env)
 
   def _distance(self, observation: np.ndarray) -> np.ndarray:
     raise NotImplementedError
@@ -102,8 +122,12 @@ class Relocate(_Reach):
     return observation[30:33]
 
 
-class Pen(gymnasium.Wrapper):
+class Pen(gymnasium.Wrapper, utils.RecordConstructorArgs):
   """The pen, which ends the episode when it is dropped."""
+
+  def __init__(self, env: gymnasium.Env):
+    utils.RecordConstructorArgs.__init__(self)
+    super().__init__(env)
 
   def step(self, action):
     """Steps; the end comes where the pen has fallen."""

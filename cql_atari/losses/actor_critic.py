@@ -69,14 +69,24 @@ def mmd(
 KERNELS: dict[str, Callable] = {'laplacian': tf.abs, 'gaussian': tf.square}
 
 
-def sampled_kl(log_density: tf.Tensor, log_prior: tf.Tensor) -> tf.Tensor:
-  """KL(pi, prior) by samples of pi (BRAC's primal form; Wu et al., 2019).
+def gaussian_kl(
+  mean: tf.Tensor, log_std: tf.Tensor, other_mean: tf.Tensor,
+  other_log_std: tf.Tensor,
+) -> tf.Tensor:  # fmt: skip
+  """KL divergence of a diagonal Gaussian from another, in closed form.
+
+  It is that of their tanh as well: a bijection changes no divergence.
 
   Args:
-    log_density: (B, N) log pi(a_i|s), a_i drawn from pi(.|s).
-    log_prior: (B, N) log-density of the same actions under the prior.
+    mean: (B, A).
+    log_std: (B, A).
+    other_mean: (B, A).
+    other_log_std: (B, A).
 
   Returns:
-    (B,): mean_i [log pi(a_i|s) - log prior(a_i|s)].
+    (B,): nats, the sum over A.
   """
-  return tf.reduce_mean(log_density - log_prior, axis=1)
+  difference = tf.square((mean - other_mean) * tf.exp(-other_log_std))
+  log_ratio = log_std - other_log_std
+  each = 0.5 * (tf.exp(2.0 * log_ratio) + difference - 1.0) - log_ratio
+  return tf.reduce_sum(each, axis=-1)

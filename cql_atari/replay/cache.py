@@ -24,8 +24,8 @@ def open_data(open_fn: Callable[[], object] | None = None):
     open_fn: opens it; `open_store` by default.
 
   Returns:
-    A store, or what else has its `manifest`, `digest`, `action_size`,
-    `networks` and `discounted_return`.
+    A store, or what else has its `manifest`, `digest`, `action_size` and
+    `discounted_return`.
   """
   return (open_fn or open_store)()
 

@@ -112,11 +112,6 @@ class Store:
     return hashlib.sha256(text.encode()).hexdigest()
 
   @property
-  def networks(self) -> int:
-    """Networks of one size that a gradient step evaluates side by side."""
-    return 1
-
-  @property
   def action_size(self) -> int:
     """How many actions there are in every state."""
     return self.manifest['num_actions']

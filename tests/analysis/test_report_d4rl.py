@@ -70,7 +70,7 @@ def test_tables_1_and_2_by_hand(runs, tmp_path):
   assert not (tmp_path / 'table3.csv').exists()
   text = (tmp_path / 'report.md').read_text()
   assert 'Tables 1 and 2' in text and 'Table 3' not in text
-  assert (tmp_path / 'curves_medium.png').is_file()
+  assert (tmp_path / 'curves_medium_v2.png').is_file()
 
 
 def test_returns_are_told_as_scores(runs):

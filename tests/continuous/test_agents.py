@@ -1,7 +1,5 @@
 """Every loss and its gradient against NumPy in float64, on two states."""
 
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +12,7 @@ from cql_atari.continuous.agents import (
   cql_agent,
   sac_agent,
 )
-from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
 from cql_atari.errors import UserError
 
 GAMMA, SAMPLES, SIZE = 0.9, 3, 2  # SIZE of an action.
@@ -232,25 +230,33 @@ class Hand:
       mmds.append(np.sqrt(mean(x, x) - 2 * mean(x, y) + mean(y, y) + 1e-6))
     return loss + np.mean(mmds) - 0.05
 
-  def divergence(self, states, draws):
-    actions, density = sample(self.policy, states, self.normal(draws, SAMPLES))
-    return (density - log_density(self.behavior, states, actions)).mean(axis=1)
+  def divergence(self, states):
+    mean, log_std = moments(self.policy, states, False)
+    other, other_log_std = moments(self.behavior, states, False)
+    ratio = np.exp(2 * (log_std - other_log_std))
+    far = ((mean - other) / np.exp(other_log_std)) ** 2
+    each = 0.5 * (ratio + far - 1) - (log_std - other_log_std)
+    return each.sum(axis=-1)
+
+  def behavior_cloning(self, draws):
+    del draws
+    return -log_density(self.behavior, BATCH.state, BATCH.action).mean()
 
   def brac_critic(self, draws):
     action, density = sample(self.policy, BATCH.next_state, self.normal(draws))
     value = q_values(self.target, BATCH.next_state, action).min(axis=0)
     value -= self.temperature * density
     if self.agent.penalize_value:
-      value -= 0.3 * self.divergence(BATCH.next_state, draws)
+      value -= 0.3 * self.divergence(BATCH.next_state)
     return self.td(value)
 
   def brac_policy(self, draws):
     loss = self.sac_policy(draws)
-    return loss + 0.3 * self.divergence(BATCH.state, draws).mean()
+    return loss + 0.3 * self.divergence(BATCH.state).mean()
 
 
 CQL = {'alpha': 1.5, 'num_samples': SAMPLES}
-BRAC = {'alpha': 0.3, 'num_samples': SAMPLES}
+BRAC = {'alpha': 0.3}
 
 
 def small_vae(*sizes):
@@ -258,6 +264,13 @@ def small_vae(*sizes):
 
 
 BEAR = {'num_samples': SAMPLES, 'behavior': small_vae}
+ALL_AGENTS = {
+  'BC': (bc_agent.ContinuousBCAgent, {}),
+  'SAC': (sac_agent.SACAgent, {}),
+  'CQL': (cql_agent.CQLSACAgent, {'target_gap': 1.0}),
+  'BEAR': (bear_agent.BEARAgent, BEAR),
+  'BRAC': (brac_agent.BRACAgent, {}),
+}
 CASES = {
   'SAC critic': (sac_agent.SACAgent, {}, 'critic', Hand.sac_critic),
   'SAC policy': (sac_agent.SACAgent, {}, 'policy', Hand.sac_policy),
@@ -291,6 +304,12 @@ CASES = {
     {**BRAC, 'penalize_value': False},
     'critic',
     Hand.brac_critic,
+  ),
+  'BRAC behavior': (
+    brac_agent.BRACAgent,
+    BRAC,
+    'behavior',
+    Hand.behavior_cloning,
   ),
   'BRAC policy': (brac_agent.BRACAgent, BRAC, 'policy', Hand.brac_policy),
 }
@@ -383,6 +402,68 @@ def test_tuned_alpha_comes_to_its_target_gap():
   assert told['alpha'] > 0.2
 
 
+def first_moment(dual):
+  """Adam's, after one step: a tenth of the gradient."""
+  return float(dual.saved('x')['x_first_moment']) / 0.1
+
+
+def test_dual_variables_climb_value_times_gap_by_log_value():
+  agent = make_critic(
+    cql_agent.CQLSACAgent, alpha=3.0, target_gap=0.5, num_samples=2
+  )
+  agent.after_step(
+    {'entropy': tf.constant(-3.25), 'cql_penalty': tf.constant(2.0)}
+  )
+  found = first_moment(agent._temperature)  # d/dlog T of -T (log pi + target).
+  assert found == pytest.approx(-1.0 * (-2 + 3.25), rel=1e-5)
+  alpha = float(agent.weight.saved()['alpha_first_moment']) / 0.1
+  assert alpha == pytest.approx(-3.0 * (2.0 - 0.5), rel=1e-5)
+  bear = make_critic(bear_agent.BEARAgent, **BEAR)
+  bear.after_step({'entropy': tf.constant(0.0), 'mmd': tf.constant(0.3)})
+  assert first_moment(bear._multiplier) == pytest.approx(-0.25, rel=1e-5)
+
+
+def test_warming_up_ends():
+  batch = Transition(*(tf.constant(x, tf.float32) for x in BATCH))
+  losses = []
+  for warmup_steps in (2, 0):
+    agent = make_critic(
+      sac_agent.SACAgent, warmup_steps=warmup_steps, policy_learning_rate=0.0
+    )
+    for _ in range(3):
+      losses.append(float(agent.policy_loss(batch, Draws())[0]))
+      agent.parts[0].optimizer.iterations.assign_add(1)
+  assert losses[0] == losses[1] != losses[2] == losses[5]
+
+
+def test_batches_come_from_all_of_the_data():
+  count = 50
+  numbers = np.arange(count, dtype=np.float32)
+  columns = [np.stack([numbers] * SIZE, axis=1)] * 2
+  data = dataset(Transition(*columns, numbers, columns[0], numbers))
+  batch = FixedSampler(data).sample(Noise(0, tf.constant(0, tf.int64)), 1000)
+  counts = np.bincount(batch.reward.numpy().astype(int), minlength=count)
+  assert counts.min() > 5 and counts.max() < 45
+  for column in (batch.state[:, 1], batch.action[:, 0], batch.terminal):
+    np.testing.assert_array_equal(column, batch.reward)  # Rows stay whole.
+
+
+@pytest.mark.parametrize('name', ALL_AGENTS)
+def test_everything_that_is_to_learn_learns(name):
+  agent_class, settings = ALL_AGENTS[name]
+  maker = make if name == 'BC' else make_critic
+  agent = maker(agent_class, **settings)
+  before = agent.bundle_and_checkpoint('', 0)
+  agent.train_steps(3)
+  after = agent.bundle_and_checkpoint('', 0)
+  still = [
+    key
+    for key in before
+    if np.array_equal(before[key], after[key]) and 'scalar' not in key
+  ]
+  assert not still
+
+
 def test_targets_follow_at_their_rate():
   agent = make_critic(sac_agent.SACAgent, target_rate=0.25)
   online, target = (
@@ -472,13 +553,10 @@ def test_noise_is_of_its_seed_step_and_call():
     ({'alpha': 0.0, 'target_gap': 1.0}, 'cannot be tuned'),
     ({'num_samples': 0}, 'num_samples is 0'),
     ({'batch_size': 0.5}, 'batch_size'),
+    ({'gamma': 1.5}, 'at least 0 and at most 1'),
+    ({'cql_temperature': 0.0}, 'cql_temperature is 0.0'),
   ],
 )
 def test_wrong_settings_are_named(settings, message):
   with pytest.raises(UserError, match=message):
     cql_agent.CQLSACAgent(SIZE, dataset(), **settings)
-
-
-def test_importing_it_all_touches_no_flags():
-  source = pathlib.Path(cql_agent.__file__).parent
-  assert not any('absl' in p.read_text() for p in source.glob('*.py'))

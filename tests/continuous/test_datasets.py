@@ -1,7 +1,6 @@
 """D4RL's files and Minari's datasets, and what is wrong with broken ones."""
 
 import http.server
-import pathlib
 import subprocess
 import sys
 import threading
@@ -291,6 +290,13 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   assert done.returncode == 0, done.stderr
   mixed = datasets.open_task_data('hopper-random-expert', str(out))
   assert mixed.manifest['rows'] == 80
+  # Damage is found when it is trained on, and mended by fetching again.
+  expert = out / 'hopper_expert-v2.hdf5'
+  expert.write_bytes(expert.read_bytes()[:-500])
+  with pytest.raises(UserError, match='fetch it anew'):
+    datasets.open_task_data('hopper-expert', str(out))
+  assert fetch(url, out, 'hopper-expert').returncode == 0
+  assert datasets.open_task_data('hopper-expert', str(out))
   changed = out / 'hopper_random-v2.hdf5'
   write(changed, columns(60))
   with pytest.raises(UserError, match='has changed since it was fetched'):
@@ -340,6 +346,10 @@ def test_every_task_has_a_published_file_or_is_mixed():
   assert tasks.task('walker2d-medium-replay-v0').path == (
     'gym_mujoco/walker_mixed.hdf5'
   )
+  assert tasks.task('antmaze-large-play-v2').path == (
+    'ant_maze_v2/Ant_maze_hardest-maze_noisy_multistart_True'
+    '_multigoal_False_sparse_fixed.hdf5'
+  )
   assert tasks.task('hopper-mixed').name == 'hopper-medium-replay-v2'
   assert tasks.task('kitchen-undirected').data == 'mixed'
 
@@ -353,6 +363,8 @@ def test_scores_are_normalized_as_d4rl_does():
 def test_unknown_tasks_are_named():
   with pytest.raises(UserError, match='did you mean hopper-medium'):
     tasks.task('hopper-medum-v2')
+  with pytest.raises(UserError, match='versions are v0, v1 and v2'):
+    tasks.task('hopper-medium-v7')
   with pytest.raises(UserError, match="no D4RL task 'Pong'"):
     tasks.task('Pong')
 
@@ -365,4 +377,4 @@ def test_no_file_is_left_half_written(tmp_path, monkeypatch):
   steps = datasets.Steps(*(np.zeros((3, 2)) for _ in range(5)))
   with pytest.raises(OSError, match='space'):
     datasets.write_hdf5(tmp_path / 'a.hdf5', steps)
-  assert not [p for p in pathlib.Path(tmp_path).iterdir() if p.name == 'a.hdf5']
+  assert not list(tmp_path.iterdir())

@@ -95,7 +95,7 @@ def test_collected_datasets_are_as_d4rl_defines_them(collected):
     'random': 600,
     'medium': 600,
     'expert': 600,
-    'medium-replay': max(500 * medium, 500),
+    'medium-replay': 500 * medium,
     'medium-expert': 1200,
     'random-expert': 1200,
   }
@@ -194,7 +194,21 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
     restoring.restore(tmp_path / 'whole')
   record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
   assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
-  assert record['split'] == {'data': 'medium', 'version': 'v2'}
+  assert record['split'] == {'data': 'medium', 'version': None}  # Our own.
+
+
+def test_going_on_with_another_network_is_refused(tmp_path):
+  command = ['cql_atari.collect', *COLLECT, f'--out={tmp_path}']
+  process = subprocess.Popen([sys.executable, '-m', *command])
+  folder = tmp_path / 'hopper' / '1' / 'checkpoints'
+  while not list(folder.glob('ckpt.*.npz')):
+    assert process.poll() is None
+    time.sleep(0.005)
+  process.terminate()
+  assert process.wait() == 128 + signal.SIGTERM
+  wider = '--gin_bindings=TanhGaussianPolicy.hidden_units=(8, 8, 8)'
+  done = call(*command, wider)
+  assert done.returncode == 1 and 'another agent or network' in done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""BRAC: Wu et al. (2019), with the KL divergence in its primal form."""
+"""BRAC: Wu et al. (2019), with the KL divergence."""
 
 import gin
 import tensorflow as tf
@@ -21,7 +21,6 @@ class BRACAgent(SACAgent):
     *args,
     alpha: float = 0.1,
     penalize_value: bool = True,
-    num_samples: int = 4,
     behavior_learning_rate: float = 1e-3,
     **kwargs,
   ):
@@ -32,15 +31,12 @@ class BRACAgent(SACAgent):
       alpha: weight of the divergence.
       penalize_value: whether it counts in the value of the next state (BRAC-v)
         as well as in the policy's loss (BRAC-p).
-      num_samples: actions in every state that estimate it.
       behavior_learning_rate: Adam's, of the model of the data's policy.
       **kwargs: see SACAgent.
     """
     name = type(self).__name__
     check_number(f'{name}.alpha', alpha, 0)
-    check_number(f'{name}.num_samples', num_samples, 1, whole=True)
     self.alpha, self.penalize_value = alpha, penalize_value
-    self.num_samples = num_samples
     self._behavior_learning_rate = behavior_learning_rate
     super().__init__(*args, **kwargs)
 
@@ -61,23 +57,21 @@ class BRACAgent(SACAgent):
       self.behavior.log_density(batch.state, batch.action)
     ), {}
 
-  def divergence(self, states: tf.Tensor, noise: Noise) -> tf.Tensor:
-    """KL(pi(.|s), b(.|s)) (B,) by samples of pi."""
-    actions, log_density = self.policy.sample(
-      states, self._normal(noise, self.num_samples)
-    )
-    return actor_critic.sampled_kl(
-      log_density, self.behavior.log_density(states, actions)
+  def divergence(self, states: tf.Tensor) -> tf.Tensor:
+    """KL(pi(.|s), b(.|s)) (B,), exact for tanh-Gaussians."""
+    return actor_critic.gaussian_kl(
+      *self.policy(states), *self.behavior(states)
     )
 
   def next_value(self, batch: Transition, noise: Noise) -> tf.Tensor:
     """V(s') (B,), less alpha times the divergence there for BRAC-v."""
     value = super().next_value(batch, noise)
     if self.penalize_value:
-      value -= self.alpha * self.divergence(batch.next_state, noise)
+      value -= self.alpha * self.divergence(batch.next_state)
     return value
 
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
     """Alpha times the divergence."""
-    kl = tf.reduce_mean(self.divergence(batch.state, noise))
+    del noise
+    kl = tf.reduce_mean(self.divergence(batch.state))
     return self.alpha * kl, {'kl': kl}

@@ -77,7 +77,7 @@ class ContinuousAgent(offline_agent.OfflineAgent):
       summary_writer: the run's folder for TensorBoard events, if any.
     """
     name = type(self).__name__
-    check_number(f'{name}.gamma', gamma, 0)
+    check_number(f'{name}.gamma', gamma, 0, most=1)
     check_number(f'{name}.batch_size', batch_size, 1, whole=True)
     super().__init__(summary_writer)
     self.action_size, self.state_size = action_size, data.state.shape[1]

@@ -57,6 +57,7 @@ class CQLSACAgent(SACAgent):
     """
     name = type(self).__name__
     check_number(f'{name}.num_samples', num_samples, 1, whole=True)
+    check_number(f'{name}.cql_temperature', cql_temperature, 1e-6)
     if penalty not in PENALTIES:
       raise UserError(
         f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'

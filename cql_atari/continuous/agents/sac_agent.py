@@ -49,7 +49,9 @@ class SACAgent(ContinuousAgent):
       **kwargs: see ContinuousAgent.
     """
     name = type(self).__name__
-    check_number(f'{name}.target_rate', target_rate, 0)
+    check_number(f'{name}.target_rate', target_rate, 0, most=1)
+    if temperature is not None:
+      check_number(f'{name}.temperature', temperature, 0)
     check_number(f'{name}.warmup_steps', warmup_steps, 0, whole=True)
     self._critic = critic
     self._critic_learning_rate = critic_learning_rate
@@ -70,9 +72,10 @@ class SACAgent(ContinuousAgent):
     self._add_part(
       'loss', self.critic_loss, self._critic_learning_rate, self.critic
     )
-    self._temperature = optimizers.DualVariable(
-      1.0, self._temperature_learning_rate
-    )
+    if self._fixed_temperature is None:
+      self._temperature = optimizers.DualVariable(
+        1.0, self._temperature_learning_rate
+      )
     if self._target_entropy is None:
       self._target_entropy = -float(self.action_size)
 
@@ -143,4 +146,7 @@ class SACAgent(ContinuousAgent):
     }
 
   def _saved(self) -> dict[str, tf.Variable]:
-    return {**super()._saved(), **self._temperature.saved('temperature')}
+    saved = super()._saved()
+    if self._fixed_temperature is None:
+      saved |= self._temperature.saved('temperature')
+    return saved
