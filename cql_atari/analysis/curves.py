@@ -127,7 +127,7 @@ def save(figure: plt.Figure, *files: pathlib.Path) -> None:
   try:
     figure.tight_layout()
     for file in files:
-      figure.savefig(file, dpi=150)
+      figure.savefig(file, dpi=150, bbox_inches='tight')
   finally:
     plt.close(figure)
 
@@ -217,7 +217,13 @@ def draw(
       label='data, mean game'
       + (' (clipped rewards)' if 'clipped' in behavior['source'] else ''),
     )
-  panel.legend(frameon=False)
+  panel.legend(
+    frameon=False,
+    loc='upper center',
+    bbox_to_anchor=(0.5, -0.16),
+    ncols=3,
+    fontsize='small',
+  )
 
 
 def table(runs: Sequence[Run]) -> str:
