@@ -174,13 +174,7 @@ def open_task_data(
   rows = transition_rows(steps)
   if not len(rows):
     raise UserError(f'{source} holds no transition: fetch it anew.')
-  mean = np.zeros(steps.observations.shape[1], np.float32)
-  std = np.ones_like(mean)
-  if normalize_states:
-    mean = steps.observations[rows].mean(axis=0, dtype=np.float64)
-    deviation = steps.observations[rows].std(axis=0, dtype=np.float64)
-    std = np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32)
-    mean = mean.astype(np.float32)
+  mean, std = _moments(steps.observations[rows], normalize_states)
   states = (steps.observations - mean) / std
   episodes = steps.episode_returns()
   if return_spread is not None:
@@ -204,13 +198,7 @@ def open_task_data(
     'normalize_states': normalize_states,
     'reward_scale': reward_scale,
     'reward_shift': reward_shift,
-    'behavior_return': {
-      'mean': float(episodes.mean()),
-      'episodes': len(episodes),
-      'source': 'episodes that end in the data',
-    }
-    if len(episodes)
-    else None,
+    'behavior_return': _behavior_return(episodes),
   }
   rewards = steps.rewards * np.float32(reward_scale) + np.float32(reward_shift)
   return Dataset(
@@ -226,6 +214,30 @@ def open_task_data(
     steps.episode_ends,
     manifest,
   )
+
+
+def _moments(
+  states: np.ndarray, normalize: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """What to subtract from states (N, S) and to divide them by, float32 (S,)."""
+  if not normalize:
+    size = states.shape[1:]
+    return np.zeros(size, np.float32), np.ones(size, np.float32)
+  deviation = states.std(axis=0, dtype=np.float64)
+  return (
+    states.mean(axis=0, dtype=np.float64).astype(np.float32),
+    np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32),
+  )
+
+
+def _behavior_return(scores: np.ndarray) -> dict | None:
+  if not len(scores):
+    return None
+  return {
+    'mean': float(scores.mean()),
+    'episodes': len(scores),
+    'source': 'episodes that end in the data',
+  }
 
 
 def transition_rows(steps: Steps) -> np.ndarray:
