@@ -15,7 +15,7 @@ from cql_atari import checkpoints, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
-from cql_atari.files import write_csv, write_text
+from cql_atari.files import write_csv, write_text, writing
 from cql_atari.replay import memory, recording
 
 METRICS = (
@@ -155,14 +155,8 @@ class Collector:
       disable=None,
       dynamic_ncols=True,
     )
-    try:
-      with bar, self._stop_signal.watch():
-        self._play(bar)
-    except OSError as error:
-      raise UserError(
-        f'{self._dir} cannot be written ({error.strerror}): make room and give '
-        'the same command again; what the last checkpoint holds is safe.'
-      ) from None
+    with writing(self._dir), bar, self._stop_signal.watch():
+      self._play(bar)
 
   def _play(self, bar: tqdm.tqdm) -> None:
     environment, count = self._environment, self._environment.num_environments

@@ -14,6 +14,7 @@ import tempfile
 from absl import flags
 
 from cql_atari import errors, restoring, startup
+from cql_atari.files import writing
 
 _RUN = flags.DEFINE_string('run', None, 'A run folder.')
 _OUT = flags.DEFINE_string('out', None, 'The model: RUN/export by default.')
@@ -29,18 +30,13 @@ def main() -> None:
   if out.exists():
     raise errors.UserError(f'{out} exists already: give another --out.')
   restored = restoring.restore(run_dir)
-  try:
+  with writing(f'the model {out}', 'make room, or choose another --out'):
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
       model = pathlib.Path(folder) / 'model'
       save(restored, model, _ONNX.value)
       os.chmod(model, 0o755)
       shutil.move(model, out)
-  except OSError as error:
-    raise errors.UserError(
-      f'the model {out} cannot be written ({error.strerror}): make room, or '
-      'choose another --out.'
-    ) from None
   print(
     f'{out}: {type(restored.agent).__name__} of {restored.game} after '
     f'{restored.gradient_steps:,} gradient steps.'

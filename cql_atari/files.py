@@ -1,12 +1,13 @@
 """Files that are whole or not there, and folders that can be written."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cql_atari.errors import UserError
 
@@ -44,6 +45,28 @@ def sha256(path: pathlib.Path) -> str:
   return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def writing(
+  what: str | os.PathLike,
+  remedy: str = 'make room and give the same command again',
+) -> Iterator[None]:
+  """Turns a full or broken disk into one sentence.
+
+  Args:
+    what: is being written.
+    remedy: what to do.
+
+  Raises:
+    UserError: it can't be written.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f'{what} cannot be written ({error.strerror or error}): {remedy}.'
+    ) from None
+
+
 def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
   """Makes a folder that a flag names, and finds it writable.
 
@@ -55,12 +78,7 @@ def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
     UserError: it can't be made or written.
   """
   folder = pathlib.Path(*parts).expanduser()
-  try:
+  with writing(f'--{flag}={parts[0]}', 'choose another folder'):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       return folder
-  except OSError as error:
-    raise UserError(
-      f'--{flag}={parts[0]} cannot be written ({error.strerror}): choose '
-      'another folder.'
-    ) from None

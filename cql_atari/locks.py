@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from cql_atari.errors import UserError
+from cql_atari.files import writing
 
 
 @contextlib.contextmanager
@@ -19,12 +20,8 @@ def alone_in(folder: pathlib.Path, doing: str) -> Iterator[None]:
   Raises:
     UserError: another process holds it, or it can't be written.
   """
-  try:
+  with writing(folder, 'choose another folder'):
     lock = open(folder / '.lock', 'w')  # noqa: SIM115
-  except OSError as error:
-    raise UserError(
-      f'{folder} cannot be written ({error.strerror}): choose another folder.'
-    ) from None
   with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,7 +28,7 @@ from cql_atari import checkpoints, evaluation, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
-from cql_atari.files import write_csv
+from cql_atari.files import write_csv, writing
 from cql_atari.replay import store as store_lib
 
 METRICS = (
@@ -192,16 +192,13 @@ class FixedReplayRunner(run_experiment.Runner):
       'manifest_digest': self._store.digest,
       **self._fixed,
     }
-    try:
+    with writing(
+      f'the checkpoint in {self._checkpoint_dir}',
+      'make room and give the same command again; older checkpoints are safe',
+    ):
       checkpoints.save(
         self._checkpoint_dir, step, arrays, data, self._checkpoint_duration
       )
-    except OSError as error:
-      raise UserError(
-        f'the checkpoint in {self._checkpoint_dir} cannot be written '
-        f'({error.strerror}): make room and give the same command again; '
-        'older checkpoints are safe.'
-      ) from None
 
   # --- Running. ---
 
@@ -368,13 +365,8 @@ class FixedReplayRunner(run_experiment.Runner):
   def _write_metrics(self) -> None:
     """Rewrites metrics.csv whole, so that a resume leaves no row twice."""
     path = pathlib.Path(self._base_dir) / 'metrics.csv'
-    try:
+    with writing(path):
       write_csv(path, self._columns, self._rows)
-    except OSError as error:
-      raise UserError(
-        f'{path} cannot be written ({error.strerror}): make room and give the '
-        'same command again; nothing is lost.'
-      ) from None
 
 
 def _mean(values: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from cql_atari import (
   records,
   startup,
 )
-from cql_atari.files import make_folder
+from cql_atari.files import make_folder, writing
 from cql_atari.replay import cache
 
 _BASE_DIR = flags.DEFINE_string(
@@ -70,13 +70,8 @@ def main() -> None:
     runner = runners.FixedReplayRunner(base_dir, data)
     if not runner.is_finished:
       runner.environments.check(data)
-      try:
+      with writing(base_dir):
         _write_records(base_dir, data, runner)
-      except OSError as error:
-        raise errors.UserError(
-          f'{base_dir} cannot be written ({error.strerror}): make room and '
-          'give the same command again.'
-        ) from None
     runner.run_experiment()
 
 

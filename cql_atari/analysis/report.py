@@ -11,7 +11,7 @@ from absl import flags
 
 from cql_atari import errors
 from cql_atari.analysis import reporting, run_folders
-from cql_atari.files import make_folder
+from cql_atari.files import make_folder, writing
 
 _RUNS = flags.DEFINE_string('runs', None, 'A folder with run folders below it.')
 _OUT = flags.DEFINE_string('out', None, "The report's folder.")
@@ -28,12 +28,8 @@ def main() -> None:
   folders = sorted(path.parent for path in root.rglob('run.json'))
   runs = run_folders.load_folders(folders, f'is below {root}')
   out = make_folder('out', _OUT.value)
-  try:
+  with writing(f'--out={out}'):
     reporting.write(runs, out, _TITLE.value)
-  except OSError as error:
-    raise errors.UserError(
-      f'--out={out} cannot be written ({error.strerror}): make room.'
-    ) from None
   print(f'The report on {len(runs)} runs is {out / "report.html"}.')
 
 

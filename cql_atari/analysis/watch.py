@@ -10,6 +10,7 @@ from absl import flags
 
 from cql_atari import errors, restoring
 from cql_atari.analysis import film
+from cql_atari.files import writing
 
 _RUN = flags.DEFINE_string('run', None, 'A run folder.')
 _OUT = flags.DEFINE_string('out', None, 'The film, such as play.mp4.')
@@ -30,15 +31,11 @@ def main() -> None:
   if out.suffix != '.mp4':
     raise errors.UserError(f'--out={out} is no .mp4: name it play.mp4.')
   restored = restoring.restore(_RUN.value)
-  try:
+  with writing(f'the film {out}', 'make room, or choose another --out'):
     out.parent.mkdir(parents=True, exist_ok=True)
     returns = film.film(
       restored, out, _EPISODES.value, _MAX_STEPS.value, _SEED.value
     )
-  except OSError as error:
-    raise errors.UserError(
-      f'the film {out} cannot be written ({error.strerror or error}).'
-    ) from None
   scores = ', '.join(f'{value:.0f}' for value in returns)
   print(
     f'{out}: {len(returns)} of {restored.game}, after '

@@ -17,7 +17,7 @@ import tqdm
 
 from cql_atari import checkpoints, stopping
 from cql_atari.continuous import (
-  datasets,
+  d4rl_files,
   environments,
   minari_datasets,
   tasks,
@@ -25,7 +25,7 @@ from cql_atari.continuous import (
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 from cql_atari.errors import UserError, check_number
-from cql_atari.files import write_csv, write_text
+from cql_atari.files import write_csv, write_text, writing
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
 _MEDIUM = 1 / 3  # Of the expert's return.
@@ -122,17 +122,11 @@ class SACCollector:
     if self.is_finished:
       print(f'{self._dir} has all datasets already.')
       return
-    try:
-      with self._stop_signal.watch():
-        if not self._snapshots:
-          self._take_snapshot()
-        self._learn()
-        self._write_datasets()
-    except OSError as error:
-      raise UserError(
-        f'{self._dir} cannot be written ({error.strerror}): make room and give '
-        'the same command again; what the last checkpoint holds is safe.'
-      ) from None
+    with writing(self._dir), self._stop_signal.watch():
+      if not self._snapshots:
+        self._take_snapshot()
+      self._learn()
+      self._write_datasets()
 
   # --- Learning. ---
 
@@ -243,12 +237,14 @@ class SACCollector:
       for name, index in chosen.items()
     }
     made['medium-replay'] = self._replay(self._metrics[medium][0])
-    made['medium-expert'] = datasets.concatenate(made['medium'], made['expert'])
-    made['random-expert'] = datasets.concatenate(made['random'], made['expert'])
+    for name in ('medium', 'random'):
+      made[f'{name}-expert'] = d4rl_files.concatenate(
+        made[name], made['expert']
+      )
     about = {}
     for name, steps in made.items():
       path = self._dir / f'{self._task.domain}-{name}.hdf5'
-      datasets.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
+      d4rl_files.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
       if self._write_minari:
         minari_datasets.write(
           f'cql_atari/{self._task.domain}/{name}-v0',
@@ -272,7 +268,7 @@ class SACCollector:
     text = json.dumps(about, indent=1) + '\n'
     write_text(self._dir / 'datasets.json', text)
 
-  def _roll_out(self, weights: Weights, name: str) -> datasets.Steps:
+  def _roll_out(self, weights: Weights, name: str) -> d4rl_files.Steps:
     """Plays a policy with its noise; the last episode is cut off."""
     rng = np.random.default_rng([self._seed, len(name), *name.encode()])
     environment = environments.make(self._task)
@@ -291,7 +287,7 @@ class SACCollector:
       state = environment.reset()[0] if terminal or cut_off else following
     return _steps(*map(np.array, zip(*rows)))
 
-  def _replay(self, count: int) -> datasets.Steps:
+  def _replay(self, count: int) -> d4rl_files.Steps:
     """The first steps that were played."""
     columns = self._memory.columns()
     return _steps(
@@ -370,7 +366,7 @@ def act(
 
 
 def _steps(observations, actions, rewards, terminals, timeouts, following):
-  return datasets.Steps(
+  return d4rl_files.Steps(
     observations.astype(np.float32),
     np.clip(actions, -1.0, 1.0).astype(np.float32),
     rewards.astype(np.float32),

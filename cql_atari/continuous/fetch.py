@@ -11,7 +11,7 @@ import tqdm
 from absl import flags
 
 from cql_atari import errors, locks
-from cql_atari.continuous import datasets, tasks
+from cql_atari.continuous import d4rl_files, tasks
 from cql_atari.files import make_folder, sha256
 from cql_atari.replay import download, fetched
 
@@ -44,7 +44,7 @@ def main() -> None:
   )
 
 
-def _fetch(task: tasks.Task, folder: pathlib.Path) -> datasets.Steps:
+def _fetch(task: tasks.Task, folder: pathlib.Path) -> d4rl_files.Steps:
   """Fetches a task's file unless it is there, and reads it."""
   if task.path is None:
     raise errors.UserError(
@@ -73,8 +73,8 @@ def _fetch(task: tasks.Task, folder: pathlib.Path) -> datasets.Steps:
     except download.Missing:
       raise errors.UserError(f'{where} has no {name}.') from None
   try:
-    steps = datasets.read_hdf5(folder / name, task)
-    datasets.check(steps, task, name)
+    steps = d4rl_files.read_hdf5(folder / name, task)
+    d4rl_files.check(steps, task, name)
   except errors.UserError:
     (folder / name).unlink()  # The next fetch begins anew.
     raise
@@ -88,7 +88,7 @@ def _mix(task: tasks.Task, folder: pathlib.Path) -> None:
     for data in ('random', 'expert')
   ]
   path = folder / f'{task.name}.hdf5'
-  datasets.write_hdf5(path, datasets.concatenate(*parts))
+  d4rl_files.write_hdf5(path, d4rl_files.concatenate(*parts))
 
 
 def run() -> None:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from cql_atari.continuous import environments, tasks, wrappers
-from cql_atari.continuous.datasets import Steps, concatenate
+from cql_atari.continuous.d4rl_files import Steps, concatenate
 from cql_atari.errors import UserError
 
 

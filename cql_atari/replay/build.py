@@ -24,6 +24,7 @@ import zstandard
 from absl import logging
 
 from cql_atari.errors import UserError
+from cql_atari.files import writing
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay import statistics
@@ -69,24 +70,25 @@ def build_store(
     UserError: broken data, or a disk that is full or can't be written.
   """
   partial = directory.with_name(f'.building-{directory.name}-{key}')
-  try:
-    with _building(partial, directory) as must_build:
-      if not must_build:
-        return
-      try:
-        _write_store(partial, selection, split, game, run, num_actions)
-        os.chmod(partial, 0o755)
-        os.rename(partial, directory)
-        # Not before: whoever waits for it must see the folder gone.
-        (directory / 'lock').unlink()
-      except (UserError, OSError):
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-  except OSError as error:
-    raise UserError(
-      f'the store {directory} cannot be written ({error.strerror}): make room, '
-      'or choose another folder (open_store.cache_dir, or --out of prepare).'
-    ) from None
+  with (
+    writing(
+      f'the store {directory}',
+      'make room, or choose another folder (open_store.cache_dir, or --out of '
+      'prepare)',
+    ),
+    _building(partial, directory) as must_build,
+  ):
+    if not must_build:
+      return
+    try:
+      _write_store(partial, selection, split, game, run, num_actions)
+      os.chmod(partial, 0o755)
+      os.rename(partial, directory)
+      # Not before: whoever waits for it must see the folder gone.
+      (directory / 'lock').unlink()
+    except (UserError, OSError):
+      shutil.rmtree(partial, ignore_errors=True)
+      raise
 
 
 @contextlib.contextmanager

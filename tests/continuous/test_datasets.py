@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cql_atari.continuous import datasets, tasks
+from cql_atari.continuous import d4rl_files, datasets, tasks
 from cql_atari.errors import UserError
 from cql_atari.replay import download
 
@@ -147,7 +147,7 @@ def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
 
 def test_what_is_written_is_read_again(tmp_path):
   arrays = columns()
-  steps = datasets.Steps(
+  steps = d4rl_files.Steps(
     *(
       arrays[name].astype(np.float32)
       for name in ('observations', 'actions', 'rewards')
@@ -156,12 +156,12 @@ def test_what_is_written_is_read_again(tmp_path):
     arrays['timeouts'],
   )
   path = tmp_path / 'hopper-medium.hdf5'
-  datasets.write_hdf5(path, steps, seed=3)
-  again = datasets.read_hdf5(path, HOPPER)
+  d4rl_files.write_hdf5(path, steps, seed=3)
+  again = d4rl_files.read_hdf5(path, HOPPER)
   for name in arrays:
     np.testing.assert_array_equal(getattr(again, name), getattr(steps, name))
   assert datasets.open_task_data('hopper-medium', str(tmp_path))
-  twice = datasets.concatenate(steps, again)
+  twice = d4rl_files.concatenate(steps, again)
   assert len(twice) == 80 and twice.timeouts[39] and twice.timeouts[79]
 
 
@@ -374,7 +374,7 @@ def test_no_file_is_left_half_written(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(h5py.Group, 'create_dataset', full)
-  steps = datasets.Steps(*(np.zeros((3, 2)) for _ in range(5)))
+  steps = d4rl_files.Steps(*(np.zeros((3, 2)) for _ in range(5)))
   with pytest.raises(OSError, match='space'):
-    datasets.write_hdf5(tmp_path / 'a.hdf5', steps)
+    d4rl_files.write_hdf5(tmp_path / 'a.hdf5', steps)
   assert not list(tmp_path.iterdir())

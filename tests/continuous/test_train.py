@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cql_atari import checkpoints, restoring
-from cql_atari.continuous import datasets, minari_datasets, tasks
+from cql_atari.continuous import d4rl_files, datasets, minari_datasets, tasks
 from cql_atari.errors import UserError
 
 SMALL = (
@@ -110,7 +110,7 @@ def test_collected_datasets_are_as_d4rl_defines_them(collected):
 def test_minari_has_the_same_play(collected, tmp_path, monkeypatch):
   monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
   task = tasks.task('hopper-medium')
-  steps = datasets.read_hdf5(collected / 'hopper-medium.hdf5', task)
+  steps = d4rl_files.read_hdf5(collected / 'hopper-medium.hdf5', task)
   with h5py.File(collected / 'hopper-medium.hdf5') as file:
     following = file['next_observations'][()]
   steps = dataclasses.replace(steps, next_observations=following)
