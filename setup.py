@@ -91,6 +91,7 @@ setuptools.setup(
       'cql-atari-fetch-d4rl = cql_atari.continuous.fetch:run',
       'cql-atari-prepare = cql_atari.replay.prepare:run',
       'cql-atari-verify = cql_atari.replay.verify:run',
+      'cql-atari-theorems = cql_atari.tabular.verify:run',
       'cql-atari-inspect = cql_atari.replay.inspect:run',
     ]
   },

@@ -1,0 +1,1 @@
+"""Exact CQL on finite MDPs: the paper's theorems as programs."""

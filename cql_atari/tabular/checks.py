@@ -1,0 +1,125 @@
+"""How a claim on many problems is tried and told."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
+NEAR = 1e-2  # How far above and below a threshold is tried.
+LEAST = 1e-3  # Alphas below this are not told from 0.
+ONCE = 1e-9  # The share of a counter-example that has to be seen just once.
+_TOLERANCE = 1e-9  # Of float64, relative to the size of the values.
+
+
+class Check(NamedTuple):
+  """How a claim fared.
+
+  Attributes:
+    theorem: its number.
+    claim: in words.
+    tried: problems that it was tried on.
+    held: those it held for.
+    margin: the least slack of all, in units of R_max / (1 - gamma).
+    required: the share that has to hold.
+  """
+
+  theorem: str
+  claim: str
+  tried: int
+  held: int
+  margin: float
+  required: float = 1.0
+
+  @property
+  def passed(self) -> bool:
+    """Whether it held as often as stated, having been tried at all."""
+    return self.tried > 0 and self.held >= self.required * self.tried
+
+  def merge(self, other: 'Check | None') -> 'Check':
+    """The same claim's check on more problems."""
+    if other is None:
+      return self
+    return self._replace(
+      tried=self.tried + other.tried,
+      held=self.held + other.held,
+      margin=float(np.fmin(self.margin, other.margin)),
+    )
+
+
+def check(
+  theorem: str,
+  claim: str,
+  greater: np.ndarray,
+  lesser: np.ndarray,
+  unit: float,
+  required: float = 1.0,
+  tried: np.ndarray | None = None,
+) -> Check:
+  """Whether `greater` >= `lesser` everywhere, problem by problem.
+
+  Args:
+    theorem: its number.
+    claim: in words.
+    greater: (n, ...).
+    lesser: (n, ...); where either is NaN, nothing holds.
+    unit: R_max / (1 - gamma).
+    required: the share that has to hold.
+    tried: (n,) which problems are meant, if not all.
+  """
+  n = len(greater)
+  slack = (greater - lesser).reshape(n, -1)
+  size = np.maximum(np.abs(greater), np.abs(lesser)).reshape(n, -1)
+  held = np.all(slack >= -_TOLERANCE * (unit + size), axis=1)
+  slack = np.where(np.isnan(slack), -np.inf, slack).min(axis=1) / unit
+  tried = np.ones(n, bool) if tried is None else tried
+  margin = float(slack[tried].min()) if tried.any() else np.nan
+  count = int(tried.sum())
+  return Check(theorem, claim, count, int(held[tried].sum()), margin, required)
+
+
+def check_equal(
+  theorem: str, claim: str, left: np.ndarray, right: np.ndarray, unit: float
+) -> Check:
+  """Whether both are equal to float64's tolerance."""
+  below = check(theorem, claim, left, right, unit)
+  above = check(theorem, claim, right, left, unit)
+  return below._replace(
+    held=min(below.held, above.held), margin=min(below.margin, above.margin)
+  )
+
+
+def over_alphas(
+  check_at: Callable[[float], Check], alphas: Sequence[float]
+) -> Check:
+  """One check of those for every alpha."""
+  merged = None
+  for alpha in alphas:
+    merged = check_at(alpha).merge(merged)
+  return merged
+
+
+def counter_example(
+  theorem: str,
+  claim: str,
+  excess: np.ndarray,
+  unit: float,
+  required: float = 1.0,
+  tried: np.ndarray | None = None,
+) -> Check:
+  """Whether what a bound would forbid is there: `excess` (n,) is positive."""
+  enough = np.full_like(excess, 2 * _TOLERANCE * unit)
+  return check(
+    theorem,
+    f'counter-example: {claim}',
+    excess[:, None],
+    enough[:, None],
+    unit,
+    required,
+    tried,
+  )
+
+
+def expectation(distribution: np.ndarray, q_values: np.ndarray) -> np.ndarray:
+  """E_{a ~ distribution}[Q(s, a)], (..., S), of two (..., S, A)."""
+  return np.sum(distribution * q_values, axis=-1)

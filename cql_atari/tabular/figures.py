@@ -1,0 +1,305 @@
+"""A figure for each theorem, of values computed anew on random MDPs."""
+
+import pathlib
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+
+from cql_atari.analysis import curves
+from cql_atari.tabular import (
+  fixed_points,
+  improvement,
+  lower_bounds,
+  policy_learning,
+  problems,
+)
+from cql_atari.tabular import mdp as mdp_lib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+
+_SIZES = 10 ** np.arange(2, 9)  # Transitions of a dataset.
+_SIZE = 1000  # Where it is not what varies.
+_ALPHAS = np.logspace(-3, 1, 25)
+_RATIOS = np.logspace(-1.5, 1.5, 31)  # Of alpha to a threshold.
+_EQ1, _EQ2, _H, _BOUND = '#D55E00', '#0072B2', '#009E73', '0.35'
+
+
+def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
+  """Draws one figure as PNG.
+
+  Args:
+    name: one of FIGURES.
+    out: the folder that the picture goes to.
+    count: Garnet MDPs that it is made of.
+    seed: of the MDPs and datasets.
+  """
+  figure, panels = plt.subplots(1, 2, figsize=(10.4, 3.6))
+  for panel in panels:
+    panel.grid(alpha=0.25)
+    panel.spines[['top', 'right']].set_visible(False)
+
+  def sample(size=_SIZE):  # The same MDPs and policies for every size.
+    rng = np.random.default_rng(seed)
+    return problems.sample('garnet', count, int(size), rng)
+
+  FIGURES[name](panels, sample)
+  path = out / f'{name}.png'
+  curves.save(figure, path)
+  return path
+
+
+def _band(panel: plt.Axes, x, values, label, color, ls='-') -> None:
+  """The median over MDPs, axis 1, and the middle nine tenths; none of NaN."""
+  values = np.asarray(values)
+  some = ~np.isnan(values).all(axis=1)
+  x, values = np.asarray(x)[some], values[some]
+  low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95], axis=1)
+  panel.plot(x, middle, ls, color=color, label=label)
+  panel.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+
+
+def _against_threshold(
+  panel: plt.Axes, excess: Callable, least: np.ndarray, color: str
+) -> None:
+  """What is over the true value against alpha, in units of the threshold."""
+  tried = least > 0
+  over = np.array([excess(least * ratio)[tried] for ratio in _RATIOS])
+  panel.plot(_RATIOS, over, color=color, alpha=0.12, lw=0.8)
+  _band(panel, _RATIOS, over, 'median', color)
+  panel.axhline(0, color='k', lw=0.8)
+  panel.axvline(1, color='k', lw=0.8, ls=':')
+  panel.set(xscale='log', xlabel=r'$\alpha$ / least $\alpha$')
+  panel.set_yscale('symlog', linthresh=0.03)
+
+
+def _q_and_v(p: problems.Problems) -> tuple[np.ndarray, np.ndarray]:
+  q_values = mdp_lib.action_values(p.mdp, p.policy)
+  return q_values, np.sum(p.policy * q_values, axis=-1)
+
+
+def _learned(p, penalty, alpha, given=None) -> np.ndarray:
+  given = p.policy if given is None else given
+  return fixed_points.fixed_point(
+    p.dataset.empirical, p.policy, penalty, alpha, p.behavior, given
+  )
+
+
+def _underestimate(p, penalty, alpha) -> np.ndarray:
+  """E_{s ~ data}[V - V^], (n,), in units of R_max / (1 - gamma)."""
+  states = p.dataset.counts.sum(axis=-1)
+  learned = np.sum(p.policy * _learned(p, penalty, alpha), axis=-1)
+  return np.average(_q_and_v(p)[1] - learned, axis=1, weights=states) / (
+    p.mdp.v_max
+  )
+
+
+def _theorem_3_1(panels, sample) -> None:
+  p = sample()
+  q_values = _q_and_v(p)[0]
+
+  def excess(alpha):
+    learned = _learned(p, 'eq1', alpha, p.mu)
+    return (learned - q_values).max(axis=(1, 2)) / p.mdp.v_max
+
+  _against_threshold(
+    panels[0], excess, lower_bounds.pointwise_threshold(p), _EQ1
+  )
+  panels[0].set(ylabel=r'max $\hat{Q} - Q$, in $R_{max}/(1-\gamma)$')
+  _thresholds(panels[1], sample, lower_bounds.pointwise_threshold, 0, _EQ1)
+
+
+def _thresholds(panel, sample, least, index, color) -> None:
+  """The alpha that a bound needs against the size of the dataset."""
+  drawn = [sample(size) for size in _SIZES]
+  needed = np.array([least(p) for p in drawn])
+  needed[needed <= 0] = np.nan  # There, even Q-learning is below.
+  stated = [lower_bounds.stated_thresholds(p, 0.1)[index] for p in drawn]
+  _band(panel, _SIZES, needed, 'least for these data', color)
+  _band(panel, _SIZES, stated, 'stated by counts', _BOUND, '--')
+  panel.set(xscale='log', yscale='log', ylabel=r'$\alpha$')
+  panel.set(xlabel='transitions')
+  panel.legend(frameon=False)
+
+
+def _theorem_3_2(panels, sample) -> None:
+  p = sample()
+  for penalty, label, color in (
+    ('eq1', r'Eq. 1, $\mu = \pi$', _EQ1),
+    ('mu', r'Eq. 2, $\mu = \pi$', _EQ2),
+    ('H', r'CQL($\mathcal{H}$)', _H),
+  ):
+    values = [_underestimate(p, penalty, alpha) for alpha in _ALPHAS]
+    _band(panels[0], _ALPHAS, values, label, color)
+  panels[0].axhline(0, color='k', lw=0.8)
+  panels[0].set(xscale='log', xlabel=r'$\alpha$')
+  panels[0].set(ylabel=r'mean $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
+  panels[0].set_yscale('symlog', linthresh=0.03)
+  panels[0].legend(frameon=False)
+  _thresholds(panels[1], sample, lower_bounds.value_threshold, 1, _EQ2)
+
+
+def _tightness(panels, sample) -> None:
+  """How low the least alphas that are safe put the values, by dataset size."""
+  drawn = [sample(size) for size in _SIZES]
+  for panel, title, alphas in (
+    (
+      panels[0],
+      'the least alpha for these data',
+      lambda p: (
+        lower_bounds.pointwise_threshold(p),
+        lower_bounds.value_threshold(p),
+      ),
+    ),
+    (
+      panels[1],
+      'the alpha stated by counts',
+      lambda p: lower_bounds.stated_thresholds(p, 0.1),
+    ),
+  ):
+    for index, (penalty, label, color) in enumerate(
+      (('eq1', 'Eq. 1', _EQ1), ('mu', 'Eq. 2', _EQ2))
+    ):
+      values = [
+        _underestimate(p, penalty, np.maximum(alphas(p)[index], 0))
+        for p in drawn
+      ]
+      _band(panel, _SIZES, np.maximum(values, 1e-9), label, color)
+    panel.set(xscale='log', yscale='log', xlabel='transitions', title=title)
+    panel.set(ylabel=r'mean $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
+    panel.legend(frameon=False)
+
+
+def _theorem_d_1(panels, sample) -> None:
+  p = sample()
+  states, actions = p.policy.shape[1:]
+  rng = np.random.default_rng(0)
+  below, above = [], []
+  widths = np.arange(1, states * actions, 3)
+  for width in widths:
+    features = lower_bounds.random_features(rng, p, width)
+    *_, alpha, lowered = lower_bounds.linear_step(
+      p, features, np.zeros_like(p.policy)
+    )
+    below.append(np.where(alpha > 0, alpha, np.nan))
+    above.append(lowered)
+  _band(panels[0], widths, above, None, _EQ2)
+  panels[0].set(ylabel=r'$\|\Pi(\pi/\hat\pi_\beta - 1)\|^2$', yscale='log')
+  _band(panels[1], widths, below, None, _EQ2)
+  panels[1].set(ylabel=r'least $\alpha$ of the first update', yscale='log')
+  for panel in panels:
+    panel.set(xlabel='features')
+
+
+def _theorem_3_3(panels, sample) -> None:
+  p = sample()
+  for panel, penalty in zip(panels, ('H', 'rho')):
+    for alpha, color in ((0.1, _EQ2), (1.0, _EQ1), (10.0, _H)):
+      rounds = policy_learning.slow_policy(p, penalty, alpha, 8)
+      condition = np.concatenate([r.condition.min(axis=1) for r in rounds])
+      slack = np.concatenate([(r.values - r.learned).min(1) for r in rounds])
+      panel.plot(
+        condition, slack / p.mdp.v_max, '.', ms=3, color=color, alpha=0.4,
+        label=rf'$\alpha$ = {alpha:g}',
+      )  # fmt: skip
+    panel.axhline(0, color='k', lw=0.8)
+    panel.axvline(0, color='k', lw=0.8, ls=':')
+    panel.set(title=rf'CQL({penalty})', xlabel='condition: left less right')
+    panel.set(ylabel=r'min $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
+    panel.set_xscale('symlog', linthresh=0.1)
+    panel.set_yscale('symlog', linthresh=0.01)
+    panel.legend(frameon=False, markerscale=3)
+
+
+def _theorem_3_4(panels, sample) -> None:
+  p = sample()
+  empirical, behavior = p.dataset.empirical, p.behavior
+  learned = np.zeros_like(p.policy)
+  for panel, iterations in zip(panels, (1, 10)):
+    for _ in range(iterations):
+      mu = policy_learning.softmax(learned)
+      true = mdp_lib.action_values(p.mdp, mu)
+      target = mdp_lib.backup(empirical, mu, learned)
+      least = policy_learning.gap_threshold(true, target, mu, behavior)
+
+      def updated(alpha, target=target, mu=mu):
+        return fixed_points.update(target, 'mu', alpha, behavior, mu)
+
+      learned = updated(np.maximum(least, 0))
+
+    def excess(alpha, updated=updated, true=true, mu=mu):
+      gap = np.sum((behavior - mu) * (updated(alpha) - true), axis=-1)
+      return gap.min(axis=-1) / p.mdp.v_max
+
+    _against_threshold(panel, excess, least, _EQ2)
+    panel.set(title=f'iteration {iterations}')
+    panel.set(ylabel=r'min gap gained, in $R_{max}/(1-\gamma)$')
+
+
+def _theorem_3_5(panels, sample) -> None:
+  p = sample()
+  empirical, behavior = p.dataset.empirical, p.behavior
+  for alpha, color in ((0.1, _EQ2), (1.0, _EQ1), (10.0, _H)):
+    learned = np.sum(p.policy * _learned(p, 'mu', alpha), axis=-1)
+    learned = np.sum(empirical.initial * learned, axis=-1)
+    closed = improvement.penalized_return(empirical, p.policy, behavior, alpha)
+    panels[0].plot(
+      -closed, -learned, '.', color=color, label=rf'$\alpha$ = {alpha:g}'
+    )
+  panels[0].axline((1, 1), slope=1, color='k', lw=0.8)
+  panels[0].set(xscale='log', yscale='log', xlabel='- penalised return')
+  panels[0].set(ylabel=r'$-E_\rho[\hat{V}]$')
+  panels[0].legend(frameon=False)
+  rows = {'in the empirical MDP': [], 'in the true MDP': [], 'penalised': []}
+  for alpha in _ALPHAS:
+    policy = improvement.improved_policy(empirical, behavior, alpha)
+    promised = improvement.penalized_return(empirical, policy, behavior, alpha)
+    floor = mdp_lib.expected_return(empirical, behavior)
+    found = (
+      -improvement.regret(empirical, policy, behavior),
+      -improvement.regret(p.mdp, policy, behavior),
+      promised - floor,
+    )
+    for row, values in zip(rows.values(), found):
+      row.append(values / p.mdp.v_max)
+  for (label, row), color in zip(rows.items(), (_EQ2, _EQ1, _H)):
+    _band(panels[1], _ALPHAS, row, label, color)
+  panels[1].axhline(0, color='k', lw=0.8)
+  panels[1].set(xscale='log', xlabel=r'$\alpha$')
+  panels[1].set(ylabel=r"$\pi^*$'s return above $\hat\pi_\beta$'s")
+  panels[1].legend(frameon=False)
+
+
+def _theorem_3_6(panels, sample) -> None:
+  for panel, alpha in zip(panels, (0.01, 1.0)):
+    zetas, regrets = [], []
+    for size in _SIZES:
+      p = sample(size)
+      policy = improvement.improved_policy(
+        p.dataset.empirical, p.behavior, alpha
+      )
+      zeta = improvement.improvement_bound(p.dataset, policy, 0.1)
+      zetas.append(zeta / p.mdp.v_max)
+      regret = improvement.regret(p.mdp, policy, p.behavior)
+      regrets.append(regret / p.mdp.v_max)
+    _band(panel, _SIZES, zetas, r'$\zeta$', _BOUND, '--')
+    _band(panel, _SIZES, regrets, r'regret of $\pi^*$', _EQ2)
+    panel.axhline(0, color='k', lw=0.8)
+    panel.axhline(2, color='k', lw=0.8, ls=':')
+    panel.set(xscale='log', title=rf'$\alpha$ = {alpha:g}')
+    panel.set(xlabel='transitions', ylabel=r'in $R_{max}/(1-\gamma)$')
+    panel.set_yscale('symlog', linthresh=0.3)
+    panel.legend(frameon=False)
+
+
+FIGURES = {
+  'theorem_3_1': _theorem_3_1,
+  'theorem_3_2': _theorem_3_2,
+  'tightness': _tightness,
+  'theorem_d_1': _theorem_d_1,
+  'theorem_3_3': _theorem_3_3,
+  'theorem_3_4': _theorem_3_4,
+  'theorem_3_5': _theorem_3_5,
+  'theorem_3_6': _theorem_3_6,
+}

@@ -1,0 +1,285 @@
+"""The updates of CQL solved exactly, with the package's own penalties.
+
+One update of Eq. 1 to 4, where every Q(s, a) is free, has its minimum where
+
+  Q(s, a) = B^pi Q^k(s, a) - alpha g(s, a) / beta(a|s),
+
+g being the gradient by Q(s, .) of the penalty, averaged over the behavior
+policy beta: mu for Eq. 1, mu - beta for Eq. 2, softmax(Q) - beta for CQL(H).
+The gradient is TensorFlow's, of `losses.conservative`, so that what is solved
+here is what trains the agents.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from cql_atari.losses import conservative
+from cql_atari.tabular import mdp as mdp_lib
+
+# By the agents' names: the function of `losses.conservative`, and what it takes
+# beside Q: the data's actions, or a given distribution, mu or the prior.
+PENALTIES = {
+  'eq1': ('eq1_penalty', ('given',)),
+  'mu': ('cql_mu_penalty', ('actions', 'given')),
+  'H': ('cql_h_penalty', ('actions',)),
+  'rho': ('cql_rho_penalty', ('actions', 'given')),
+  'var': ('cql_var_penalty', ('actions',)),
+}
+_CHI2_RADIUS = 1.0  # Of 'var', as the penalty has it by default.
+_ITERATIONS = 1000
+_NEWTON_STEPS = 50
+_TOLERANCE = 1e-12  # Of the residual, relative to Q.
+_DIFFERENCE = 1e-5
+
+
+def penalty_gradient(
+  penalty: str,
+  q_values: np.ndarray,
+  behavior: np.ndarray,
+  given: np.ndarray | None = None,
+) -> np.ndarray:
+  """The gradient by Q(s, .) of a penalty averaged over the behavior policy.
+
+  Args:
+    penalty: one of PENALTIES.
+    q_values: (..., S, A).
+    behavior: (..., S, A) beta(a|s).
+    given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+
+  Returns:
+    (..., S, A).
+  """
+  name, takes = PENALTIES[penalty]
+  given = behavior if given is None else given
+  flat = (
+    np.broadcast_to(array, q_values.shape).reshape(-1, q_values.shape[-1])
+    for array in (q_values, behavior, given)
+  )
+  gradient = _gradient_fn(getattr(conservative, name), takes)(*flat)
+  return gradient.numpy().reshape(q_values.shape)
+
+
+@functools.lru_cache
+def _gradient_fn(
+  penalty: Callable[..., tf.Tensor], takes: tuple[str, ...]
+) -> Callable[..., tf.Tensor]:
+  """The graph of a penalty's gradient: of Q, beta and `given`, all (B, A)."""
+
+  @tf.function(input_signature=[tf.TensorSpec((None, None), tf.float64)] * 3)
+  def gradient(q_values, behavior, given):
+    states, actions = tf.unstack(tf.shape(q_values))
+    inputs = {
+      'actions': tf.tile(tf.range(actions), [states]),
+      'given': tf.repeat(given, actions, axis=0),
+    }
+    with tf.GradientTape() as tape:
+      tape.watch(q_values)
+      rows = tf.repeat(q_values, actions, axis=0)  # One for every action.
+      values = penalty(rows, *(inputs[name] for name in takes))
+      total = tf.reduce_sum(tf.reshape(behavior, [-1]) * values)
+    return tape.gradient(total, q_values)
+
+  return gradient
+
+
+def update(
+  targets: np.ndarray,
+  penalty: str,
+  alpha: np.ndarray | float,
+  behavior: np.ndarray,
+  given: np.ndarray | None = None,
+) -> np.ndarray:
+  """One iteration: the minimum of alpha penalty + (Q - targets)^2 / 2.
+
+  Args:
+    targets: (..., S, A) B^pi Q^k.
+    penalty: one of PENALTIES.
+    alpha: weight of the penalty, (...) or one for all.
+    behavior: (..., S, A) beta(a|s), nowhere zero.
+    given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+
+  Returns:
+    (..., S, A), NaN for an MDP where Newton's method finds no minimum.
+  """
+  if penalty == 'var':
+    return _var_update(targets, np.asarray(alpha)[..., None, None], behavior)
+  no_backup = np.zeros((*targets.shape, targets.shape[-2]))
+  return _solve(targets, no_backup, targets, penalty, alpha, behavior, given)
+
+
+def linear_update(
+  targets: np.ndarray,
+  features: np.ndarray,
+  penalty: str,
+  alpha: np.ndarray | float,
+  behavior: np.ndarray,
+  states: np.ndarray,
+  given: np.ndarray,
+) -> np.ndarray:
+  """One iteration of Eq. 1 or 2 with Q linear in features (appendix D.1).
+
+  Args:
+    targets: (..., S, A) B^pi Q^k.
+    features: (..., S, A, D) of every pair.
+    penalty: 'eq1' or 'mu', whose gradient is the same for every Q.
+    alpha: weight of the penalty, (...) or one for all.
+    behavior: (..., S, A) beta(a|s).
+    states: (..., S) the data's distribution of states d(s).
+    given: (..., S, A) mu.
+
+  Returns:
+    (..., S, A): features times the weights of the least loss.
+  """
+  pairs = states[..., None] * behavior
+  gradient = penalty_gradient(penalty, targets, behavior, given)
+  wanted = pairs * targets
+  wanted = wanted - np.asarray(alpha)[..., None, None] * (
+    states[..., None] * gradient
+  )
+  gram = np.einsum('...sad,...sa,...sae->...de', features, pairs, features)
+  right = np.einsum('...sad,...sa->...d', features, wanted)
+  weights = np.linalg.solve(gram, right[..., None])[..., 0]
+  return np.einsum('...sad,...d->...sa', features, weights)
+
+
+def fixed_point(
+  mdp: mdp_lib.MDP,
+  policy: np.ndarray,
+  penalty: str,
+  alpha: np.ndarray | float,
+  behavior: np.ndarray,
+  given: np.ndarray | None = None,
+) -> np.ndarray:
+  """What an iterated update comes to: the Q^ that is its own update.
+
+  For 'eq1' and 'mu' it is (I - gamma P^pi)^-1 (r - alpha g / beta), where one
+  step of Newton's method leads. For 'H' and 'rho' the update contracts by gamma
+  in the largest difference, like B^pi itself: the matrix I + alpha dg /
+  beta has rows that sum to 1 and no positive entry off its diagonal, so its
+  inverse averages.
+
+  Args:
+    mdp: the MDP backed up in: the empirical one for the paper's B^^pi.
+    policy: (..., S, A) pi.
+    penalty: one of PENALTIES.
+    alpha: weight of the penalty, (...) or one for all.
+    behavior: (..., S, A) beta(a|s), nowhere zero.
+    given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+
+  Returns:
+    (..., S, A), NaN for an MDP where Newton's method finds none.
+  """
+  start = mdp_lib.action_values(mdp, policy)
+  if penalty == 'var':
+    return _iterate(
+      lambda q: update(
+        mdp_lib.backup(mdp, policy, q), penalty, alpha, behavior
+      ),
+      start,
+    )
+  backup = mdp.gamma * mdp.transitions
+  return _solve(
+    mdp.rewards, backup, start, penalty, alpha, behavior, given, policy
+  )
+
+
+def _solve(
+  constant, backup, start, penalty, alpha, behavior, given, policy=None
+):
+  """Q = constant + backup E_pi[Q] - alpha g(Q) / beta, by Newton's method."""
+  states, actions = start.shape[-2:]
+  policy = behavior if policy is None else policy
+  weight = np.asarray(alpha)[..., None, None] / behavior
+  # (..., S, A, S, A): the linear part of the derivative of the residual.
+  linear = np.eye(states * actions).reshape(states, actions, states, actions)
+  linear = linear - backup[..., None] * policy[..., None, None, :, :]
+
+  def gradient(q):
+    return penalty_gradient(penalty, q, behavior, given)
+
+  def residual(q):
+    following = np.einsum('...ijk,...k->...ij', backup, np.sum(policy * q, -1))
+    return q - constant - following + weight * gradient(q)
+
+  def size(x):
+    return np.abs(x).max(axis=(-2, -1))
+
+  q = np.array(start)
+  error = residual(q)
+  for _ in range(_NEWTON_STEPS):
+    tolerance = _TOLERANCE * (1 + size(q) + size(weight))
+    if np.all(size(error) <= tolerance):
+      break
+    # Central differences for every action at once: axes (A, ..., S, A).
+    shifts = _DIFFERENCE * np.eye(actions)
+    shifts = shifts.reshape(actions, *np.ones(q.ndim - 1, int), actions)
+    slopes = gradient(np.stack([q + shifts, q - shifts]))
+    slopes = (slopes[0] - slopes[1]) / (2 * _DIFFERENCE)
+    derivative = linear.copy()
+    own = np.arange(states)
+    derivative[..., own, :, own, :] += np.moveaxis(
+      weight[..., None] * np.moveaxis(slopes, 0, -1), -3, 0
+    )
+    flat = derivative.reshape(*q.shape[:-2], states * actions, -1)
+    step = np.linalg.solve(flat, error.reshape(*q.shape[:-2], -1, 1))
+    step = step.reshape(q.shape)
+    length = np.ones(q.shape[:-2])
+    for _ in range(20):  # Halved wherever the residual does not shrink.
+      following = q - length[..., None, None] * step
+      following_error = residual(following)
+      worse = size(following_error) > (1 - 1e-4 * length) * size(error)
+      worse &= size(error) > tolerance
+      if not worse.any():
+        break
+      length = np.where(worse, length / 2, length)
+    q, error = following, following_error
+    if np.all(worse | (size(error) <= tolerance)):
+      break
+  found = size(error) <= 1e3 * tolerance
+  return np.where(found[..., None, None], q, np.nan)
+
+
+def _iterate(function, q: np.ndarray) -> np.ndarray:
+  """Applies a function until it changes nothing; NaN where it goes on to."""
+  for _ in range(_ITERATIONS):
+    last, q = q, function(q)
+    change = np.abs(q - last).max(axis=(-2, -1))
+    tolerance = _TOLERANCE * (1 + np.abs(q).max(axis=(-2, -1)))
+    if np.all(change <= tolerance):
+      break
+  return np.where((change <= tolerance)[..., None, None], q, np.nan)
+
+
+def _var_update(
+  targets: np.ndarray, alpha: np.ndarray, behavior: np.ndarray
+) -> np.ndarray:
+  """The minimum for 'var', whose gradient jumps where all actions are alike.
+
+  For some mu in the ball of `cql_var_penalty`, Q = targets - alpha (mu / beta -
+  1), and either Q is the same for all actions and mu inside, or mu is on the
+  surface and Q(a) = nu + lambda A (mu(a) - 1/A), lambda by bisection.
+  """
+  actions = targets.shape[-1]
+
+  def worst_case(multiplier):  # mu, and its chi-squared distance from uniform.
+    slope = 1 / (alpha / behavior + multiplier * actions)
+    level = targets + alpha + multiplier
+    total = np.sum(slope, axis=-1, keepdims=True)
+    nu = (np.sum(slope * level, axis=-1, keepdims=True) - 1) / total
+    mu = slope * (level - nu)
+    return mu, np.sum((actions * mu - 1) ** 2, axis=-1, keepdims=True) / actions
+
+  low = np.zeros_like(targets[..., :1])
+  high = 1 + np.abs(targets).max(axis=-1, keepdims=True) * actions
+  while np.any(outside := worst_case(high)[1] > _CHI2_RADIUS):
+    high = np.where(outside, 2 * high, high)
+  for _ in range(100):
+    middle = (low + high) / 2
+    outside = worst_case(middle)[1] > _CHI2_RADIUS
+    low, high = np.where(outside, middle, low), np.where(outside, high, middle)
+  inside = worst_case(np.zeros_like(low))[1] <= _CHI2_RADIUS
+  mu = worst_case(np.where(inside, 0.0, high))[0]
+  return targets - alpha * (mu / behavior - 1)

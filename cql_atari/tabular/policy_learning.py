@@ -1,0 +1,258 @@
+"""The theorems of sections 3.2 and 3.3: CQL as it learns a policy.
+
+A function takes problems and returns checks, as in `lower_bounds`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cql_atari.tabular import checks, fixed_points, improvement
+from cql_atari.tabular import mdp as mdp_lib
+from cql_atari.tabular.problems import Problems
+
+
+def theorem_3_3(
+  problems: Problems,
+  alphas: Sequence[float] = (0.1, 1.0, 10.0),
+  rounds: int = 8,
+) -> list[checks.Check]:
+  """CQL(H) and CQL(rho) lower-bound V while the policy moves slowly."""
+  return [
+    check
+    for penalty in ('H', 'rho')
+    for check in _slow_policy(problems, penalty, alphas, rounds)
+  ]
+
+
+class Round(NamedTuple):
+  """One round of `slow_policy`.
+
+  Attributes:
+    values: (n, S) V of its policy.
+    learned: (n, S) V^.
+    condition: (n, S) of Theorem 3.3, the left side less the right.
+    by_mu: (n, S) what V^ is by Eq. 2 with the mu that the penalty chose.
+  """
+
+  values: np.ndarray
+  learned: np.ndarray
+  condition: np.ndarray
+  by_mu: np.ndarray
+
+
+def slow_policy(
+  problems: Problems, penalty: str, alpha: float, rounds: int
+) -> list[Round]:
+  """CQL's alternation of evaluation and a slow step of the policy.
+
+  In every round the Q-function is evaluated to its fixed point, and the policy
+  then goes half-way to the mu that the penalty chose.
+
+  Args:
+    problems: the problems.
+    penalty: 'H', or 'rho' with the round's policy as the prior.
+    alpha: its weight.
+    rounds: how many.
+  """
+  mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
+  found = []
+  for _ in range(rounds):
+    learned = fixed_points.fixed_point(
+      mdp, policy, penalty, alpha, behavior, policy
+    )
+    prior = np.log(policy) if penalty == 'rho' else 0.0
+    mu = softmax(learned + prior)
+    distance = np.abs(policy - mu).sum(axis=-1) / 2
+    condition = (
+      improvement.divergence(mu, behavior)
+      - np.max(mu / behavior, axis=-1) * distance
+    )
+    by_mu = mdp_lib.state_values(
+      mdp, policy, mdp.rewards - alpha * (mu / behavior - 1)
+    )
+    values = mdp_lib.state_values(mdp, policy)
+    found.append(
+      Round(values, checks.expectation(policy, learned), condition, by_mu)
+    )
+    policy = (policy + mu) / 2
+  return found
+
+
+def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
+  unit = problems.mdp.v_max
+  found = [
+    one
+    for alpha in alphas
+    for one in slow_policy(problems, penalty, alpha, rounds)
+  ]
+  values, learned, condition, by_mu = map(np.concatenate, zip(*found))
+  slow = np.all(condition >= 0, axis=-1)
+  over = np.max(learned - values, axis=-1)
+  return [
+    checks.check(
+      '3.3',
+      f'V^ <= V of CQL({penalty}) where the policy is slow',
+      values,
+      learned,
+      unit,
+      tried=slow,
+    ),
+    checks.counter_example(
+      '3.3',
+      f'V^ > V of CQL({penalty}) where it is not',
+      over,
+      unit,
+      required=checks.ONCE,
+      tried=~slow,
+    ),
+    checks.check_equal(
+      '3.3',
+      f'V^ of CQL({penalty}) is V less the conservatism of its mu',
+      learned,
+      by_mu,
+      unit,
+    ),
+  ]
+
+
+def theorem_3_4(problems: Problems, iterations: int = 10) -> list[checks.Check]:
+  """The update widens the gap between behavior and mu for a large alpha."""
+  mdp, behavior = problems.mdp, problems.behavior
+  empirical, unit = problems.dataset.empirical, problems.mdp.v_max
+  learned = np.zeros_like(mdp.rewards)
+  wider, narrower = [], []
+  for _ in range(iterations):
+    mu = softmax(learned)
+    true = mdp_lib.action_values(mdp, mu)
+    target = mdp_lib.backup(empirical, mu, learned)
+    alpha = gap_threshold(true, target, mu, behavior)
+
+    def update(alpha, target=target, mu=mu):
+      return fixed_points.update(target, 'mu', alpha, behavior, mu)
+
+    below = update(alpha * (1 - checks.NEAR))
+    learned = update(np.maximum(alpha, 0) * (1 + checks.NEAR) + 1e-6)
+    wider.append(checks.expectation(behavior - mu, learned - true))
+    narrower.append(
+      (alpha, checks.expectation(behavior - mu, below - true).min(axis=-1))
+    )
+  alphas, least = map(np.concatenate, zip(*narrower))
+  expansion = np.concatenate(wider)
+  return [
+    checks.check(
+      '3.4',
+      'the gap is wider than the true one just above the threshold',
+      expansion,
+      np.full_like(expansion, 1e-12),
+      unit,
+    ),
+    checks.counter_example(
+      '3.4',
+      'it is narrower somewhere just below it',
+      -least,
+      unit,
+      tried=alphas > checks.LEAST,
+    ),
+  ]
+
+
+def gap_threshold(
+  true: np.ndarray, target: np.ndarray, mu: np.ndarray, behavior: np.ndarray
+) -> np.ndarray:
+  """The alpha_k of Theorem 3.4, (n,).
+
+  The update adds alpha D_CQL(mu, beta) to the gap E_beta[Q] - E_mu[Q] of its
+  target, so it has to make up for what that lacks to the gap of the true Q.
+
+  Args:
+    true: (n, S, A) Q.
+    target: (n, S, A) B^pi Q^k.
+    mu: (n, S, A).
+    behavior: (n, S, A) beta(a|s).
+  """
+  lacking = checks.expectation(behavior - mu, true - target)
+  distance = improvement.divergence(mu, behavior)
+  return np.max(lacking / np.maximum(distance, 1e-300), axis=-1)
+
+
+def softmax(q_values: np.ndarray) -> np.ndarray:
+  """The policy proportional to exp(Q(s, .)), (n, S, A)."""
+  weights = np.exp(q_values - q_values.max(axis=-1, keepdims=True))
+  return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def theorem_3_5(
+  problems: Problems, alphas: Sequence[float] = checks.ALPHAS
+) -> list[checks.Check]:
+  """Eq. 2's value is the penalized return in the empirical MDP."""
+  empirical, behavior = problems.dataset.empirical, problems.behavior
+  unit, policy = problems.mdp.v_max, problems.policy
+
+  def learned_return(policy, alpha):
+    learned = fixed_points.fixed_point(
+      empirical, policy, 'mu', alpha, behavior, policy
+    )
+    return np.sum(
+      empirical.initial * checks.expectation(policy, learned), axis=-1
+    )
+
+  def equal(alpha):
+    closed = improvement.penalized_return(empirical, policy, behavior, alpha)
+    claim = 'E[V^] equals the penalized return'
+    return checks.check_equal(
+      '3.5', claim, learned_return(policy, alpha), closed, unit
+    )
+
+  def best(alpha):
+    improved = improvement.improved_policy(empirical, behavior, alpha)
+    others = [policy, behavior, problems.mu, (improved + policy) / 2]
+    values = np.stack([learned_return(p, alpha) for p in others], axis=-1)
+    claim = 'E[V^] is greatest for the policy that dynamic programming finds'
+    return checks.check(
+      '3.5', claim, learned_return(improved, alpha)[:, None], values, unit
+    )
+
+  return [checks.over_alphas(equal, alphas), checks.over_alphas(best, alphas)]
+
+
+def theorem_3_6(
+  problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
+) -> list[checks.Check]:
+  """The policy of Theorem 3.5 is a zeta-safe improvement."""
+  mdp, dataset = problems.mdp, problems.dataset
+  empirical, behavior, unit = dataset.empirical, problems.behavior, mdp.v_max
+  behavior_return = mdp_lib.expected_return(empirical, behavior)
+
+  def safe(alpha):
+    policy = improvement.improved_policy(empirical, behavior, alpha)
+    zeta = improvement.improvement_bound(dataset, policy, delta)
+    regret = improvement.regret(mdp, policy, behavior)
+    claim = f'the regret is at most zeta, with probability {1 - delta:g}'
+    return checks.check('3.6', claim, zeta, regret, unit, 1 - delta)
+
+  def simulated(alpha):
+    policy = improvement.improved_policy(empirical, behavior, alpha)
+    q_values = mdp_lib.action_values(mdp, policy)
+    error = np.abs(mdp_lib.backup(empirical, policy, q_values) - q_values)
+    bound = improvement.over_visits(
+      empirical, policy, checks.expectation(policy, error)
+    )
+    off = mdp_lib.expected_return(empirical, policy)
+    off = np.abs(off - mdp_lib.expected_return(mdp, policy))
+    claim = "the return in M^ is off by the backup's error at most"
+    return checks.check('3.6', claim, bound, off, unit)
+
+  def gains(alpha):
+    policy = improvement.improved_policy(empirical, behavior, alpha)
+    learned = fixed_points.fixed_point(
+      empirical, policy, 'mu', alpha, behavior, policy
+    )
+    promised = np.sum(
+      empirical.initial * checks.expectation(policy, learned), axis=-1
+    )
+    claim = 'J(pi*, M^) is above J(beta, M^) by the penalty at least'
+    return checks.check('3.6', claim, promised, behavior_return, unit)
+
+  return [checks.over_alphas(one, alphas) for one in (safe, simulated, gains)]

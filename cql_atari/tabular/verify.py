@@ -1,0 +1,120 @@
+"""Checks the paper's theorems: python -m cql_atari.tabular.verify.
+
+Over random MDPs, dataset sizes and alphas, every inequality of Theorems 3.1 to
+3.6 and D.1 between computed numbers: how often it was tried, how often it held,
+by how much at least. `--out=DIR` also draws the figures of docs/theory.md.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from cql_atari import errors, startup
+from cql_atari.files import make_folder, write_csv, write_text, writing
+
+_MDPS = flags.DEFINE_integer(
+  'mdps', 100, 'MDPs of each family and size.', lower_bound=1
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.', lower_bound=0)
+_DELTA = flags.DEFINE_float(
+  'delta',
+  0.1,
+  'Probability that a bound on sampling error may fail.',
+  lower_bound=0.001,
+  upper_bound=0.999,
+)
+_OUT = flags.DEFINE_string('out', None, 'A folder for the table and figures.')
+_SIZES = (100, 10_000)  # Transitions of a dataset.
+_REPEATS = 5  # Datasets of an MDP, where a claim is of probability.
+
+
+def check_all(mdps: int, seed: int, delta: float) -> list:
+  """All checks of all theorems.
+
+  Args:
+    mdps: of each family.
+    seed: of everything random.
+    delta: probability that a bound on sampling error may fail.
+
+  Returns:
+    One `checks.Check` for every claim, over all families and sizes.
+  """
+  from cql_atari.tabular import lower_bounds, policy_learning, problems
+
+  rng = np.random.default_rng(seed)
+  merged = {}
+  settings = list(itertools.product(problems.FAMILIES, _SIZES))
+  with tqdm.tqdm(total=7 * len(settings), unit=' checks', disable=None) as bar:
+    for family, size in settings:
+      often = problems.sample(family, mdps, size, rng, _REPEATS)
+      once = problems.sample(family, mdps, size, rng)
+      width = once.policy[0].size // 4
+      features = lower_bounds.random_features(rng, once, width)
+      for check_theorem in (
+        functools.partial(lower_bounds.theorem_3_1, often, delta),
+        functools.partial(lower_bounds.theorem_3_2, often, delta),
+        functools.partial(lower_bounds.theorem_d_1, once, features),
+        functools.partial(policy_learning.theorem_3_3, once),
+        functools.partial(policy_learning.theorem_3_4, once),
+        functools.partial(policy_learning.theorem_3_5, once),
+        functools.partial(policy_learning.theorem_3_6, often, delta),
+      ):
+        for check in check_theorem():
+          key = check.theorem, check.claim
+          merged[key] = check.merge(merged.get(key))
+        bar.update()
+  return list(merged.values())
+
+
+def table(checks: list) -> str:
+  """The checks as a Markdown table, with its width for a terminal too."""
+  header = ('theorem', 'claim', 'tried', 'held', 'margin', '')
+  rows = [
+    (
+      check.theorem,
+      check.claim,
+      f'{check.tried:,}',
+      f'{check.held:,}',
+      f'{check.margin:.1e}',
+      'holds' if check.passed else 'FAILS',
+    )
+    for check in checks
+  ]
+  widths = [max(map(len, column)) for column in zip(header, *rows)]
+  lines = [header, ['-' * width for width in widths], *rows]
+  return '\n'.join(
+    f'| {" | ".join(c.ljust(w) for c, w in zip(line, widths))} |'
+    for line in lines
+  )
+
+
+def main() -> int:
+  """Checks and draws by the flags; 1 if a claim fails."""
+  out = make_folder('out', _OUT.value) if _OUT.value else None
+  with startup.quiet():
+    from cql_atari.tabular import checks, figures
+  found = check_all(_MDPS.value, _SEED.value, _DELTA.value)
+  print(table(found))
+  if out:
+    with writing(f'--out={out}'):
+      write_text(out / 'checks.md', table(found) + '\n')
+      write_csv(out / 'checks.csv', checks.Check._fields, found)
+      names = tqdm.tqdm(figures.FIGURES, unit=' figures', disable=None)
+      for name in names:
+        figures.draw(name, out, _MDPS.value, _SEED.value)
+    print(f'The table and the figures are in {out}.')
+  failed = [check for check in found if not check.passed]
+  print(f'{len(found) - len(failed)} of {len(found)} claims hold.')
+  return 1 if failed else 0
+
+
+def run() -> None:
+  """The console script."""
+  errors.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,165 @@
+"""The theorems hold, and each check fails when what it checks is broken."""
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from cql_atari.losses import conservative
+from cql_atari.tabular import (
+  checks,
+  figures,
+  improvement,
+  lower_bounds,
+  policy_learning,
+  problems,
+  verify,
+)
+from cql_atari.tabular import dataset as dataset_lib
+from cql_atari.tabular import mdp as mdp_lib
+
+DELTA = 0.1
+
+
+@pytest.fixture(scope='module')
+def drawn():
+  return problems.sample('garnet', 12, 200, np.random.default_rng(3), repeats=2)
+
+
+def failures(found):
+  return {check.claim for check in found if not check.passed}
+
+
+def test_verify_finds_that_every_claim_holds(tmp_path, capsys):
+  with flagsaver.flagsaver(mdps=4, out=str(tmp_path)):
+    assert verify.main() == 0
+  assert '28 of 28 claims hold' in capsys.readouterr().out
+  rows = (tmp_path / 'checks.csv').read_text().splitlines()
+  assert len(rows) == 29 and 'FAILS' not in (tmp_path / 'checks.md').read_text()
+  for name in figures.FIGURES:
+    assert (tmp_path / f'{name}.png').stat().st_size > 10_000
+
+
+def negate(monkeypatch, name):
+  penalty = getattr(conservative, name)
+  monkeypatch.setattr(conservative, name, lambda *args: -penalty(*args))
+
+
+def test_eq1_with_its_sign_broken_is_reported(drawn, monkeypatch):
+  negate(monkeypatch, 'eq1_penalty')
+  found = failures(lower_bounds.theorem_3_1(drawn, DELTA))
+  assert 'Q^ <= Q by the true backup, for any alpha > 0' in found
+  assert "Q^ <= the theorem's bound, by the sampling error measured" in found
+
+
+def drop_data_term(monkeypatch):
+  monkeypatch.setattr(
+    conservative,
+    'cql_mu_penalty',
+    lambda q, actions, mu: conservative.eq1_penalty(q, mu),
+  )
+
+
+def test_eq2_with_its_sign_broken_is_reported(drawn, monkeypatch):
+  negate(monkeypatch, 'cql_mu_penalty')
+  found = failures(lower_bounds.theorem_3_2(drawn, DELTA))
+  assert 'V^ <= V by the true backup, for any alpha > 0' in found
+  features = lower_bounds.random_features(np.random.default_rng(0), drawn, 8)
+  assert failures(lower_bounds.theorem_d_1(drawn, features))
+  assert failures(policy_learning.theorem_3_4(drawn))
+  assert failures(policy_learning.theorem_3_5(drawn))
+
+
+def test_eq2_without_the_data_is_reported(drawn, monkeypatch):
+  drop_data_term(monkeypatch)
+  found = failures(lower_bounds.theorem_3_2(drawn, DELTA))
+  assert 'V^ of Eq. 2 is above that of Eq. 1, by alpha / (1 - gamma)' in found
+  assert 'E[V^] equals the penalized return' in failures(
+    policy_learning.theorem_3_5(drawn)
+  )
+  assert 'J(pi*, M^) is above J(beta, M^) by the penalty at least' in failures(
+    policy_learning.theorem_3_6(drawn, DELTA)
+  )
+
+
+@pytest.mark.parametrize(
+  ('penalty', 'name'), [('H', 'cql_h_penalty'), ('rho', 'cql_rho_penalty')]
+)
+def test_cql_broken_is_reported(drawn, monkeypatch, penalty, name):
+  right = getattr(conservative, name)
+  claim = f'V^ of CQL({penalty}) is V less the conservatism of its mu'
+  for broken in (
+    lambda *args: -right(*args),
+    lambda q, actions, *rest: (
+      right(q, actions, *rest) + conservative._of_data(q, actions)
+    ),
+  ):
+    monkeypatch.setattr(conservative, name, broken)
+    assert claim in failures(
+      policy_learning.theorem_3_3(drawn, (1.0,), rounds=2)
+    )
+
+
+def test_sampling_error_left_out_is_reported(drawn, monkeypatch):
+  monkeypatch.setattr(
+    dataset_lib, 'error_bound', lambda dataset, delta: 0.0 * dataset.counts
+  )
+  assert failures(lower_bounds.theorem_3_1(drawn, DELTA))
+  assert failures(lower_bounds.theorem_3_2(drawn, DELTA))
+  claim = 'the regret is at most zeta, with probability 0.9'
+  assert claim in failures(policy_learning.theorem_3_6(drawn, DELTA))
+
+
+def test_a_check_counts_and_measures():
+  greater = np.array([[1.0, 2.0], [3.0, 4.0], [np.nan, 9.0]])
+  check = checks.check('0', 'x', greater, np.full((3, 2), 1.5), unit=0.5)
+  assert (check.tried, check.held, check.margin) == (3, 1, -np.inf)
+  assert not check.passed
+  some = np.array([False, True, False])
+  check = checks.check('0', 'x', greater, np.zeros((3, 2)), 0.5, tried=some)
+  assert (check.tried, check.held, check.margin) == (1, 1, 6.0)
+  none = checks.check('0', 'x', greater, greater, 1.0, tried=some & False)
+  assert not none.passed  # What was never tried does not pass.
+  assert check.merge(none).passed
+
+
+def test_error_bound_covers_the_worst_value_function():
+  """Over datasets, |r^ - r| and every V of size v_max at once."""
+  rng = np.random.default_rng(0)
+  drawn = problems.sample('garnet', 2, 50, rng, repeats=200)
+  mdp, empirical = drawn.mdp, drawn.dataset.empirical
+  # The worst V has size v_max, and the sign of the transitions' error.
+  worst = mdp.v_max * abs(empirical.transitions - mdp.transitions).sum(-1)
+  error = abs(empirical.rewards - mdp.rewards) + mdp.gamma * worst
+  bound = dataset_lib.error_bound(drawn.dataset, 0.1)
+  within = (error <= bound).all(axis=(1, 2)).mean()
+  assert within >= 0.9
+  assert (error > bound / 10).any()  # Not so wide that nothing could fail.
+
+
+def test_empirical_mdps_come_to_the_true_ones():
+  rng = np.random.default_rng(0)
+  for family in problems.FAMILIES:
+    drawn = problems.sample(family, 3, 10**8, rng)
+    mdp, empirical = drawn.mdp, drawn.dataset.empirical
+    assert drawn.dataset.counts.min() >= 1
+    counts = drawn.dataset.counts.sum(-1)
+    states = counts / counts.sum(-1, keepdims=True)
+    often = drawn.dataset.counts > 1e5
+    assert abs(empirical.rewards - mdp.rewards)[often].max() < 0.02
+    assert abs(empirical.transitions - mdp.transitions)[often].max() < 0.02
+    # The states' shares are d^beta.
+    np.testing.assert_allclose(
+      states, mdp_lib.occupancy(mdp, drawn.behavior), atol=1e-2
+    )
+
+
+def test_improved_policy_is_best_in_a_bandit_by_hand():
+  # One state, two arms of rewards 1 and 0, beta uniform, alpha 1: pi(0) is the
+  # maximum of p - (2 p^2 + 2 (1 - p)^2 - 1), so 4 (2 p - 1) = 1 and p = 5/8.
+  bandit = mdp_lib.MDP(
+    np.ones((1, 2, 1)), np.array([[1.0, 0]]), np.ones(1), 0.9
+  )
+  policy = improvement.improved_policy(bandit, np.full((1, 2), 0.5), 1.0)
+  np.testing.assert_allclose(policy, [[5 / 8, 3 / 8]])
+  greedy = improvement.improved_policy(bandit, np.full((1, 2), 0.5), 0.1)
+  np.testing.assert_allclose(greedy, [[1, 0]])
