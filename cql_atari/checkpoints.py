@@ -50,7 +50,7 @@ def save(
   except OSError:
     partial.unlink(missing_ok=True)
     raise
-  for old in sorted(_steps(directory), reverse=True)[keep:]:
+  for old in sorted(steps(directory), reverse=True)[keep:]:
     (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
 
 
@@ -71,12 +71,10 @@ def load_newest(
     UserError: all there are are damaged, or may not be read.
   """
   directory, damaged = pathlib.Path(directory), []
-  for step in sorted(_steps(directory), reverse=True):
+  for step in sorted(steps(directory), reverse=True):
     path = directory / f'ckpt.{step}.npz'
     try:
-      with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-      data = json.loads(str(arrays.pop(_JSON_KEY)))
+      arrays, data = _read(path)
       for old in damaged:
         old.rename(old.with_suffix('.damaged'))
       return step, arrays, data
@@ -99,13 +97,38 @@ def load_newest(
   return None
 
 
-def _steps(directory: pathlib.Path) -> list[int]:
+def load(
+  directory: str | os.PathLike, step: int
+) -> tuple[dict[str, np.ndarray], dict]:
+  """Reads one checkpoint: its arrays and data.
+
+  Raises:
+    UserError: it is damaged, or not there.
+  """
+  path = pathlib.Path(directory) / f'ckpt.{step}.npz'
+  try:
+    return _read(path)
+  except Exception as error:  # Damage shows in every way there is.
+    raise UserError(
+      f'the checkpoint {path} cannot be read ({error}).'
+    ) from None
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
+  with np.load(path, allow_pickle=False) as archive:
+    arrays = {name: archive[name] for name in archive.files}
+  return arrays, json.loads(str(arrays.pop(_JSON_KEY)))
+
+
+def steps(directory: str | os.PathLike) -> list[int]:
+  """Gradient steps of the checkpoints in a folder, which need not exist."""
+  directory = pathlib.Path(directory)
   if not directory.is_dir():
     return []
   names = [
     re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()
   ]
-  return [int(name[1]) for name in names if name]
+  return sorted(int(name[1]) for name in names if name)
 
 
 def check_same(

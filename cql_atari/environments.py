@@ -135,6 +135,11 @@ class AtariEnvironments:
       'episodic_life': False,
     }
 
+  @property
+  def longest_episode(self) -> int:
+    """Agent steps after which a game is cut off."""
+    return self.max_steps_per_episode
+
   def reset(self, seed: int) -> np.ndarray:
     """Starts new games; seeding reloads the ROM, so that nothing carries over.
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
 
 import gin
 
 from cql_atari import checkpoints, configuration, startup
-from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError
+from cql_atari.replay import cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Restored:
   """A trained agent.
 
   Attributes:
-    agent: a FixedReplayAgent without data, for acting.
+    agent: an agent of Atari without data, for acting.
     game: such as 'Pong'.
     gradient_steps: taken when it was saved.
   """
@@ -25,9 +26,9 @@ class Restored:
   game: str
   gradient_steps: int
 
-  def environments(self, num_environments: int) -> AtariEnvironments:
+  def environments(self, num_environments: int):
     """Games by the run's settings."""
-    return AtariEnvironments(num_environments=num_environments)
+    return _environments(num_environments)
 
 
 def restore(run_dir: str | pathlib.Path) -> Restored:
@@ -40,30 +41,123 @@ def restore(run_dir: str | pathlib.Path) -> Restored:
     UserError: it is no run folder, or has no whole checkpoint.
   """
   folder = pathlib.Path(run_dir).expanduser()
+  if 'task' in _record(folder):
+    raise UserError(
+      f'{folder} is a run on D4RL: only agents of Atari are filmed and '
+      'exported.'
+    )
+  _configure(folder)
+  step, arrays = _load(folder, None)
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  agent = _create_agent(manifest['num_actions'], None)
+  agent.restore(str(folder / 'checkpoints'), arrays)
+  return Restored(agent, manifest['game'], step)
+
+
+class TrainedRun:
+  """A run opened with its data, at any of its checkpoints.
+
+  Attributes:
+    folder: the run folder.
+    record: its run.json.
+    data: what it learned from.
+    agent: as its newest checkpoint has it, until `load` is called.
+    gradient_steps: of the checkpoint that the agent has.
+  """
+
+  def __init__(self, run_dir: str | pathlib.Path):
+    """Opens the data, builds the agent, loads the newest checkpoint.
+
+    Raises:
+      UserError: it is no run folder, has no whole checkpoint, or its data are
+        gone or others now.
+    """
+    self.folder = pathlib.Path(run_dir).expanduser()
+    self.record = _record(self.folder)
+    # Every run has graphs of its own, which TensorFlow counts as retracing.
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)
+    self.data = _configure(self.folder, with_data=True)
+    if self.data.digest != self.record['manifest_digest']:
+      raise UserError(
+        f'the data of the run in {self.folder} have changed since it was '
+        'trained: put those it learned from back.'
+      )
+    self.agent = _create_agent(self.data.action_size, self.data)
+    self.load()
+
+  @property
+  def steps(self) -> list[int]:
+    """Gradient steps of every checkpoint there is, from the first on."""
+    return checkpoints.steps(self.folder / 'checkpoints')
+
+  def load(self, step: int | None = None) -> None:
+    """Gives the agent a checkpoint's weights; by default the newest one's.
+
+    Raises:
+      UserError: it is damaged, or there is none.
+    """
+    self.gradient_steps, arrays = _load(self.folder, step)
+    self.agent.restore(str(self.folder / 'checkpoints'), arrays)
+
+  def environments(self, num_environments: int):
+    """Environments by the run's settings."""
+    return _environments(num_environments)
+
+
+def _record(folder: pathlib.Path) -> dict:
   for name in ('config.gin', 'run.json', 'manifest.json'):
     if not (folder / name).is_file():
       raise UserError(
         f'{folder} is no run folder: it has no {name}. Give the --base_dir of '
         'a training run.'
       )
-  if 'task' in json.loads((folder / 'run.json').read_text()):
-    raise UserError(
-      f'{folder} is a run on D4RL: only agents of Atari are filmed and '
-      'exported.'
-    )
+  return json.loads((folder / 'run.json').read_text())
+
+
+def _configure(folder: pathlib.Path, with_data: bool = False):
+  """Parses the run's config; opens its data, if they are asked for."""
+  gin.clear_config()
   config = [str(folder / 'config.gin')]
   configuration.parse(config, [], final=False)
+  data = cache.open_data() if with_data else None
   with startup.quiet():
     configuration.import_all()
   configuration.parse(config, [], final=True)
-  newest = checkpoints.load_newest(folder / 'checkpoints')
-  if newest is None:
-    raise UserError(f'{folder} has no checkpoint yet: train it a little first.')
-  step, arrays, _ = newest
-  manifest = json.loads((folder / 'manifest.json').read_text())
+  return data
+
+
+def _load(folder: pathlib.Path, step: int | None) -> tuple[int, dict]:
+  if step is None:
+    newest = checkpoints.load_newest(folder / 'checkpoints')
+    if newest is None:
+      raise UserError(
+        f'{folder} has no checkpoint yet: train it a little first.'
+      )
+    return newest[:2]
+  return step, checkpoints.load(folder / 'checkpoints', step)[0]
+
+
+def _create_agent(action_size: int, data):
   create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
-  agent = create.scoped_configurable_fn(
-    manifest['num_actions'], None, summary_writer=None, seed=0
+  return create.scoped_configurable_fn(
+    action_size, data, summary_writer=None, seed=0
   )
-  agent.unbundle(str(folder / 'checkpoints'), step, arrays)
-  return Restored(agent, manifest['game'], step)
+
+
+def _environments(num_environments: int):
+  from cql_atari.environments import AtariEnvironments
+
+  try:
+    name = 'FixedReplayRunner.create_environment_fn'
+    create = gin.query_parameter(name).scoped_configurable_fn
+  except ValueError:  # Not bound.
+    create = AtariEnvironments
+  try:
+    most = {
+      'max_steps_per_episode': gin.query_parameter(
+        'FixedReplayRunner.max_steps_per_episode'
+      )
+    }
+  except ValueError:
+    most = {}
+  return create(num_environments=num_environments, **most)

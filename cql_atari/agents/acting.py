@@ -46,6 +46,13 @@ class Acting(abc.ABC):
     """Q-values: uint8 states (B, 84, 84, 4) -> float32 (B, A)."""
     return self._q_values_of(states).numpy()
 
+  def predict_values(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """V^(s), the greatest Q-value: uint8 states (B, 84, 84, 4) -> (B,)."""
+    del rng
+    return self.predict_q_values(states).max(axis=1)
+
   def select_actions(
     self,
     states: np.ndarray,

@@ -20,6 +20,7 @@ class BCAgent(fixed_replay_agent.FixedReplayAgent):
 
   SCALARS = ('accuracy',)
   BOOTSTRAPS = False
+  HAS_VALUES = False
 
   def __init__(
     self,

@@ -52,7 +52,7 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
   SCALARS: tuple[str, ...] = ()
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
   needs_target_outputs = False  # Whether it asks for `Outputs.target`.
-  SHARED_SCALARS = ('loss', 'q_data', 'q_max', 'gradient_norm')
+  SHARED_SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
 
   def __init__(
     self,
@@ -157,6 +157,14 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
       The scalar loss, and the scalars named in SCALARS.
     """
 
+  def next_selector(
+    self, transition: dataset_lib.Transition, next_target: tf.Tensor
+  ) -> tf.Tensor:
+    """The output that chooses the next action; see `Outputs`."""
+    if self.double_q:
+      return self.online_network(transition.next_state)
+    return next_target
+
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Part of the gradient step: learns what the loss's scalars teach."""
 
@@ -191,11 +199,7 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
     next_target = next_selector = target = None
     if self.BOOTSTRAPS:
       next_target = self.target_network(transition.next_state)
-      next_selector = (
-        self.online_network(transition.next_state)
-        if self.double_q
-        else next_target
-      )
+      next_selector = self.next_selector(transition, next_target)
     if self.needs_target_outputs:
       target = self.target_network(transition.state)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -246,6 +250,7 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
     scalars['loss'] = loss
     scalars['q_data'] = tf.reduce_mean(q_data)
     scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
+    scalars['q_random'] = tf.reduce_mean(q_values)
     return tape.gradient(loss, outputs.online), scalars
 
   def sync_target_network(self) -> None:

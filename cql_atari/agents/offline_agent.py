@@ -18,6 +18,8 @@ class OfflineAgent(abc.ABC):
     summary_writer: of TensorBoard events, if any.
   """
 
+  HAS_VALUES = True  # Whether it learns values, which `predict_values` gives.
+
   def __init__(self, summary_writer: str | None):
     """Opens the summary writer, given a folder (Dopamine's convention)."""
     self.eval_mode = True
@@ -33,6 +35,12 @@ class OfflineAgent(abc.ABC):
   @abc.abstractmethod
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
+
+  def sample_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Actions (B,) or (B, A) of the policy whose values it learns."""
+    return self.select_actions(states, rng)
 
   def train_step(self) -> None:
     """Takes one gradient step on the next batch."""
@@ -132,3 +140,13 @@ class OfflineAgent(abc.ABC):
     for name, variable in saved.items():
       variable.assign(bundle[name])
     return True
+
+  def restore(self, checkpoint_dir: str, bundle: dict[str, np.ndarray]) -> None:
+    """Restores a checkpoint for acting: whatever scalars it told of.
+
+    Raises:
+      UserError: the arrays are of an agent with other networks.
+    """
+    own = self.bundle_and_checkpoint(checkpoint_dir, 0)
+    totals = {n: v for n, v in own.items() if n.startswith('scalar_totals')}
+    self.unbundle(checkpoint_dir, 0, {**bundle, **totals})

@@ -12,6 +12,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
 _NO_VALUES = ('BC',)  # Its q_data are log-probabilities.
+_OF_VALUES = ('q_data', 'gap_policy', 'gap_random')
 
 
 def learning_curves(
@@ -34,42 +35,86 @@ def diagnostics(
   runs: Sequence[run_folders.Run], out: pathlib.Path
 ) -> pathlib.Path:
   """Q of data actions, penalty and gradient norm, one column a game."""
-  figure, columns = curves.game_panels(runs, rows=3)
-  looks = curves.styles(runs)
-  names = {
-    'q_data': 'Q of data actions',
-    'cql_penalty': 'conservative penalty',
-    'gradient_norm': 'gradient norm',
-  }
+  figure, columns = _metric_panels(
+    runs,
+    {
+      'q_data': 'Q of data actions',
+      'cql_penalty': 'conservative penalty',
+      'gradient_norm': 'gradient norm',
+    },
+  )
   for panels, (_, agents) in columns:
-    for panel, (name, label) in zip(panels, names.items()):
-      for agent, members in sorted(agents.items()):
-        if name == 'q_data' and members[0].agent in _NO_VALUES:
-          continue
-        _draw_metric(panel, name, members, agent, looks[agent])
-      panel.set(ylabel=label)
     returns = {
       run.discounted_return for members in agents.values() for run in members
     }
     for value in returns - {None}:
       panels[0].axhline(value, color='0.35', ls='--', lw=1, label='data')
     panels[2].set_yscale('log')
+  return _save_with_legends(figure, columns, out)
+
+
+def gaps(
+  runs: Sequence[run_folders.Run], out: pathlib.Path
+) -> pathlib.Path | None:
+  """Appendix B: how far Q of data actions is above that of others.
+
+  Returns:
+    The picture; None where no run tells of it.
+  """
+  labels = {
+    'gap_policy': "Q of data actions\nless Q of the policy's",
+    'gap_random': 'Q of data actions\nless Q of random ones',
+  }
+  labels = {
+    name: label
+    for name, label in labels.items()
+    if any(_has(run, name) for run in runs)
+  }
+  if not labels:
+    return None
+  figure, columns = _metric_panels(runs, labels)
+  for panels, _ in columns:
+    for panel in panels:
+      panel.axhline(0, color='k', lw=0.8)
+      if np.abs(panel.get_ylim()).max() > 100:  # Some agent's Q has diverged.
+        panel.set_yscale('symlog', linthresh=1.0)
+  return _save_with_legends(figure, columns, out)
+
+
+def _metric_panels(
+  runs: Sequence[run_folders.Run], labels: dict[str, str]
+) -> tuple[plt.Figure, list[tuple]]:
+  """A row of panels for every metric, a column for every game."""
+  figure, columns = curves.game_panels(runs, rows=len(labels))
+  columns = [(np.atleast_1d(panels), rest) for panels, rest in columns]
+  looks = curves.styles(runs)
+  for panels, (_, agents) in columns:
+    for panel, (name, label) in zip(panels, labels.items()):
+      panel.set(ylabel=label)
+      for agent, members in sorted(agents.items()):
+        if all(_has(run, name) for run in members):
+          steps = curves.mean_curve(members)[0]
+          values = [
+            run.metric(name)[np.isin(run.metrics['gradient_steps'], steps)]
+            for run in members
+          ]
+          mean = np.mean(values, axis=0)
+          panel.plot(steps, mean, label=agent, **looks[agent])
+  return figure, columns
+
+
+def _has(run: run_folders.Run, name: str) -> bool:
+  if name in _OF_VALUES and run.agent in _NO_VALUES:
+    return False
+  return not np.isnan(run.metric(name)).all()
+
+
+def _save_with_legends(figure, columns, out: pathlib.Path) -> pathlib.Path:
+  for panels, _ in columns:
     for panel in panels:
       if panel.get_legend_handles_labels()[0]:
         panel.legend(frameon=False, fontsize='small')
   return _save(figure, out)
-
-
-def _draw_metric(panel, name, members, label, look) -> None:
-  """The mean over runs of a metric that they have."""
-  steps = curves.mean_curve(members)[0]
-  values = [
-    run.metrics[name][np.isin(run.metrics['gradient_steps'], steps)]
-    for run in members
-    if name in run.metrics
-  ]
-  if values and not np.isnan(values).all():
-    panel.plot(steps, np.mean(values, axis=0), label=label, **look)
 
 
 def aggregate(

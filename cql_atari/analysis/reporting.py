@@ -75,6 +75,17 @@ def write(
         'conservative penalty; the gradient norm.',
       )
     )
+    path = figures.gaps(members, out / f'gaps_{_slug(data)}.png')
+    if path:
+      parts.append(
+        document.Picture(
+          path,
+          f'On {data} of the data: the gap that CQL widens (Theorem 3.4, '
+          "appendix B), from the Q-values of the data's actions to those of "
+          "the policy's and of random ones. On Atari the policy takes the "
+          'action of the greatest Q-value.',
+        )
+      )
   write_csv(out / 'scores.csv', *_every_run(found))
   write_text(out / 'report.md', document.markdown(title, parts))
   write_text(out / 'report.html', document.page(title, parts))

@@ -50,6 +50,21 @@ class Run:
   metrics: dict[str, np.ndarray]
   task: tasks.Task | None = None
 
+  def metric(self, name: str) -> np.ndarray:
+    """A column, (iterations,); NaN where the run hasn't got it.
+
+    Args:
+      name: of the column, or 'gap_policy' or 'gap_random': Q of data actions
+        less that of the policy's, or of random ones.
+    """
+    unknown = np.full_like(self.metrics['gradient_steps'], np.nan)
+    if name.startswith('gap_'):
+      kind = name.removeprefix('gap_')
+      if kind == 'policy' and self.task is None:
+        kind = 'max'  # On Atari the policy takes the best action.
+      return self.metric('q_data') - self.metric(f'q_{kind}')
+    return self.metrics.get(name, unknown)
+
 
 def load_runs(patterns: Sequence[str]) -> list[Run]:
   """Reads the run folders that glob patterns name.

@@ -31,6 +31,7 @@ class Dataset:
     terminal: float32 (N,), 0 or 1.
     state_mean: float32 (S,), what was subtracted from states.
     state_std: float32 (S,), what they were divided by.
+    starts: integers (G,), the rows that episodes begin with.
     step_rewards: float32 (M,), of every step of the data.
     episode_ends: integers (E,), the step after each episode's last.
     manifest: where they come from, as plain JSON.
@@ -44,6 +45,7 @@ class Dataset:
   terminal: np.ndarray
   state_mean: np.ndarray
   state_std: np.ndarray
+  starts: np.ndarray
   step_rewards: np.ndarray
   episode_ends: np.ndarray
   manifest: dict
@@ -61,6 +63,22 @@ class Dataset:
     """Of the data and what was done to them."""
     text = json.dumps(self.manifest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+  def sample_states(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random states as they were observed, (count, S)."""
+    rows = rng.integers(len(self), size=count)
+    return self.state[rows] * self.state_std + self.state_mean
+
+  def initial_states(self, most: int) -> np.ndarray:
+    """States that episodes begin in, as observed, (G, S): `most` at most."""
+    return self.state[self.starts[:most]] * self.state_std + self.state_mean
+
+  def learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
+    """An environment's rewards, scaled and shifted as the data's are."""
+    scale, shift = (
+      self.manifest[f'reward_{name}'] for name in ('scale', 'shift')
+    )
+    return rewards * scale + shift
 
   def discounted_return(self, gamma: float) -> float | None:
     """What followed the data's actions: the mean discounted return-to-go.
@@ -164,6 +182,7 @@ def open_task_data(
     steps.terminals[rows].astype(np.float32),
     mean,
     std,
+    np.flatnonzero(np.isin(rows, np.append(0, steps.episode_ends))),
     rewards,
     steps.episode_ends,
     manifest,

@@ -143,6 +143,12 @@ class D4RLEnvironments:
     self.max_steps_per_episode = max_steps_per_episode
     self._environments = None
 
+  @property
+  def longest_episode(self) -> int:
+    """Steps after which an episode is cut off."""
+    most = self.task.settings.max_episode_steps
+    return min(most, self.max_steps_per_episode)
+
   def reset(self, seed: int) -> np.ndarray:
     """Starts new episodes.
 

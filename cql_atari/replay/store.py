@@ -30,7 +30,7 @@ import zstandard
 from cql_atari.errors import UserError
 from cql_atari.replay import returns
 from cql_atari.replay import rows as rows_lib
-from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 
 FORMAT_VERSION = 2
 FRAMES_PER_BLOCK = 4
@@ -213,6 +213,23 @@ class Store:
         zstd_dictionary(self.dictionary)
       )
     return self._local.decompressor
+
+  def sample_states(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random states of valid transitions, uint8 (count, 84, 84, 4)."""
+    return self._states(rng.choice(self.valid_transitions(), count))
+
+  def initial_states(self, most: int) -> np.ndarray:
+    """States that games begin in, (G, 84, 84, 4): `most` at most."""
+    # A game begins after the one before and its own padding.
+    starts = np.flatnonzero(self.terminals) + STACK_SIZE
+    return self._states(np.intersect1d(starts, self.valid_transitions())[:most])
+
+  def _states(self, rows: np.ndarray) -> np.ndarray:
+    return stack_frames(self.read_frames(rows - (STACK_SIZE - 1), STACK_SIZE))
+
+  def learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
+    """A game's rewards, clipped as the data's are."""
+    return np.clip(rewards, -1.0, 1.0)
 
   def discounted_return(self, gamma: float) -> float | None:
     """What followed the data's actions: the mean discounted return-to-go.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import gin
 
-from cql_atari import configuration, environments
+from cql_atari import checkpoints, configuration, environments
 from cql_atari.continuous import tasks
 from cql_atari.errors import UserError, check_number
 from cql_atari.files import write_text
@@ -76,12 +76,7 @@ class Run:
   @property
   def steps_done(self) -> int:
     """Gradient steps that its checkpoints hold."""
-    checkpoints = self.directory / 'checkpoints'
-    if not checkpoints.is_dir():
-      return 0
-    names = [path.name for path in checkpoints.iterdir()]
-    steps = (re.fullmatch(r'ckpt\.(\d+)\.npz', name) for name in names)
-    return max((int(step[1]) for step in steps if step), default=0)
+    return max(checkpoints.steps(self.directory / 'checkpoints'), default=0)
 
   @property
   def last_metrics(self) -> dict[str, str]:
@@ -100,7 +95,8 @@ class Sweep:
 
   Attributes:
     configs: gin files for `cql_atari.train`, such as 'cql_1pct.gin': agent,
-      underscore, split.
+      underscore, split. Bindings may follow, parted by spaces, as in
+      'cql_1pct.gin CQLMixin.alpha=16'.
     seeds: one run each.
     games: such as 'Pong', for configs of Atari.
     tasks: such as 'hopper-medium-v2', for configs of D4RL.
@@ -186,6 +182,7 @@ class Sweep:
     else:
       domain = tasks.task(subject).domain
       macro, braces = 'TASK', {'task': subject, 'domain': domain}
+    config, *own = config.split()
     bindings = [f'{macro}={subject!r}', f'SEED={seed}', *self.gin_bindings]
     if self.replay_dir is not None:
       try:
@@ -197,6 +194,7 @@ class Sweep:
           'in braces.'
         ) from None
       bindings.append(f'REPLAY_DIR={str(folder.absolute())!r}')
+    bindings += own
     # Files by their whole path, for processes that start in other folders.
     files = [
       str(configuration.find_config(name).absolute())
@@ -207,13 +205,20 @@ class Sweep:
     values = configuration.check(files, bindings)
     text = repr(sorted((name, repr(value)) for name, value in values.items()))
     return Run(
-      base / subject / pathlib.Path(config).stem / str(seed),
+      base / subject / _folder_name(config, own) / str(seed),
       tuple(files),
       tuple(bindings),
       hashlib.sha256(text.encode()).hexdigest()[:16],
       training_steps=values.get('FixedReplayRunner.training_steps', 62_500),
       num_iterations=values.get('FixedReplayRunner.num_iterations', 200),
     )
+
+
+def _folder_name(config: str, bindings: Sequence[str]) -> str:
+  """'a/cql.gin', ["CQLMixin.penalty='rho'"] -> 'cql_penalty=rho'."""
+  parts = [re.sub(r'^[\w.]*\.(?=\w+=)', '', binding) for binding in bindings]
+  parts = [re.sub(r'[^\w=.,-]', '', part) for part in parts]
+  return '_'.join([pathlib.Path(config).stem, *parts])
 
 
 def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:

@@ -50,11 +50,13 @@ def root(tmp_path_factory):
         writer = csv.writer(file)
         writer.writerow(
           ['gradient_steps', 'eval_return_mean', 'q_data', 'cql_penalty',
-           'gradient_norm']
+           'gradient_norm', 'q_max']
         )  # fmt: skip
         for row, value in enumerate(returns):
           penalty = 0.5 if agent == 'CQLAgent' else ''
-          writer.writerow([100 * (row + 1), value, 0.1 * row, penalty, 2.0])
+          writer.writerow(
+            [100 * (row + 1), value, 0.1 * row, penalty, 2.0, 0.3 * row]
+          )
   return root
 
 
@@ -214,18 +216,24 @@ def test_published_scores_are_the_papers():
 def test_pictures_are_drawn_as_png_and_pdf(written):
   for name in (
     'curves_1_pct', 'curves_10_pct', 'diagnostics_1_pct', 'diagnostics_10_pct',
-    'normalized_1_pct', 'normalized_10_pct',
+    'normalized_1_pct', 'normalized_10_pct', 'gaps_1_pct', 'gaps_10_pct',
   ):  # fmt: skip
     assert (written / f'{name}.png').read_bytes()[:4] == b'\x89PNG'
     assert (written / f'{name}.pdf').read_bytes()[:4] == b'%PDF'
     assert f']({name}.png)' in (written / 'report.md').read_text()
 
 
+def test_gaps_are_of_the_data_s_actions(root):
+  run = run_folders.load_folders([root / 'Pong' / 'CQLAgent_0.01' / '0'], '')[0]
+  np.testing.assert_allclose(run.metric('gap_policy'), [0, -0.2, -0.4])
+  assert np.isnan(run.metric('gap_random')).all()
+
+
 def test_the_page_needs_no_other_file(written):
   page = (written / 'report.html').read_text()
   assert 'A &lt;report&gt;' in page
   sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
-  assert len(sources) == 6
+  assert len(sources) == 8
   assert all(s.startswith('data:image/png;base64,') for s in sources)
   assert '1.0 ± 2.6' in page
 
@@ -258,7 +266,7 @@ def test_the_page_opens_in_a_browser_offline(written, tmp_path):
     text=True,
     timeout=120,
   )  # fmt: skip
-  assert re.search(r'<title>(.*?)</title>', done.stdout)[1] == '6/6/0/2'
+  assert re.search(r'<title>(.*?)</title>', done.stdout)[1] == '8/8/0/2'
 
 
 def test_mistakes_end_in_one_sentence(tmp_path):

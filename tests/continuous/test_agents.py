@@ -1,5 +1,6 @@
 """Every loss and its gradient against NumPy in float64, on two states."""
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,7 @@ from cql_atari.continuous.agents import (
   bear_agent,
   brac_agent,
   cql_agent,
+  fqe_agent,
   sac_agent,
 )
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
@@ -46,6 +48,7 @@ def dataset(transitions=BATCH) -> datasets.Dataset:
     *(column.astype(np.float32) for column in transitions),
     np.zeros(2, np.float32),
     np.ones(2, np.float32),
+    none.astype(int),
     none,
     none.astype(int),
     {},
@@ -518,6 +521,60 @@ def test_a_restored_agent_goes_on_to_the_bit(name):
   for key in ends[0]:
     np.testing.assert_array_equal(ends[0][key], ends[1][key], err_msg=key)
   assert np.isfinite(list(whole.mean_scalars().values())).all()
+
+
+def test_gaps_are_measured_now_and_then_and_teach_nothing():
+  class Unmeasured(cql_agent.CQLSACAgent):
+    MEASURED = ()
+
+  measured, unmeasured = map(make_critic, (cql_agent.CQLSACAgent, Unmeasured))
+  for agent in (measured, unmeasured):
+    agent.train_steps(60)
+    for part in agent.parts:
+      assert part.optimizer.iterations == 60
+  for ours, theirs in zip(measured.parts, unmeasured.parts):
+    for left, right in zip(ours.variables, theirs.variables):
+      np.testing.assert_array_equal(left, right)
+  scalars = measured.mean_scalars(reset=True)
+  assert np.isfinite([scalars['q_policy'], scalars['q_random']]).all()
+  measured.train_steps(40)  # Steps 60 to 99: none is the fiftieth.
+  assert np.isnan(measured.mean_scalars()['q_policy'])
+
+
+def test_predicted_values_are_means_over_the_policy_of_the_least_q():
+  agent = make_critic(sac_agent.SACAgent)
+  rng = np.random.default_rng(0)
+  states = np.float32(STATES)
+  found = np.mean(
+    [agent.predict_values(states, rng) for _ in range(2000)], axis=0
+  )
+  actions = [agent.sample_actions(states, rng) for _ in range(4000)]
+  q_values = [tf.reduce_min(agent.critic(states, a), axis=0) for a in actions]
+  error = np.std(q_values, axis=0) / np.sqrt(2000)
+  assert (abs(found - np.mean(q_values, axis=0)) < 4 * error).all()
+
+
+def test_fitted_q_evaluation_finds_values_by_hand():
+  """Any action leads from one state to the other, and there to the end."""
+  actions = np.random.default_rng(0).uniform(-1, 1, (400, SIZE))
+  both = Transition(
+    np.repeat(STATES, 200, axis=0),
+    actions,
+    np.repeat([1.0, -0.5], 200),
+    np.repeat(STATES[::-1], 200, axis=0),
+    np.repeat([0.0, 1.0], 200),
+  )
+  evaluated = make(bc_agent.ContinuousBCAgent)
+  with gin.unlock_config():
+    gin.bind_parameter('Critic.hidden_units', (32, 32))
+  fitted = fqe_agent.ContinuousFQEAgent(evaluated, dataset(both))
+  gin.clear_config()
+  before = [variable.numpy() for variable in evaluated.policy.layers]
+  fitted.train_steps(1500)
+  values = fitted.predict_values(np.float32(STATES), np.random.default_rng(0))
+  np.testing.assert_allclose(values, [1 - 0.5 * GAMMA, -0.5], atol=0.03)
+  for variable, value in zip(evaluated.policy.layers, before):
+    np.testing.assert_array_equal(variable, value)
 
 
 def test_agents_act_by_dopamines_protocol():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cql_atari import checkpoints, restoring
+from cql_atari.analysis import selection
 from cql_atari.continuous import d4rl_files, datasets, minari_datasets, tasks
 from cql_atari.errors import UserError
 
@@ -195,6 +196,44 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
   record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
   assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
   assert record['split'] == {'data': 'medium', 'version': None}  # Our own.
+
+
+@pytest.mark.slow
+def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
+  done = subprocess.run(
+    train(tmp_path / 'run', collected), capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  out = tmp_path / 'out'
+  done = call(
+    'cql_atari.analysis.value_gap', f'--run={tmp_path / "run"}',
+    '--episodes=3', '--states=300', f'--out={out}',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == '' and 'hopper CQL(H), seed 0: predicted' in done.stdout
+  with open(out / 'value_gap.csv', newline='') as file:
+    (row,) = csv.DictReader(file)
+  assert row['gradient_steps'] == '800' and int(row['episodes']) >= 3
+  difference = float(row['on_visited']) - float(row['visited_return'])
+  assert float(row['difference']) == pytest.approx(difference)
+  assert float(row['low']) <= difference <= float(row['high'])
+  assert (out / 'value_gap.png').read_bytes()[:4] == b'\x89PNG'
+  done = call(
+    'cql_atari.analysis.select', f'--run={tmp_path / "run"}',
+    '--fqe_steps=60', f'--out={out}',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  with open(out / 'select.csv', newline='') as file:
+    chosen = {row['rule']: row for row in csv.DictReader(file)}
+  assert chosen.keys() == selection.RULES.keys()
+  assert chosen['last']['gradient_steps'] == '800'
+  assert 'mean regret' in (out / 'select.md').read_text()
+  record = json.loads((tmp_path / 'run' / 'run.json').read_text())
+  record['manifest_digest'] = 'other'
+  (tmp_path / 'run' / 'run.json').write_text(json.dumps(record))
+  done = call('cql_atari.analysis.select', f'--run={tmp_path / "run"}')
+  assert done.returncode == 1 and 'have changed since' in done.stderr
 
 
 def test_going_on_with_another_network_is_refused(tmp_path):

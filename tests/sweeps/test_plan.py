@@ -1,5 +1,7 @@
 """The sweeps of the package, planned without running anything."""
 
+import dataclasses
+
 import gin
 import pytest
 
@@ -19,6 +21,10 @@ from cql_atari.sweeps import execute, plan, ray_engine
     ('table2_kitchen', 7 * 3 * 4, 1_000_000),
     ('table2_antmaze', 7 * 6 * 4, 1_000_000),
     ('d4rl_small', 6 * 6 * 3, 20_000),
+    ('table4', 7 * 3 * 4, 1_000_000),
+    ('table4_small', 7 * 3 * 3, 20_000),
+    ('ablations', 12 * 3, 25_000),
+    ('d4rl_ablations', 10 * 2 * 3, 20_000),
   ],
 )
 def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
@@ -35,6 +41,27 @@ def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
   assert seeds == sorted(seeds)  # Every method once before any twice.
   text = plan.estimate(sweep, runs, 4)
   assert f'{count} runs, 0 done. Left: {count * steps:,}' in text
+
+
+def test_a_config_with_bindings_is_a_run_of_its_own(tmp_path):
+  sweep = plan.Sweep(
+    configs=[
+      'cql_1pct.gin',
+      "cql_1pct.gin CQLMixin.penalty='rho' CQLMixin.alpha=0.5",
+    ],
+    seeds=[3],
+    games=['Pong'],
+    gin_bindings=['CQLMixin.alpha=2.0'],
+  )
+  plain, bound = sweep.runs(tmp_path)
+  assert plain.directory == tmp_path / 'Pong' / 'cql_1pct' / '3'
+  folder = 'cql_1pct_penalty=rho_alpha=0.5'
+  assert bound.directory == tmp_path / 'Pong' / folder / '3'
+  assert bound.gin_bindings[-1] == 'CQLMixin.alpha=0.5'  # It has the last word.
+  assert plain.digest != bound.digest
+  wrong = dataclasses.replace(sweep, configs=['cql_1pct.gin CQLMixin.alhpa=1'])
+  with pytest.raises(UserError, match='did you mean alpha'):
+    wrong.runs(tmp_path)
 
 
 def test_states_are_written_whole_and_read_back(tmp_path):

@@ -12,6 +12,7 @@ class ContinuousBCAgent(ContinuousAgent):
   """A policy that imitates the data."""
 
   POLICY_LOSS = 'loss'
+  HAS_VALUES = False
 
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """-log pi(a_data|s)."""

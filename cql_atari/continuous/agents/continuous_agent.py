@@ -19,6 +19,8 @@ from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
 from cql_atari.errors import check_number
 
+_STEPS_PER_MEASURE = 50
+
 # A loss is a scalar, and the scalars to tell of.
 Loss = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
@@ -47,6 +49,7 @@ class ContinuousAgent(offline_agent.OfflineAgent):
   """
 
   SCALARS: tuple[str, ...] = ()  # What the losses tell of.
+  MEASURED: tuple[str, ...] = ()  # What `measure` tells of.
   POLICY_LOSS = 'policy_loss'  # The metrics want one that is named `loss`.
 
   def __init__(
@@ -88,7 +91,7 @@ class ContinuousAgent(offline_agent.OfflineAgent):
     self.parts: list[Part] = []
     self._build()
     losses = [part.name for part in self.parts]
-    self._make_totals([*losses, *self.SCALARS, 'gradient_norm'])
+    self._make_totals([*losses, *self.SCALARS, *self.MEASURED, 'gradient_norm'])
     self._learn = tf.function(self._learn_steps)
 
   def _build(self) -> None:
@@ -119,6 +122,14 @@ class ContinuousAgent(offline_agent.OfflineAgent):
   @abc.abstractmethod
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """The policy's loss."""
+
+  def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
+    """What costs too much to tell of in every step: the scalars MEASURED.
+
+    It comes last in a step, so that its noise leaves that of learning alone.
+    """
+    del batch, noise
+    return {}
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Part of the gradient step: moves what no gradient moves."""
@@ -155,11 +166,18 @@ class ContinuousAgent(offline_agent.OfflineAgent):
       gradients[part.name] = tape.gradient(value, part.variables)
       scalars |= {part.name: value, **told}
     scalars['gradient_norm'] = tf.linalg.global_norm(gradients['loss'])
+    is_measured = self.step_number() % _STEPS_PER_MEASURE == 0
+    if self.MEASURED:
+      scalars |= tf.cond(
+        is_measured,
+        lambda: self.measure(batch, noise),
+        lambda: dict.fromkeys(self.MEASURED, 0.0),
+      )
     # All gradients are taken before anything moves.
     for part in self.parts:
       part.optimizer.apply(gradients[part.name])
     self.after_step(scalars)
-    self._add_scalars(scalars, {})
+    self._add_scalars(scalars, dict.fromkeys(self.MEASURED, is_measured))
 
   def step_number(self) -> tf.Tensor:
     """The number of this gradient step, an int64 scalar of the graph."""
@@ -169,7 +187,10 @@ class ContinuousAgent(offline_agent.OfflineAgent):
 
   @tf.function(reduce_retracing=True)
   def _modes(self, states: tf.Tensor) -> tf.Tensor:
-    return self.policy.mode((states - self._state_mean) / self._state_std)
+    return self.policy.mode(self._normalized(states))
+
+  def _normalized(self, states: tf.Tensor) -> tf.Tensor:
+    return (states - self._state_mean) / self._state_std
 
   def select_actions(
     self, states: np.ndarray, rng: np.random.Generator | None = None
@@ -177,6 +198,17 @@ class ContinuousAgent(offline_agent.OfflineAgent):
     """The policy's modes: float32 (E, S), as observed -> (E, A)."""
     del rng
     return self._modes(tf.constant(states)).numpy()
+
+  def sample_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Actions of the policy with its noise: as observed (B, S) -> (B, A)."""
+    noise = rng.standard_normal((len(states), self.action_size), np.float32)
+    return self._samples(tf.constant(states), tf.constant(noise)).numpy()
+
+  @tf.function(reduce_retracing=True)
+  def _samples(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    return self.policy.sample(self._normalized(states), noise)[0]
 
   def begin_episode(self, observation: np.ndarray) -> np.ndarray:
     """Starts an episode: observation (S,) -> first action (A,)."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from cql_atari import optimizers
@@ -12,12 +13,15 @@ from cql_atari.continuous.sampling import Noise, Transition
 from cql_atari.errors import check_number
 from cql_atari.losses import actor_critic
 
+_VALUE_SAMPLES = 10  # Actions that a predicted value is the mean of.
+
 
 @gin.configurable
 class SACAgent(ContinuousAgent):
   """A policy and an ensemble of Q-functions that teach each other."""
 
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
+  MEASURED = ('q_policy', 'q_random')
 
   def __init__(
     self,
@@ -64,6 +68,15 @@ class SACAgent(ContinuousAgent):
 
   def _build(self) -> None:
     super()._build()
+    self._build_critic()
+    if self._fixed_temperature is None:
+      self._temperature = optimizers.DualVariable(
+        1.0, self._temperature_learning_rate
+      )
+    if self._target_entropy is None:
+      self._target_entropy = -float(self.action_size)
+
+  def _build_critic(self) -> None:
     # The target begins as the online networks do.
     self.critic, self.target_critic = (
       self._critic(self.state_size, self.action_size, self._seed_sequence(1))
@@ -72,12 +85,6 @@ class SACAgent(ContinuousAgent):
     self._add_part(
       'loss', self.critic_loss, self._critic_learning_rate, self.critic
     )
-    if self._fixed_temperature is None:
-      self._temperature = optimizers.DualVariable(
-        1.0, self._temperature_learning_rate
-      )
-    if self._target_entropy is None:
-      self._target_entropy = -float(self.action_size)
 
   @property
   def temperature(self) -> tf.Tensor | float:
@@ -108,6 +115,21 @@ class SACAgent(ContinuousAgent):
       value -= self.temperature * log_density
     return value
 
+  def predict_values(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """V^(s) = E_pi[min_k Q_k(s, a)], by samples: as observed (B, S) -> (B,)."""
+    shape = (len(states), _VALUE_SAMPLES, self.action_size)
+    noise = rng.standard_normal(shape, np.float32)
+    return self._values(tf.constant(states), tf.constant(noise)).numpy()
+
+  @tf.function(reduce_retracing=True)
+  def _values(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    states = self._normalized(states)
+    actions, _ = self.policy.sample(states, noise)
+    least = tf.reduce_min(self.critic(states, actions), axis=0)
+    return tf.reduce_mean(least, axis=1)
+
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """T log pi(a|s) - min_k Q_k(s, a), a drawn from pi.
 
@@ -131,6 +153,15 @@ class SACAgent(ContinuousAgent):
     """What is added to the policy's loss: nothing here."""
     del batch, noise
     return tf.constant(0.0), {}
+
+  def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
+    """Mean Q of the policy's actions and of random ones (appendix B)."""
+    own, _ = self.policy.sample(batch.state, self._normal(noise))
+    uniform = noise.uniform(self.batch_size, self.action_size)
+    return {
+      'q_policy': tf.reduce_mean(self.critic(batch.state, own)),
+      'q_random': tf.reduce_mean(self.critic(batch.state, uniform)),
+    }
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves the temperature and the target networks."""

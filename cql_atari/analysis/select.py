@@ -1,0 +1,116 @@
+"""Chooses checkpoints offline: python -m cql_atari.analysis.select --run=DIR.
+
+Which checkpoint each rule of `selection` keeps, and what that one scores beside
+the best and the last. A pattern names many runs; `--out=DIR` writes the tables.
+"""
+
+import numpy as np
+from absl import flags
+
+from cql_atari import errors, restoring
+from cql_atari.analysis import curves, document, run_folders, selection
+from cql_atari.files import make_folder, write_csv, write_text, writing
+
+_RUN = flags.DEFINE_multi_string(
+  'run', [], "A run folder, or a pattern such as 'runs/*'; repeatable."
+)
+_OUT = flags.DEFINE_string('out', None, 'A folder for the tables.')
+_FQE_STEPS = flags.DEFINE_integer(
+  'fqe_steps',
+  5000,
+  'Gradient steps of fitted Q evaluation for each checkpoint; 0 for none.',
+  lower_bound=0,
+)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of fitted Q evaluation.', lower_bound=0
+)
+_COLUMNS = (
+  'run', 'game', 'data', 'agent', 'seed', 'rule', 'gradient_steps', 'score',
+  'best', 'last', 'regret',
+)  # fmt: skip
+
+
+def main() -> None:
+  """Selects by the flags."""
+  if not _RUN.value:
+    raise errors.UserError('give a run: --run=runs/demo/cql.')
+  out = make_folder('out', _OUT.value) if _OUT.value else None
+  runs = run_folders.load_runs(_RUN.value)
+  found, rows = [], []
+  for game, agents in curves.group(runs).items():
+    for label, members in agents.items():
+      for run in members:
+        opened = restoring.TrainedRun(run.directory)
+        of_run = selection.candidates(
+          opened, run.metrics, _FQE_STEPS.value, _SEED.value
+        )
+        if len(of_run.steps) < 2:
+          raise errors.UserError(
+            f'{run.directory} has {len(of_run.steps)} checkpoint that was '
+            'evaluated: train with FixedReplayRunner.checkpoint_duration=100 '
+            'to keep them all.'
+          )
+        named = (str(run.directory), game, run.data, label, run.seed)
+        found.append(of_run)
+        rows += [(*named, *row) for row in _rows(of_run)]
+        print(f'{game} {label}, seed {run.seed}:\n{_choices(of_run)}\n')
+  summary = _summary(found)
+  print(summary)
+  if out:
+    with writing(f'--out={out}'):
+      write_csv(out / 'select.csv', _COLUMNS, rows)
+      write_text(out / 'select.md', summary + '\n')
+    print(f'The tables are in {out}.')
+
+
+def _rows(of_run: selection.Candidates) -> list[tuple]:
+  rows = []
+  for rule in selection.RULES:
+    index = of_run.chosen(rule)
+    if index is not None:
+      rows.append(
+        (
+          rule,
+          int(of_run.steps[index]),
+          of_run.scores[index],
+          of_run.scores.max(),
+          of_run.scores[-1],
+          of_run.regret(rule),
+        )
+      )
+  return rows
+
+
+def _choices(of_run: selection.Candidates) -> str:
+  best = int(np.argmax(of_run.scores))
+  lines = [('best', of_run.steps[best], of_run.scores[best])]
+  lines += [(rule, steps, score) for rule, steps, score, *_ in _rows(of_run)]
+  return '\n'.join(
+    f'  {rule:<14}{steps:>10,}  score {score:.2f}'
+    for rule, steps, score in lines
+  )
+
+
+def _summary(found: list[selection.Candidates]) -> str:
+  """The rules by their mean regret, as a Markdown table."""
+  regrets = selection.mean_regrets(found)
+  order = sorted(
+    regrets, key=lambda rule: (not regrets[rule][1], regrets[rule])
+  )
+  rows = []
+  for rule in order:
+    regret, count = regrets[rule]
+    rows.append((rule, selection.RULES[rule], f'{regret:.2f}', str(count)))
+  table = document.Table(
+    ('rule', 'what it goes by', 'mean regret', 'runs'), rows
+  )
+  return table.markdown()
+
+
+def run() -> None:
+  """The console script."""
+  errors.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,137 @@
+"""Which checkpoint to keep, without playing: the paper's open challenge.
+
+A rule gives every checkpoint a number that the data alone tell, and keeps the
+one with the greatest.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tqdm
+
+from cql_atari.restoring import TrainedRun
+
+_STATES = 500
+_STEPS_PER_CALL = 50
+
+# Name to what it goes by.
+RULES = {
+  'last': 'the last one',
+  'fqe': 'fitted Q evaluation of the first states',
+  'initial_value': "the agent's own values of the first states",
+  'q_data': 'the mean Q-value of the data while training',
+  'cql_penalty': 'the least conservative penalty while training',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+  """The checkpoints of a run that were evaluated, from the first on.
+
+  Attributes:
+    steps: (C,) gradient steps.
+    scores: (C,) evaluation returns: what no rule may look at.
+    numbers: rule to (C,); NaN where the run can't tell.
+  """
+
+  steps: np.ndarray
+  scores: np.ndarray
+  numbers: dict[str, np.ndarray]
+
+  def chosen(self, rule: str) -> int | None:
+    """The index that a rule keeps; None if it can't tell."""
+    numbers = self.numbers[rule]
+    return None if np.isnan(numbers).any() else int(np.argmax(numbers))
+
+  def regret(self, rule: str) -> float | None:
+    """How far the kept one is from the best: 0 for it, 1 for the worst."""
+    index = self.chosen(rule)
+    if index is None:
+      return None
+    spread = np.ptp(self.scores)
+    return float((self.scores.max() - self.scores[index]) / (spread or 1.0))
+
+
+def candidates(
+  run: TrainedRun, metrics: dict[str, np.ndarray], fqe_steps: int, seed: int
+) -> Candidates:
+  """Applies every rule to a run.
+
+  Args:
+    run: the run.
+    metrics: columns of its metrics.csv, a row an iteration.
+    fqe_steps: gradient steps of fitted Q evaluation; 0 for none of it.
+    seed: of it.
+  """
+  steps = np.intersect1d(run.steps, metrics['gradient_steps'].astype(int))
+  rows = np.searchsorted(metrics['gradient_steps'], steps)
+  unknown = np.full(len(steps), math.nan)
+  numbers = {
+    'last': steps.astype(float),
+    'fqe': unknown.copy(),
+    'initial_value': unknown.copy(),
+    'q_data': unknown,
+    'cql_penalty': -metrics['cql_penalty'][rows]
+    if 'cql_penalty' in metrics
+    else unknown,
+  }
+  if run.agent.HAS_VALUES:
+    numbers['q_data'] = metrics['q_data'][rows]
+  first = _first_states(run)
+  evaluate = _evaluation(run, fqe_steps, seed) if fqe_steps else None
+  for index, step in enumerate(steps):
+    run.load(int(step))
+    rng = np.random.default_rng(seed)
+    if run.agent.HAS_VALUES:
+      values = run.agent.predict_values(first, rng)
+      numbers['initial_value'][index] = values.mean()
+    if evaluate:
+      numbers['fqe'][index] = evaluate(first, rng)
+  return Candidates(steps, metrics['eval_return_mean'][rows], numbers)
+
+
+def _first_states(run: TrainedRun) -> np.ndarray:
+  """States that episodes begin in; any of the data where none is there."""
+  first = run.data.initial_states(_STATES)
+  if len(first):
+    return first
+  return run.data.sample_states(_STATES, np.random.default_rng(0))
+
+
+def _evaluation(
+  run: TrainedRun, steps: int, seed: int
+) -> Callable[[np.ndarray, np.random.Generator], float]:
+  """Fitted Q evaluation of the policy that the run's agent has when called."""
+  if 'task' in run.record:
+    from cql_atari.continuous.agents.fqe_agent import ContinuousFQEAgent as FQE
+  else:
+    from cql_atari.agents.fqe_agent import FQEAgent as FQE
+  fitted = FQE(run.agent, run.data, seed=seed)
+  begin = fitted.bundle_and_checkpoint('', 0)
+
+  def evaluate(states, rng):
+    fitted.unbundle('', 0, begin)
+    title = f'checkpoint {run.gradient_steps}'
+    with tqdm.tqdm(
+      total=steps, desc=title, unit=' steps', disable=None, leave=False
+    ) as bar:
+      for done in range(0, steps, _STEPS_PER_CALL):
+        count = min(_STEPS_PER_CALL, steps - done)
+        fitted.train_steps(count)
+        fitted.mean_scalars()  # Waits for them.
+        bar.update(count)
+    return fitted.predict_values(states, rng).mean()
+
+  return evaluate
+
+
+def mean_regrets(runs: Sequence[Candidates]) -> dict[str, tuple[float, int]]:
+  """Of every rule: its mean regret, and over how many runs."""
+  found = {}
+  for rule in RULES:
+    regrets = [run.regret(rule) for run in runs]
+    known = [regret for regret in regrets if regret is not None]
+    found[rule] = (float(np.mean(known)) if known else math.nan, len(known))
+  return found

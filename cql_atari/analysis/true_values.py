@@ -1,0 +1,170 @@
+"""What a policy is predicted to be worth, and what it is worth.
+
+The true value of a state is the discounted return that follows it in play, so
+it is only known of states that the policy reaches. Predictions are compared
+with it there, state by state, and on average over the data's states, as in the
+paper's Table 4. Rewards are discounted, clipped (Atari), scaled and shifted
+(D4RL) as the agent learned them.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+
+from cql_atari.restoring import TrainedRun
+
+_TAIL = 0.01  # Of a value that a cut-off may leave unknown.
+_MOST_GAMES = 10  # Side by side.
+_RESAMPLES = 2000
+_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueGap:
+  """Predicted less true values of one policy.
+
+  Attributes:
+    on_data: mean predicted value of the data's states.
+    at_start: mean predicted value of the states that episodes begin in.
+    start_return: mean true discounted return of episodes.
+    on_visited: mean predicted value of the states that the policy reaches.
+    visited_return: mean true discounted return from them.
+    low: of a 95 % interval of the mean difference on visited states, by
+      bootstrap over episodes, and
+    high: of it.
+    episodes: played.
+  """
+
+  on_data: float
+  at_start: float
+  start_return: float
+  on_visited: float
+  visited_return: float
+  low: float
+  high: float
+  episodes: int
+
+  @property
+  def difference(self) -> float:
+    """Predicted less true, on the states that the policy reaches."""
+    return self.on_visited - self.visited_return
+
+  @property
+  def paper_difference(self) -> float:
+    """Predicted on the data's states less the policy's return (Table 4)."""
+    return self.on_data - self.start_return
+
+
+class Episode(NamedTuple):
+  """One episode of play.
+
+  Attributes:
+    predicted: (T,) predicted values of its states.
+    returns: (T,) true discounted returns that followed them.
+    is_known: (T,) whether the return is known but for a hundredth, which it is
+      not near the end of an episode that was cut off for its length. The
+      first state's always counts.
+  """
+
+  predicted: np.ndarray
+  returns: np.ndarray
+  is_known: np.ndarray
+
+
+def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
+  """Plays a run's policy and compares.
+
+  Args:
+    run: at the checkpoint that is meant, of an agent that HAS_VALUES.
+    episodes: least number of episodes.
+    states: of the data, for the mean over them.
+    seed: of play and of the states drawn.
+
+  """
+  rng = np.random.default_rng([seed, 1])
+  on_data = predict_on_data(run, states, rng).mean()
+  played = roll_out(run, episodes, seed)
+  predicted = np.concatenate([e.predicted[e.is_known] for e in played])
+  returns = np.concatenate([e.returns[e.is_known] for e in played])
+  starts = np.array([(e.predicted[0], e.returns[0]) for e in played])
+  return ValueGap(
+    float(on_data),
+    *starts.mean(axis=0).tolist(),
+    float(predicted.mean()),
+    float(returns.mean()),
+    *_interval(played, rng),
+    len(played),
+  )
+
+
+def predict_on_data(
+  run: TrainedRun, count: int, rng: np.random.Generator
+) -> np.ndarray:
+  """Predicted values of random states of the data, (count,)."""
+  values = []
+  for first in range(0, count, _BATCH):
+    states = run.data.sample_states(min(_BATCH, count - first), rng)
+    values.append(run.agent.predict_values(states, rng))
+  return np.concatenate(values)
+
+
+def roll_out(run: TrainedRun, episodes: int, seed: int) -> list[Episode]:
+  """Plays whole episodes by the policy whose values the agent learns.
+
+  Every environment plays the same number of them, so that none is chosen for
+  its length.
+  """
+  count = min(episodes, _MOST_GAMES)
+  each = math.ceil(episodes / count)
+  environments = run.environments(count)
+  rng = np.random.default_rng([seed, 2])
+  played = [[] for _ in range(count)]
+  steps = [[] for _ in range(count)]
+  states = environments.reset(seed)
+  with tqdm.tqdm(
+    total=each * count, unit=' episodes', disable=None, leave=False
+  ) as bar:
+    while any(len(episodes) < each for episodes in played):
+      predicted = run.agent.predict_values(states, rng)
+      actions = run.agent.sample_actions(states, rng)
+      states, rewards, over = environments.step(actions)
+      rewards = run.data.learned_rewards(rewards)
+      for row, step in zip(steps, zip(predicted, rewards)):
+        row.append(step)
+      for index in np.flatnonzero(over):
+        row, steps[index] = steps[index], []
+        if len(played[index]) < each:
+          is_cut_off = len(row) >= environments.longest_episode
+          played[index].append(_episode(row, is_cut_off, run.agent.gamma))
+          bar.update()
+  return [episode for episodes in played for episode in episodes]
+
+
+def _episode(steps: list, is_cut_off: bool, gamma: float) -> Episode:
+  predicted, rewards = np.array(steps, np.float64).T
+  returns, following = np.empty_like(rewards), 0.0
+  for step in reversed(range(len(rewards))):
+    returns[step] = following = rewards[step] + gamma * following
+  is_known = np.ones(len(rewards), bool)
+  if is_cut_off:
+    left = len(rewards) - np.arange(len(rewards))
+    is_known = gamma**left <= _TAIL
+    is_known[0] = True
+  return Episode(predicted, returns, is_known)
+
+
+def _interval(
+  played: list[Episode], rng: np.random.Generator
+) -> tuple[float, float]:
+  """Of the mean difference over states, by resampling episodes."""
+  totals = np.array(
+    [np.sum((e.predicted - e.returns)[e.is_known]) for e in played]
+  )
+  sizes = np.array([e.is_known.sum() for e in played])
+  chosen = rng.integers(len(played), size=(_RESAMPLES, len(played)))
+  means = totals[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
+  low, high = np.quantile(means, [0.025, 0.975])
+  return float(low), float(high)

@@ -1,0 +1,166 @@
+"""Predicted and true values: python -m cql_atari.analysis.value_gap --run=DIR.
+
+The paper's Table 4 for any runs, of Atari or D4RL: what an agent predicts its
+policy to be worth, and what it is worth in play. A pattern names many runs, as
+in --run='runs/small/Pong/*/0'. `--out=DIR` writes the table and a figure.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from absl import flags
+
+from cql_atari import errors, restoring
+from cql_atari.analysis import curves, document, run_folders, true_values
+from cql_atari.files import make_folder, write_csv, write_text, writing
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+
+_RUN = flags.DEFINE_multi_string(
+  'run', [], "A run folder, or a pattern such as 'runs/*'; repeatable."
+)
+_OUT = flags.DEFINE_string('out', None, 'A folder for the table and a figure.')
+_EPISODES = flags.DEFINE_integer(
+  'episodes', 10, 'Least number of episodes of each run.', lower_bound=1
+)
+_STATES = flags.DEFINE_integer(
+  'states', 2000, 'Of the data, for the mean over them.', lower_bound=1
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of play and states.', lower_bound=0)
+_COLUMNS = {
+  'run': 'run folder',
+  'game': 'game',
+  'data': 'data',
+  'agent': 'agent',
+  'seed': 'seed',
+  'gradient_steps': 'gradient steps',
+  'on_data': 'predicted, data',
+  'at_start': 'predicted, start',
+  'start_return': 'true, start',
+  'on_visited': 'predicted, visited',
+  'visited_return': 'true, visited',
+  'difference': 'difference, visited',
+  'low': '95 % from',
+  'high': 'to',
+  'paper_difference': "difference, paper's",
+  'episodes': 'episodes',
+}
+_FIRST_NUMBER = 6  # Columns before it are texts.
+
+
+def main() -> None:
+  """Measures by the flags."""
+  if not _RUN.value:
+    raise errors.UserError('give a run: --run=runs/demo/cql.')
+  out = make_folder('out', _OUT.value) if _OUT.value else None
+  runs = run_folders.load_runs(_RUN.value)
+  rows = []
+  for game, agents in curves.group(runs).items():
+    for label, members in agents.items():
+      for run in members:
+        row = _measure(run, game, label)
+        if row is None:
+          print(f'{run.directory}: {label} learns no values.', flush=True)
+          continue
+        print(_sentence(row), flush=True)
+        rows.append(row)
+  if not rows:
+    raise errors.UserError('none of the runs learns values: give others.')
+  if out:
+    with writing(f'--out={out}'):
+      columns = list(_COLUMNS)
+      write_csv(
+        out / 'value_gap.csv', columns, [[r[c] for c in columns] for r in rows]
+      )
+      write_text(out / 'value_gap.md', _table(rows))
+      curves.save(_figure(rows), out / 'value_gap.png')
+    print(f'The table and the figure are in {out}.')
+
+
+def _measure(run: run_folders.Run, game: str, label: str) -> dict | None:
+  opened = restoring.TrainedRun(run.directory)
+  if not opened.agent.HAS_VALUES:
+    return None
+  gap = true_values.measure(opened, _EPISODES.value, _STATES.value, _SEED.value)
+  names = list(_COLUMNS)[_FIRST_NUMBER:]
+  return {
+    'run': str(run.directory),
+    'game': game,
+    'data': run.data,
+    'agent': label,
+    'seed': run.seed,
+    'gradient_steps': opened.gradient_steps,
+    **{name: getattr(gap, name) for name in names},
+  }
+
+
+def _sentence(row: dict) -> str:
+  return (
+    f'{row["game"]} {row["agent"]}, seed {row["seed"]}: predicted '
+    f'{row["on_visited"]:.4g}, true {row["visited_return"]:.4g}, difference '
+    f'{row["difference"]:.4g} (95 %: {row["low"]:.4g} to {row["high"]:.4g}); '
+    f'{row["paper_difference"]:.4g} as in Table 4.'
+  )
+
+
+def _table(rows: Sequence[dict]) -> str:
+  names = list(_COLUMNS)[1:]
+  body = [
+    [f'{r[n]:.4g}' if isinstance(r[n], float) else str(r[n]) for n in names]
+    for r in rows
+  ]
+  table = document.Table([_COLUMNS[name] for name in names], body)
+  return table.markdown() + '\n'
+
+
+def _figure(rows: Sequence[dict]) -> plt.Figure:
+  """Differences with their intervals, one panel a game."""
+  games = sorted({row['game'] for row in rows})
+  figure, panels = plt.subplots(
+    1, len(games), figsize=(5.2 * len(games), 2.4 + 0.25 * len(rows)),
+    squeeze=False,
+  )  # fmt: skip
+  for panel, game in zip(panels[0], games):
+    shown = [row for row in rows if row['game'] == game][::-1]
+    middle = np.array([row['difference'] for row in shown])
+    reach = [
+      middle - [row['low'] for row in shown],
+      [row['high'] for row in shown] - middle,
+    ]
+    places = np.arange(len(shown))
+    panel.errorbar(
+      middle, places, xerr=np.maximum(reach, 0), fmt='o', capsize=3,
+      color='#0072B2', label='states the policy reaches',
+    )  # fmt: skip
+    panel.plot(
+      [row['paper_difference'] for row in shown], places, 'x',
+      color='#D55E00', label="as in Table 4: the data's states",
+    )  # fmt: skip
+    labels = [f'{r["data"]}, {r["agent"]}, seed {r["seed"]}' for r in shown]
+    panel.set_yticks(places, labels)
+    panel.axvline(0, color='k', lw=0.8)
+    panel.set(title=game, xlabel='predicted less true value')
+    panel.set_xscale('symlog', linthresh=1.0)
+    panel.grid(alpha=0.25)
+    panel.spines[['top', 'right']].set_visible(False)
+  handles, labels = panels[0, 0].get_legend_handles_labels()
+  figure.legend(
+    handles,
+    labels,
+    frameon=False,
+    loc='upper left',
+    ncols=2,
+    bbox_to_anchor=(0.0, 0.0),
+  )
+  return figure
+
+
+def run() -> None:
+  """The console script."""
+  errors.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,46 @@
+"""Fitted Q evaluation (Le et al., 2019) of a policy of D4RL's."""
+
+import functools
+
+from cql_atari.continuous import networks
+from cql_atari.continuous.agents.continuous_agent import ContinuousAgent, Loss
+from cql_atari.continuous.agents.sac_agent import SACAgent
+from cql_atari.continuous.datasets import Dataset
+from cql_atari.continuous.sampling import Noise, Transition
+
+
+class ContinuousFQEAgent(SACAgent):
+  """Learns Q^pi of another agent's policy, from the data alone.
+
+  It is SAC's critic, one, beside a policy that does not move.
+  """
+
+  SCALARS = ('td_loss', 'q_data')
+  MEASURED = ()
+
+  def __init__(self, evaluated: ContinuousAgent, data: Dataset, seed: int = 0):
+    """Builds the network, by the settings of the run that gin has.
+
+    Args:
+      evaluated: whose policy it is.
+      data: what to learn from.
+      seed: of the weights, the batches and the noise.
+    """
+    self._evaluated = evaluated
+    super().__init__(
+      evaluated.action_size,
+      data,
+      gamma=evaluated.gamma,
+      critic=functools.partial(networks.Critic, num_critics=1),
+      temperature=0.0,
+      entropy_backup=False,
+      seed=seed,
+    )
+
+  def _build(self) -> None:
+    self.policy = self._evaluated.policy
+    self._build_critic()
+
+  def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """None: the policy stays as it is."""
+    raise NotImplementedError

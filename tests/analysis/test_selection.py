@@ -1,0 +1,71 @@
+"""Rules for stopping, on numbers whose answer is plain."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cql_atari.agents import dqn_agent, fqe_agent
+from cql_atari.agents.fixed_replay_agent import Outputs
+from cql_atari.analysis import selection
+
+
+def made(scores, **numbers):
+  unknown = np.full(len(scores), math.nan)
+  return selection.Candidates(
+    np.arange(1, len(scores) + 1) * 100,
+    np.array(scores, float),
+    {rule: np.array(numbers.get(rule, unknown)) for rule in selection.RULES},
+  )
+
+
+def test_rules_keep_the_greatest_and_are_judged_by_the_score():
+  run = made(
+    [0.0, 10.0, 5.0],
+    last=[100.0, 200.0, 300.0],
+    fqe=[1.0, 3.0, 2.0],
+    q_data=[9.0, 8.0, 7.0],
+  )
+  assert [run.chosen(r) for r in ('last', 'fqe', 'q_data')] == [2, 1, 0]
+  assert [run.regret(r) for r in ('last', 'fqe', 'q_data')] == [0.5, 0.0, 1.0]
+  assert run.chosen('cql_penalty') is run.regret('cql_penalty') is None
+  flat = made([2.0, 2.0], last=[100.0, 200.0])
+  assert flat.regret('last') == 0.0
+  regrets = selection.mean_regrets([run, flat])
+  assert regrets['last'] == (0.25, 2) and regrets['fqe'] == (0.0, 1)
+  assert math.isnan(regrets['cql_penalty'][0])
+
+
+def test_fitted_q_evaluation_backs_up_the_policy_it_is_of(demo_store):
+  evaluated = dqn_agent.FixedReplayDQNAgent(3, demo_store, seed=5)
+  fitted = fqe_agent.FQEAgent(evaluated, demo_store, seed=1)
+  batch = next(fitted.sampler.batches(0))
+  target = fitted.target_network(batch.next_state)
+  online = fitted.online_network(batch.state)
+  chosen = fitted.next_selector(batch, target)
+  loss, _ = fitted.loss(Outputs(online, target, chosen, None, 0), batch)
+  actions = evaluated.online_network(batch.next_state).numpy().argmax(axis=1)
+  rows = np.arange(32)
+  goes_on = 1.0 - batch.terminal.numpy()
+  backed_up = batch.reward + 0.99 * goes_on * target.numpy()[rows, actions]
+  error = abs(backed_up - online.numpy()[rows, batch.action])
+  huber = np.where(error <= 1, error**2 / 2, error - 0.5)
+  assert loss.numpy() == pytest.approx(huber.mean(), rel=1e-5)
+  states = batch.state.numpy()
+  own = evaluated.online_network(states).numpy().argmax(axis=1)
+  np.testing.assert_allclose(
+    fitted.predict_values(states, None),
+    online.numpy()[rows, own],
+    rtol=1e-4,
+    atol=1e-6,
+  )
+
+
+def test_first_states_have_blank_frames_before_them(demo_store):
+  states = demo_store.initial_states(10)
+  assert len(states) and (states[..., :3] == 0).all() and states[..., 3].any()
+  drawn = demo_store.sample_states(50, np.random.default_rng(0))
+  assert drawn.shape == (50, 84, 84, 4) and drawn.any(axis=(1, 2, 3)).all()
+  np.testing.assert_array_equal(
+    demo_store.learned_rewards(np.array([-3.0, 0.5, 7.0])), [-1, 0.5, 1]
+  )

@@ -1,0 +1,84 @@
+"""True values by play, where they are known in closed form."""
+
+import types
+
+import numpy as np
+import pytest
+
+from cql_atari.analysis import true_values
+
+GAMMA, ENDS = 0.9, 0.1
+# A step pays 1 and ends the episode with probability ENDS.
+VALUE = 1 / (1 - GAMMA * (1 - ENDS))
+
+
+class Coins:
+  """Episodes that go on by the toss of a coin."""
+
+  def __init__(self, count, longest=10_000):
+    self.count, self.longest_episode = count, longest
+
+  def reset(self, seed):
+    self._rng = np.random.default_rng(seed)
+    self._length = np.zeros(self.count, int)
+    return np.zeros((self.count, 1))
+
+  def step(self, actions):
+    self._length += 1
+    over = self._rng.random(self.count) < ENDS
+    over |= self._length >= self.longest_episode
+    self._length[over] = 0
+    return np.zeros((self.count, 1)), np.full(self.count, 10.0), over
+
+
+def run_of(predicted, longest=10_000):
+  return types.SimpleNamespace(
+    agent=types.SimpleNamespace(
+      gamma=GAMMA,
+      predict_values=lambda states, rng: np.full(len(states), predicted),
+      sample_actions=lambda states, rng: np.zeros(len(states)),
+    ),
+    data=types.SimpleNamespace(
+      sample_states=lambda count, rng: np.zeros((count, 1)),
+      learned_rewards=lambda rewards: rewards / 10,
+    ),
+    environments=lambda count: Coins(count, longest),
+  )
+
+
+@pytest.mark.parametrize('error', [0.0, 2.0, -2.0])
+def test_the_difference_is_what_was_added(error):
+  gap = true_values.measure(run_of(VALUE + error), 3000, 700, seed=0)
+  assert gap.episodes == 3000
+  assert gap.low < error < gap.high and gap.high - gap.low < 0.5
+  assert gap.difference == pytest.approx(error, abs=0.2)
+  assert gap.paper_difference == pytest.approx(error, abs=0.2)
+  assert gap.on_data == pytest.approx(VALUE + error)
+  assert gap.start_return == pytest.approx(VALUE, abs=0.2)
+
+
+def test_intervals_cover_as_often_as_they_say():
+  covered = 0
+  for seed in range(100):
+    gap = true_values.measure(run_of(VALUE), 60, 1, seed)
+    covered += gap.low <= 0 <= gap.high
+  assert 85 <= covered <= 100
+
+
+def test_returns_after_a_cut_off_are_not_taken_for_true():
+  episode = true_values._episode([(5.0, 1.0)] * 60, True, GAMMA)
+  left = 60 - np.arange(60)
+  np.testing.assert_allclose(
+    episode.returns, (1 - GAMMA**left) / (1 - GAMMA), rtol=1e-12
+  )
+  # 0.9^44 < 0.01: the last 43 steps are unknown.
+  assert episode.is_known.sum() == 60 - 43 and episode.is_known[:17].all()
+  whole = true_values._episode([(5.0, 1.0)] * 60, False, GAMMA)
+  assert whole.is_known.all()
+  short = true_values._episode([(5.0, 1.0)] * 3, True, GAMMA)
+  assert short.is_known.tolist() == [True, False, False]
+
+
+def test_every_environment_plays_as_many_episodes():
+  assert len(true_values.roll_out(run_of(0.0), 25, 0)) == 30
+  assert len(true_values.roll_out(run_of(0.0), 4, 0)) == 4
