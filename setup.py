@@ -86,6 +86,8 @@ setuptools.setup(
       'cql-atari-export = cql_atari.export:run',
       'cql-atari-plot = cql_atari.analysis.plot:run',
       'cql-atari-report = cql_atari.analysis.report:run',
+      'cql-atari-value-gap = cql_atari.analysis.value_gap:run',
+      'cql-atari-select = cql_atari.analysis.select:run',
       'cql-atari-watch = cql_atari.analysis.watch:run',
       'cql-atari-fetch = cql_atari.replay.fetch:run',
       'cql-atari-fetch-d4rl = cql_atari.continuous.fetch:run',

@@ -45,6 +45,7 @@ METRICS = (
   'steps_per_second',
   'wall_seconds',
   'gradient_norm',
+  'q_random',
   'alpha',
   'accuracy',
 )

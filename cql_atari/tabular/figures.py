@@ -103,19 +103,17 @@ def _theorem_3_1(panels, sample) -> None:
     learned = _learned(p, 'eq1', alpha, p.mu)
     return (learned - q_values).max(axis=(1, 2)) / p.mdp.v_max
 
-  _against_threshold(
-    panels[0], excess, lower_bounds.pointwise_threshold(p), _EQ1
-  )
+  _against_threshold(panels[0], excess, lower_bounds.least_alphas(p)[0], _EQ1)
   panels[0].set(ylabel=r'max $\hat{Q} - Q$, in $R_{max}/(1-\gamma)$')
-  _thresholds(panels[1], sample, lower_bounds.pointwise_threshold, 0, _EQ1)
+  _thresholds(panels[1], sample, 0, _EQ1)
 
 
-def _thresholds(panel, sample, least, index, color) -> None:
+def _thresholds(panel, sample, index, color) -> None:
   """The alpha that a bound needs against the size of the dataset."""
   drawn = [sample(size) for size in _SIZES]
-  needed = np.array([least(p) for p in drawn])
+  needed = np.array([lower_bounds.least_alphas(p)[index] for p in drawn])
   needed[needed <= 0] = np.nan  # There, even Q-learning is below.
-  stated = [lower_bounds.stated_thresholds(p, 0.1)[index] for p in drawn]
+  stated = [lower_bounds.stated_alphas(p, 0.1)[index] for p in drawn]
   _band(panel, _SIZES, needed, 'least for these data', color)
   _band(panel, _SIZES, stated, 'stated by counts', _BOUND, '--')
   panel.set(xscale='log', yscale='log', ylabel=r'$\alpha$')
@@ -137,25 +135,18 @@ def _theorem_3_2(panels, sample) -> None:
   panels[0].set(ylabel=r'mean $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
   panels[0].set_yscale('symlog', linthresh=0.03)
   panels[0].legend(frameon=False)
-  _thresholds(panels[1], sample, lower_bounds.value_threshold, 1, _EQ2)
+  _thresholds(panels[1], sample, 1, _EQ2)
 
 
 def _tightness(panels, sample) -> None:
   """How low the least alphas that are safe put the values, by dataset size."""
   drawn = [sample(size) for size in _SIZES]
   for panel, title, alphas in (
-    (
-      panels[0],
-      'the least alpha for these data',
-      lambda p: (
-        lower_bounds.pointwise_threshold(p),
-        lower_bounds.value_threshold(p),
-      ),
-    ),
+    (panels[0], 'the least alpha for these data', lower_bounds.least_alphas),
     (
       panels[1],
       'the alpha stated by counts',
-      lambda p: lower_bounds.stated_thresholds(p, 0.1),
+      lambda p: lower_bounds.stated_alphas(p, 0.1),
     ),
   ):
     for index, (penalty, label, color) in enumerate(
@@ -210,6 +201,44 @@ def _theorem_3_3(panels, sample) -> None:
     panel.set_xscale('symlog', linthresh=0.1)
     panel.set_yscale('symlog', linthresh=0.01)
     panel.legend(frameon=False, markerscale=3)
+
+
+def _greedy(panels, sample) -> None:
+  """V^ of CQL(H) by the true backup, for softmax(Q^) and the greedy policy."""
+  p = sample()
+  best = np.eye(p.policy.shape[-1])[
+    mdp_lib.action_values(p.mdp, p.policy).argmax(axis=-1)
+  ]
+  alphas, shares = _ALPHAS[::2], np.linspace(0.0, 0.98, 10)
+  for greedy, label, color in (
+    (False, r'$\pi \propto \exp(\hat{Q})$', _EQ2),
+    (True, r'$\pi$ greedy', _EQ1),
+  ):
+    values = [_overestimate(p, 0.6, best, alpha, greedy) for alpha in alphas]
+    _band(panels[0], alphas, values, label, color)
+    values = [_overestimate(p, share, best, 1.0, greedy) for share in shares]
+    uniform = (1 - shares) / best.shape[-1]
+    _band(panels[1], shares + uniform, values, label, color)
+  panels[0].set(xscale='log', xlabel=r'$\alpha$')
+  panels[1].set(xlabel="share of one action in the data's states")
+  for panel in panels:
+    panel.axhline(0, color='k', lw=0.8)
+    panel.set(ylabel=r'mean $\hat{V} - V$, in $R_{max}/(1-\gamma)$')
+    panel.legend(frameon=False)
+
+
+def _overestimate(p, share, best, alpha, greedy, rounds=8) -> np.ndarray:
+  """Mean V^ - V, (n,), once policy and CQL(H)'s values have settled."""
+  actions = best.shape[-1]
+  behavior = (1 - share) / actions + share * best
+  policy = behavior
+  for _ in range(rounds):
+    learned = fixed_points.fixed_point(p.mdp, policy, 'H', alpha, behavior)
+    last, policy = policy, policy_learning.softmax(learned)
+    if greedy:
+      policy = np.eye(actions)[learned.argmax(axis=-1)]
+  values = np.sum(last * learned, axis=-1) - mdp_lib.state_values(p.mdp, last)
+  return values.mean(axis=-1) / p.mdp.v_max
 
 
 def _theorem_3_4(panels, sample) -> None:
@@ -299,6 +328,7 @@ FIGURES = {
   'tightness': _tightness,
   'theorem_d_1': _theorem_d_1,
   'theorem_3_3': _theorem_3_3,
+  'greedy': _greedy,
   'theorem_3_4': _theorem_3_4,
   'theorem_3_5': _theorem_3_5,
   'theorem_3_6': _theorem_3_6,

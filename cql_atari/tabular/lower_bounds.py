@@ -15,37 +15,34 @@ from cql_atari.tabular import mdp as mdp_lib
 from cql_atari.tabular.problems import Problems
 
 
-def pointwise_threshold(problems: Problems) -> np.ndarray:
-  """The least alpha of Theorem 3.1 for these very datasets, (n,).
+def least_alphas(problems: Problems) -> tuple[np.ndarray, np.ndarray]:
+  """The least alphas of Theorems 3.1 and 3.2 for these very datasets.
 
-  Eq. 1's Q^ - Q is E - alpha U, with E = (I - gamma P^)^-1 (B^ - B) Q and
-  U = (I - gamma P^)^-1 mu / beta, both solved in the empirical MDP.
+  Q^ - Q is E - alpha U, with E = (I - gamma P^)^-1 (B^ - B) Q and U the same of
+  what the penalty pushes down, both solved in the empirical MDP.
+
+  Args:
+    problems: the problems.
+
+  Returns:
+    (n,) for Eq. 1: max E / U over pairs, with mu / beta; (n,) for Eq. 2 with mu
+    = pi: max E_pi[E] / E_pi[U] over states, with pi / beta - 1. A negative one
+    says that no penalty is needed.
   """
-  mdp, policy = problems.mdp, problems.policy
+  policy, behavior = problems.policy, problems.behavior
   empirical = problems.dataset.empirical
-  q_values = mdp_lib.action_values(mdp, policy)
+  q_values = mdp_lib.action_values(problems.mdp, policy)
   error = mdp_lib.backup(empirical, policy, q_values) - q_values
-  pushed = problems.mu / problems.behavior
-  ratio = mdp_lib.action_values(
+  pointwise = mdp_lib.action_values(
     empirical, policy, error
-  ) / mdp_lib.action_values(empirical, policy, pushed)
-  return ratio.max(axis=(-2, -1))
+  ) / mdp_lib.action_values(empirical, policy, problems.mu / behavior)
+  by_state = mdp_lib.state_values(
+    empirical, policy, error
+  ) / mdp_lib.state_values(empirical, policy, policy / behavior - 1)
+  return pointwise.max(axis=(-2, -1)), by_state.max(axis=-1)
 
 
-def value_threshold(problems: Problems) -> np.ndarray:
-  """The least alpha of Theorem 3.2 for these very datasets, (n,)."""
-  mdp, policy = problems.mdp, problems.policy
-  empirical = problems.dataset.empirical
-  q_values = mdp_lib.action_values(mdp, policy)
-  error = mdp_lib.backup(empirical, policy, q_values) - q_values
-  pushed = policy / problems.behavior - 1
-  ratio = mdp_lib.state_values(empirical, policy, error) / mdp_lib.state_values(
-    empirical, policy, pushed
-  )
-  return ratio.max(axis=-1)
-
-
-def stated_thresholds(
+def stated_alphas(
   problems: Problems, delta: float
 ) -> tuple[np.ndarray, np.ndarray]:
   """The alphas above which Theorems 3.1 and 3.2 hold, by counts alone.
@@ -61,9 +58,8 @@ def stated_thresholds(
   error = dataset_lib.error_bound(problems.dataset, delta)
   policy, behavior = problems.policy, problems.behavior
   pointwise = np.max(error * behavior / problems.mu, axis=(-2, -1))
-  by_state = checks.expectation(policy, error) / improvement.divergence(
-    policy, behavior
-  )
+  distance = improvement.divergence(policy, behavior)
+  by_state = checks.expectation(policy, error) / distance
   return pointwise, np.max(by_state, axis=-1)
 
 
@@ -71,165 +67,122 @@ def theorem_3_1(
   problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
 ) -> list[checks.Check]:
   """Eq. 1 lower-bounds Q at every state and action."""
-  mdp, policy, mu = problems.mdp, problems.policy, problems.mu
-  behavior, empirical = problems.behavior, problems.dataset.empirical
-  q_values = mdp_lib.action_values(mdp, policy)
-  unit = mdp.v_max
-
-  def solve(backed_up, alpha):
-    return fixed_points.fixed_point(
-      backed_up, policy, 'eq1', alpha, behavior, mu
-    )
-
-  def exact(alpha):
-    claim = 'Q^ <= Q by the true backup, for any alpha > 0'
-    return checks.check('3.1', claim, q_values, solve(mdp, alpha), unit)
-
-  def bounded(alpha):
-    learned = solve(empirical, alpha)
-    error = np.abs(
-      mdp_lib.backup(empirical, policy, learned)
-      - mdp_lib.backup(mdp, policy, learned)
-    )
-    bound = mdp_lib.action_values(
-      mdp, policy, mdp.rewards - alpha * mu / behavior + error
-    )
-    claim = "Q^ <= the theorem's bound, by the sampling error measured"
-    return checks.check('3.1', claim, bound, learned, unit)
-
-  stated = stated_thresholds(problems, delta)[0]
-  least = pointwise_threshold(problems)
-  above, below = (
-    solve(empirical, least * f) for f in (1 + checks.NEAR, 1 - checks.NEAR)
-  )
-  over = np.max(below - q_values, axis=(-2, -1))
-  return [
-    checks.over_alphas(exact, alphas),
-    checks.over_alphas(bounded, alphas),
-    checks.check(
-      '3.1',
-      f'Q^ <= Q above the stated alpha, with probability {1 - delta:g}',
-      q_values,
-      solve(empirical, stated),
-      unit,
-      1 - delta,
-    ),
-    checks.check(
-      '3.1',
-      'the stated alpha is no less than the least that does',
-      stated,
-      least,
-      unit,
-      1 - delta,
-    ),
-    checks.check(
-      '3.1',
-      'Q^ <= Q just above the least alpha',
-      q_values,
-      above,
-      unit,
-      tried=least > checks.LEAST,
-    ),
-    checks.counter_example(
-      '3.1',
-      'Q^ > Q somewhere just below it',
-      over,
-      unit,
-      tried=least > checks.LEAST,
-    ),
-  ]
+  return _bound('3.1', 'Q', problems, delta, alphas)
 
 
 def theorem_3_2(
   problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
 ) -> list[checks.Check]:
   """Eq. 2 with mu = pi lower-bounds V, more tightly, and not Q."""
-  mdp, policy = problems.mdp, problems.policy
-  behavior, empirical = problems.behavior, problems.dataset.empirical
-  q_values = mdp_lib.action_values(mdp, policy)
-  values, unit = checks.expectation(policy, q_values), mdp.v_max
+  mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
 
-  def solve(backed_up, alpha, penalty='mu'):
-    return fixed_points.fixed_point(
-      backed_up, policy, penalty, alpha, behavior, policy
+  def learned_values(penalty, alpha):
+    learned = fixed_points.fixed_point(
+      problems.dataset.empirical, policy, penalty, alpha, behavior, policy
     )
-
-  def learned_values(*args):
-    return checks.expectation(policy, solve(*args))
-
-  def exact(alpha):
-    claim = 'V^ <= V by the true backup, for any alpha > 0'
-    return checks.check('3.2', claim, values, learned_values(mdp, alpha), unit)
-
-  def bounded(alpha):
-    learned = solve(empirical, alpha)
-    error = np.abs(
-      mdp_lib.backup(empirical, policy, learned)
-      - mdp_lib.backup(mdp, policy, learned)
-    )
-    bound = mdp_lib.state_values(
-      mdp, policy, mdp.rewards - alpha * (policy / behavior - 1) + error
-    )
-    claim = "V^ <= the theorem's bound, by the sampling error measured"
-    return checks.check(
-      '3.2', claim, bound, checks.expectation(policy, learned), unit
-    )
+    return checks.expectation(policy, learned)
 
   def tighter(alpha):
-    gain = learned_values(empirical, alpha) - learned_values(
-      empirical, alpha, 'eq1'
-    )
+    gain = learned_values('mu', alpha) - learned_values('eq1', alpha)
     claim = 'V^ of Eq. 2 is above that of Eq. 1, by alpha / (1 - gamma)'
     expected = np.full_like(gain, alpha / (1 - mdp.gamma))
-    return checks.check_equal('3.2', claim, gain, expected, unit)
+    return checks.check_equal('3.2', claim, gain, expected, mdp.v_max)
 
-  stated = stated_thresholds(problems, delta)[1]
-  least = value_threshold(problems)
-  above, below = (
-    learned_values(empirical, least * f)
-    for f in (1 + checks.NEAR, 1 - checks.NEAR)
-  )
-  over = np.max(below - values, axis=-1)
   # Near beta the penalty's mean is of second order, its spread of the first.
   near = behavior + 0.1 * (policy - behavior)
-  not_pointwise = np.max(
-    fixed_points.fixed_point(mdp, near, 'mu', 1.0, behavior, near)
-    - mdp_lib.action_values(mdp, near),
-    axis=(-2, -1),
-  )
+  learned = fixed_points.fixed_point(mdp, near, 'mu', 1.0, behavior, near)
+  over = np.max(learned - mdp_lib.action_values(mdp, near), axis=(-2, -1))
   return [
-    checks.over_alphas(exact, alphas),
-    checks.over_alphas(bounded, alphas),
-    checks.check(
-      '3.2',
-      f'V^ <= V above the stated alpha, with probability {1 - delta:g}',
-      values,
-      learned_values(empirical, stated),
-      unit,
-      1 - delta,
-    ),
-    checks.check(
-      '3.2',
-      'V^ <= V just above the least alpha',
-      values,
-      above,
-      unit,
-      tried=least > checks.LEAST,
-    ),
-    checks.counter_example(
-      '3.2',
-      'V^ > V somewhere just below it',
-      over,
-      unit,
-      tried=least > checks.LEAST,
-    ),
+    *_bound('3.2', 'V', problems, delta, alphas),
     checks.over_alphas(tighter, alphas),
     checks.counter_example(
       '3.2',
       'Q^ > Q somewhere, so the bound is not pointwise',
-      not_pointwise,
-      unit,
+      over,
+      mdp.v_max,
       required=checks.ONCE,
+    ),
+  ]
+
+
+def _bound(
+  theorem: str,
+  bounded: str,
+  problems: Problems,
+  delta: float,
+  alphas: Sequence[float],
+) -> list[checks.Check]:
+  """What Theorems 3.1 and 3.2 say alike, of Q by Eq. 1 or of V by Eq. 2."""
+  mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
+  empirical, unit = problems.dataset.empirical, mdp.v_max
+  if bounded == 'Q':
+    penalty, given, index = 'eq1', problems.mu, 0
+    pushed = given / behavior
+  else:
+    penalty, given, index = 'mu', policy, 1
+    pushed = given / behavior - 1
+
+  def view(q_values):
+    return q_values if index == 0 else checks.expectation(policy, q_values)
+
+  def learn(backed_up, alpha):
+    return fixed_points.fixed_point(
+      backed_up, policy, penalty, alpha, behavior, given
+    )
+
+  def check(claim, greater, lesser, *args, **settings):
+    claim = claim.replace('X', bounded)
+    return checks.check(
+      theorem, claim, greater, lesser, unit, *args, **settings
+    )
+
+  true = view(mdp_lib.action_values(mdp, policy))
+
+  def exact(alpha):
+    claim = 'X^ <= X by the true backup, for any alpha > 0'
+    return check(claim, true, view(learn(mdp, alpha)))
+
+  def by_error(alpha):
+    learned = learn(empirical, alpha)
+    error = np.abs(
+      mdp_lib.backup(empirical, policy, learned)
+      - mdp_lib.backup(mdp, policy, learned)
+    )
+    bound = mdp_lib.action_values(
+      mdp, policy, mdp.rewards - alpha * pushed + error
+    )
+    claim = "X^ <= the theorem's bound, by the sampling error measured"
+    return check(claim, view(bound), view(learned))
+
+  stated = stated_alphas(problems, delta)[index]
+  least = least_alphas(problems)[index]
+  above = view(learn(empirical, least * (1 + checks.NEAR)))
+  below = view(learn(empirical, least * (1 - checks.NEAR)))
+  over = np.max((below - true).reshape(len(true), -1), axis=1)
+  is_needed, share = least > checks.LEAST, 1 - delta
+  often = f'with probability {share:g}'
+  return [
+    checks.over_alphas(exact, alphas),
+    checks.over_alphas(by_error, alphas),
+    check(
+      f'X^ <= X above the stated alpha, {often}',
+      true,
+      view(learn(empirical, stated)),
+      share,
+    ),
+    check(
+      f'the stated alpha is no less than the least that does, {often}',
+      stated,
+      least,
+      share,
+    ),
+    check('X^ <= X just above the least alpha', true, above, tried=is_needed),
+    checks.counter_example(
+      theorem,
+      f'{bounded}^ > {bounded} somewhere just below it',
+      over,
+      unit,
+      tried=is_needed,
     ),
   ]
 

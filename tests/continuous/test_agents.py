@@ -537,7 +537,7 @@ def test_gaps_are_measured_now_and_then_and_teach_nothing():
       np.testing.assert_array_equal(left, right)
   scalars = measured.mean_scalars(reset=True)
   assert np.isfinite([scalars['q_policy'], scalars['q_random']]).all()
-  measured.train_steps(40)  # Steps 60 to 99: none is the fiftieth.
+  measured.train_steps(40)  # Steps 60 to 99: none is the hundredth.
   assert np.isnan(measured.mean_scalars()['q_policy'])
 
 

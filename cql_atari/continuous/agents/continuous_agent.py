@@ -19,7 +19,7 @@ from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
 from cql_atari.errors import check_number
 
-_STEPS_PER_MEASURE = 50
+_STEPS_PER_MEASURE = 100
 
 # A loss is a scalar, and the scalars to tell of.
 Loss = tuple[tf.Tensor, dict[str, tf.Tensor]]
