@@ -50,6 +50,7 @@ setuptools.setup(
     'h5py>=3.10,<3.15',  # D4RL's files; TensorFlow's own bound.
     'numpy>=2.0,<3',  # TensorFlow 2.21 and ale-py 0.12 are built against 2.
     'opencv-python>=4.8',  # Dopamine's own; interleaves frames into states.
+    'scipy>=1.11',  # Student's t; JAX needs it anyway.
     'zstandard>=0.22',  # Frames of a store.
     'fsspec[http]>=2024.2',  # Fetching from any URL.
     'isal>=1.7',  # Reads gzip at twice the speed of zlib.

@@ -1,5 +1,6 @@
 """Trained agents back from their run folders."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -100,7 +101,7 @@ class TrainedRun:
     self.agent.restore(str(self.folder / 'checkpoints'), arrays)
 
   def environments(self, num_environments: int):
-    """Environments by the run's settings."""
+    """Environments by the run's settings; before another run is opened."""
     return _environments(num_environments)
 
 
@@ -147,17 +148,11 @@ def _create_agent(action_size: int, data):
 def _environments(num_environments: int):
   from cql_atari.environments import AtariEnvironments
 
-  try:
+  create, settings = AtariEnvironments, {'num_environments': num_environments}
+  with contextlib.suppress(ValueError):  # Not bound.
     name = 'FixedReplayRunner.create_environment_fn'
     create = gin.query_parameter(name).scoped_configurable_fn
-  except ValueError:  # Not bound.
-    create = AtariEnvironments
-  try:
-    most = {
-      'max_steps_per_episode': gin.query_parameter(
-        'FixedReplayRunner.max_steps_per_episode'
-      )
-    }
-  except ValueError:
-    most = {}
-  return create(num_environments=num_environments, **most)
+  with contextlib.suppress(ValueError):
+    name = 'max_steps_per_episode'
+    settings[name] = gin.query_parameter(f'FixedReplayRunner.{name}')
+  return create(**settings)

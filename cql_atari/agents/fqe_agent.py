@@ -9,6 +9,9 @@ from cql_atari.replay import store as store_lib
 from cql_atari.replay.dataset import Transition
 
 _RATE = 1e-4
+# Gradient steps between copies to the target network: each copy carries rewards
+# one step further back, and 5,000 steps cover 200 of them.
+_TARGET_UPDATE_PERIOD = 25
 
 
 class FQEAgent(dqn_agent.FixedReplayDQNAgent):
@@ -37,6 +40,7 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
       optimizer=lambda: optimizers.Adam(_RATE),
       gamma=evaluated.gamma,
       update_horizon=1,
+      target_update_period=_TARGET_UPDATE_PERIOD,
       double_q=False,
       seed=seed,
     )

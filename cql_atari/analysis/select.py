@@ -7,7 +7,7 @@ the best and the last. A pattern names many runs; `--out=DIR` writes the tables.
 import numpy as np
 from absl import flags
 
-from cql_atari import errors, restoring
+from cql_atari import checkpoints, errors, restoring
 from cql_atari.analysis import curves, document, run_folders, selection
 from cql_atari.files import make_folder, write_csv, write_text, writing
 
@@ -36,6 +36,14 @@ def main() -> None:
     raise errors.UserError('give a run: --run=runs/demo/cql.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
   runs = run_folders.load_runs(_RUN.value)
+  for run in runs:
+    saved = checkpoints.steps(run.directory / 'checkpoints')
+    if len(selection.evaluated_steps(saved, run.metrics)) < 2:
+      raise errors.UserError(
+        f'{run.directory} has no two checkpoints that were evaluated: train '
+        'with --gin_bindings=FixedReplayRunner.checkpoint_duration=100 to keep '
+        'them all.'
+      )
   found, rows = [], []
   for game, agents in curves.group(runs).items():
     for label, members in agents.items():
@@ -44,12 +52,6 @@ def main() -> None:
         of_run = selection.candidates(
           opened, run.metrics, _FQE_STEPS.value, _SEED.value
         )
-        if len(of_run.steps) < 2:
-          raise errors.UserError(
-            f'{run.directory} has {len(of_run.steps)} checkpoint that was '
-            'evaluated: train with FixedReplayRunner.checkpoint_duration=100 '
-            'to keep them all.'
-          )
         named = (str(run.directory), game, run.data, label, run.seed)
         found.append(of_run)
         rows += [(*named, *row) for row in _rows(of_run)]
@@ -94,15 +96,13 @@ def _choices(of_run: selection.Candidates) -> str:
 def _summary(found: list[selection.Candidates]) -> str:
   """The rules by their mean regret, as a Markdown table."""
   regrets = selection.mean_regrets(found)
-  order = sorted(
-    regrets, key=lambda rule: (not regrets[rule][1], regrets[rule])
-  )
-  rows = []
-  for rule in order:
-    regret, count = regrets[rule]
-    rows.append((rule, selection.RULES[rule], f'{regret:.2f}', str(count)))
+  rows = [
+    (rule, selection.RULES[rule], *(f'{mean:.2f}' for mean in means), str(runs))
+    for rule, (*means, runs) in regrets.items()
+  ]
   table = document.Table(
-    ('rule', 'what it goes by', 'mean regret', 'runs'), rows
+    ('rule', 'what it goes by', 'mean regret', 'of the last', 'of any', 'runs'),
+    sorted(rows, key=lambda row: (row[-1] == '0', row[2])),
   )
   return table.markdown()
 

@@ -1,7 +1,8 @@
 """Which checkpoint to keep, without playing: the paper's open challenge.
 
 A rule gives every checkpoint a number that the data alone tell, and keeps the
-one with the greatest.
+one with the greatest. On D4RL the numbers are of the policy with its noise, and
+scores of its modes, as evaluations play them.
 """
 
 import dataclasses
@@ -50,8 +51,17 @@ class Candidates:
     index = self.chosen(rule)
     if index is None:
       return None
+    return float(self._regrets[index])
+
+  @property
+  def random_regret(self) -> float:
+    """What a checkpoint taken at random would have, on average."""
+    return float(self._regrets.mean())
+
+  @property
+  def _regrets(self) -> np.ndarray:
     spread = np.ptp(self.scores)
-    return float((self.scores.max() - self.scores[index]) / (spread or 1.0))
+    return (self.scores.max() - self.scores) / (spread or 1.0)
 
 
 def candidates(
@@ -65,7 +75,7 @@ def candidates(
     fqe_steps: gradient steps of fitted Q evaluation; 0 for none of it.
     seed: of it.
   """
-  steps = np.intersect1d(run.steps, metrics['gradient_steps'].astype(int))
+  steps = evaluated_steps(run.steps, metrics)
   rows = np.searchsorted(metrics['gradient_steps'], steps)
   unknown = np.full(len(steps), math.nan)
   numbers = {
@@ -90,6 +100,13 @@ def candidates(
     if evaluate:
       numbers['fqe'][index] = evaluate(first, rng)
   return Candidates(steps, metrics['eval_return_mean'][rows], numbers)
+
+
+def evaluated_steps(
+  saved: Sequence[int], metrics: dict[str, np.ndarray]
+) -> np.ndarray:
+  """Gradient steps of checkpoints that were evaluated as well, (C,)."""
+  return np.intersect1d(saved, metrics['gradient_steps']).astype(int)
 
 
 def _first_states(run: TrainedRun) -> np.ndarray:
@@ -127,11 +144,23 @@ def _evaluation(
   return evaluate
 
 
-def mean_regrets(runs: Sequence[Candidates]) -> dict[str, tuple[float, int]]:
-  """Of every rule: its mean regret, and over how many runs."""
+def mean_regrets(
+  runs: Sequence[Candidates],
+) -> dict[str, tuple[float, float, float, int]]:
+  """How rules compare, each over the runs that it can tell of.
+
+  Returns:
+    Rule to its mean regret, that of the last checkpoint on the same runs, that
+    of one taken at random there, and how many runs they are.
+  """
   found = {}
   for rule in RULES:
-    regrets = [run.regret(rule) for run in runs]
-    known = [regret for regret in regrets if regret is not None]
-    found[rule] = (float(np.mean(known)) if known else math.nan, len(known))
+    known = [run for run in runs if run.chosen(rule) is not None]
+    columns = [
+      [run.regret(rule) for run in known],
+      [run.regret('last') for run in known],
+      [run.random_regret for run in known],
+    ]
+    means = [float(np.mean(c)) if known else math.nan for c in columns]
+    found[rule] = (*means, len(known))
   return found

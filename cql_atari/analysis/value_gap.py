@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from absl import flags
 
-from cql_atari import errors, restoring
+from cql_atari import checkpoints, errors, restoring
 from cql_atari.analysis import curves, document, run_folders, true_values
 from cql_atari.files import make_folder, write_csv, write_text, writing
 
@@ -56,6 +56,11 @@ def main() -> None:
     raise errors.UserError('give a run: --run=runs/demo/cql.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
   runs = run_folders.load_runs(_RUN.value)
+  for run in runs:
+    if not checkpoints.steps(run.directory / 'checkpoints'):
+      raise errors.UserError(
+        f'{run.directory} has no checkpoint: leave it out.'
+      )
   rows = []
   for game, agents in curves.group(runs).items():
     for label, members in agents.items():

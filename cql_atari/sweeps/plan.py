@@ -182,7 +182,7 @@ class Sweep:
     else:
       domain = tasks.task(subject).domain
       macro, braces = 'TASK', {'task': subject, 'domain': domain}
-    config, *own = config.split()
+    config, own = _split_config(config)
     bindings = [f'{macro}={subject!r}', f'SEED={seed}', *self.gin_bindings]
     if self.replay_dir is not None:
       try:
@@ -212,6 +212,17 @@ class Sweep:
       training_steps=values.get('FixedReplayRunner.training_steps', 62_500),
       num_iterations=values.get('FixedReplayRunner.num_iterations', 200),
     )
+
+
+def _split_config(config: str) -> tuple[str, list[str]]:
+  """'cql.gin A.b=1 C.d=2' -> 'cql.gin', ['A.b=1', 'C.d=2']."""
+  found = re.fullmatch(r'(.*?\.gin)((?:\s+[\w./]+=\S+)*)\s*', config)
+  if not found:
+    raise UserError(
+      f'Sweep.configs has {config!r}: give a gin file, and after it bindings '
+      "without spaces in them, as in 'cql_1pct.gin CQLMixin.alpha=2.0'."
+    )
+  return found[1], found[2].split()
 
 
 def _folder_name(config: str, bindings: Sequence[str]) -> str:

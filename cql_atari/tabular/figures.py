@@ -1,5 +1,6 @@
 """A figure for each theorem, of values computed anew on random MDPs."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -141,6 +142,7 @@ def _theorem_3_2(panels, sample) -> None:
 def _tightness(panels, sample) -> None:
   """How low the least alphas that are safe put the values, by dataset size."""
   drawn = [sample(size) for size in _SIZES]
+  drawn = [dataclasses.replace(p, mu=p.policy) for p in drawn]
   for panel, title, alphas in (
     (panels[0], 'the least alpha for these data', lower_bounds.least_alphas),
     (
@@ -209,14 +211,17 @@ def _greedy(panels, sample) -> None:
   best = np.eye(p.policy.shape[-1])[
     mdp_lib.action_values(p.mdp, p.policy).argmax(axis=-1)
   ]
+  rng = np.random.default_rng(0)
+  any_action = rng.permuted(best, axis=-1)
   alphas, shares = _ALPHAS[::2], np.linspace(0.0, 0.98, 10)
-  for greedy, label, color in (
-    (False, r'$\pi \propto \exp(\hat{Q})$', _EQ2),
-    (True, r'$\pi$ greedy', _EQ1),
+  for greedy, often, label, color in (
+    (False, best, r'$\pi \propto \exp(\hat{Q})$', _EQ2),
+    (True, best, r'$\pi$ greedy', _EQ1),
+    (True, any_action, r'$\pi$ greedy, data of random actions', _H),
   ):
-    values = [_overestimate(p, 0.6, best, alpha, greedy) for alpha in alphas]
+    values = [_overestimate(p, 0.6, often, alpha, greedy) for alpha in alphas]
     _band(panels[0], alphas, values, label, color)
-    values = [_overestimate(p, share, best, 1.0, greedy) for share in shares]
+    values = [_overestimate(p, share, often, 1.0, greedy) for share in shares]
     uniform = (1 - shares) / best.shape[-1]
     _band(panels[1], shares + uniform, values, label, color)
   panels[0].set(xscale='log', xlabel=r'$\alpha$')
@@ -228,7 +233,7 @@ def _greedy(panels, sample) -> None:
 
 
 def _overestimate(p, share, best, alpha, greedy, rounds=8) -> np.ndarray:
-  """Mean V^ - V, (n,), once policy and CQL(H)'s values have settled."""
+  """Mean V^ - V, (n,), after rounds of evaluation and full improvement."""
   actions = best.shape[-1]
   behavior = (1 - share) / actions + share * best
   policy = behavior
@@ -274,11 +279,12 @@ def _theorem_3_5(panels, sample) -> None:
     learned = np.sum(empirical.initial * learned, axis=-1)
     closed = improvement.penalized_return(empirical, p.policy, behavior, alpha)
     panels[0].plot(
-      -closed, -learned, '.', color=color, label=rf'$\alpha$ = {alpha:g}'
+      closed, learned, '.', color=color, label=rf'$\alpha$ = {alpha:g}'
     )
-  panels[0].axline((1, 1), slope=1, color='k', lw=0.8)
-  panels[0].set(xscale='log', yscale='log', xlabel='- penalised return')
-  panels[0].set(ylabel=r'$-E_\rho[\hat{V}]$')
+  panels[0].axline((0, 0), slope=1, color='k', lw=0.8)
+  panels[0].set_xscale('symlog', linthresh=1.0)
+  panels[0].set_yscale('symlog', linthresh=1.0)
+  panels[0].set(xlabel='penalised return', ylabel=r'$E_\rho[\hat{V}]$')
   panels[0].legend(frameon=False)
   rows = {'in the empirical MDP': [], 'in the true MDP': [], 'penalised': []}
   for alpha in _ALPHAS:

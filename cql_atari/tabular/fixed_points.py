@@ -7,7 +7,8 @@ One update of Eq. 1 to 4, where every Q(s, a) is free, has its minimum where
 g being the gradient by Q(s, .) of the penalty, averaged over the behavior
 policy beta: mu for Eq. 1, mu - beta for Eq. 2, softmax(Q) - beta for CQL(H).
 The gradient is TensorFlow's, of `losses.conservative`, so that what is solved
-here is what trains the agents.
+here is what trains the agents. 'var', whose gradient jumps, has a solution of
+its own, which the tests hold against its penalty.
 """
 
 import functools
@@ -53,7 +54,10 @@ def penalty_gradient(
     (..., S, A).
   """
   name, takes = PENALTIES[penalty]
-  given = behavior if given is None else given
+  if given is None:
+    if 'given' in takes:
+      raise ValueError(f'{penalty} needs a distribution: mu, or the prior.')
+    given = behavior
   flat = (
     np.broadcast_to(array, q_values.shape).reshape(-1, q_values.shape[-1])
     for array in (q_values, behavior, given)

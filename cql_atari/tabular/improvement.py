@@ -46,14 +46,16 @@ def improved_policy(
   """
   alpha = np.asarray(alpha)[..., None, None]
   policy = behavior
-  for _ in range(1000):
+  for _ in range(200):
     q_values = mdp_lib.action_values(
       mdp, policy, mdp.rewards - alpha * (policy / behavior - 1)
     )
     # What a round improves is the value less the penalty of this step's action.
     q_values = q_values + alpha * (policy / behavior - 1)
     last, policy = policy, _greedy(q_values, behavior, alpha)
-    if np.abs(policy - last).max() < 1e-13:
+    # What rounding makes of the values, divided by alpha.
+    noise = 1e-13 * (1 + np.abs(q_values) / alpha)
+    if np.all(np.abs(policy - last) <= noise):
       break
   return policy
 

@@ -32,7 +32,10 @@ def test_rules_keep_the_greatest_and_are_judged_by_the_score():
   flat = made([2.0, 2.0], last=[100.0, 200.0])
   assert flat.regret('last') == 0.0
   regrets = selection.mean_regrets([run, flat])
-  assert regrets['last'] == (0.25, 2) and regrets['fqe'] == (0.0, 1)
+  # A random one of 0, 10 and 5 has regret 1, 0 or 1/2.
+  assert run.random_regret == 0.5
+  assert regrets['last'] == (0.25, 0.25, 0.25, 2)
+  assert regrets['fqe'] == (0.0, 0.5, 0.5, 1)
   assert math.isnan(regrets['cql_penalty'][0])
 
 

@@ -42,9 +42,9 @@ def verify(*flags):
 def test_verify_finds_that_every_claim_holds(tmp_path):
   done = verify('--mdps=4', f'--out={tmp_path}')
   assert done.returncode == 0 and done.stderr == '', done.stderr
-  assert '29 of 29 claims hold' in done.stdout
+  assert '30 of 30 claims hold' in done.stdout
   rows = (tmp_path / 'checks.csv').read_text().splitlines()
-  assert len(rows) == 30 and 'FAILS' not in (tmp_path / 'checks.md').read_text()
+  assert len(rows) == 31 and 'FAILS' not in (tmp_path / 'checks.md').read_text()
   for name in figures.FIGURES:
     assert (tmp_path / f'{name}.png').stat().st_size > 10_000
 
@@ -136,6 +136,18 @@ def test_a_check_counts_and_measures():
   none = checks.check('0', 'x', greater, greater, 1.0, tried=some & False)
   assert not none.passed  # What was never tried does not pass.
   assert check.merge(none).passed
+
+
+def test_error_bound_by_hand():
+  """Two states, one action, four and sixteen transitions, delta 0.4."""
+  mdp = mdp_lib.MDP(np.full((2, 1, 2), 0.5), np.zeros((2, 1)), np.ones(2), 0.5)
+  dataset = dataset_lib.Dataset(np.array([[4], [16]]), mdp)
+  # Each of 2 S A = 4 bounds fails with 0.1; v_max is 2. The reward's error is
+  # at most sqrt(2 ln 20 / n), the transitions' L1 error the same.
+  one = (0.5 + 0.5) * 2 * np.sqrt(2 * np.log(20))
+  np.testing.assert_allclose(
+    dataset_lib.error_bound(dataset, 0.4), [[one / 2], [one / 4]]
+  )
 
 
 def test_error_bound_covers_the_worst_value_function():

@@ -8,6 +8,9 @@ from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import Noise, Transition
 
+# Rewards are carried back by a tenth of what SAC's slow target takes.
+_TARGET_RATE = 0.05
+
 
 class ContinuousFQEAgent(SACAgent):
   """Learns Q^pi of another agent's policy, from the data alone.
@@ -34,6 +37,7 @@ class ContinuousFQEAgent(SACAgent):
       critic=functools.partial(networks.Critic, num_critics=1),
       temperature=0.0,
       entropy_backup=False,
+      target_rate=_TARGET_RATE,
       seed=seed,
     )
 
