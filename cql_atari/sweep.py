@@ -75,7 +75,6 @@ def main() -> int:
   base_dir = make_folder('base_dir', _BASE_DIR.value)
   with locks.alone_in(base_dir, 'sweeping'):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
-    engine.start([run for run in runs if not run.is_done])
     watch(engine, runs)
   failed = [run for run in runs if not run.is_done]
   for run in failed:
@@ -84,7 +83,7 @@ def main() -> int:
 
 
 def watch(engine, runs: list[plan.Run]) -> None:
-  """Shows how the runs go until the engine has none left."""
+  """Starts what is not done, and shows how it goes until all has ended."""
   console, stop_signal = rich.console.Console(), stopping.StopSignal()
   seen = {}
   with (
@@ -93,6 +92,8 @@ def watch(engine, runs: list[plan.Run]) -> None:
       console=console, auto_refresh=False, transient=False
     ) as live,
   ):
+    # A signal that comes from here on stops the runs as well.
+    engine.start([run for run in runs if not run.is_done])
     working = True
     while working:
       working = engine.is_working
