@@ -88,11 +88,8 @@ def check_equal(
   theorem: str, claim: str, left: np.ndarray, right: np.ndarray, unit: float
 ) -> Check:
   """Whether both are equal to float64's tolerance."""
-  below = check(theorem, claim, left, right, unit)
-  above = check(theorem, claim, right, left, unit)
-  return below._replace(
-    held=min(below.held, above.held), margin=min(below.margin, above.margin)
-  )
+  difference = np.abs(left - right)
+  return check(theorem, claim, -difference, np.zeros_like(difference), unit)
 
 
 def over_alphas(
