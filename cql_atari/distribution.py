@@ -22,7 +22,7 @@ def mirrored_strategy(num_devices: int | None = None) -> tf.distribute.Strategy:
   if num_devices is not None and not 1 <= num_devices <= len(devices):
     raise UserError(
       f'mirrored_strategy.num_devices is {num_devices}, but there are '
-      f'{len(devices)} {kind} devices.'
+      f'{len(devices)} {kind} devices: give 1 to {len(devices)}.'
     )
   return tf.distribute.MirroredStrategy(
     [device.name for device in devices[:num_devices]]

@@ -21,7 +21,7 @@ from absl import logging
 from ale_py import roms, vector_env
 
 from cql_atari.errors import UserError, check_number
-from cql_atari.replay.frames import STACK_SIZE, stack_frames
+from cql_atari.replay.frames import stack_frames
 from cql_atari.replay.store import Store
 
 FRAME_SKIP = 4
@@ -80,6 +80,13 @@ def rom_path(
   return path
 
 
+def action_names(rom: pathlib.Path) -> list[str]:
+  """The names of a game's actions, in the order of the dataset's."""
+  ale = ale_py.ALEInterface()
+  ale.loadROM(rom)
+  return [action.name for action in ale.getMinimalActionSet()]
+
+
 @gin.configurable
 def num_actions(game: str, rom_dir: str | None = None) -> int:
   """Size of the game's minimal action set, which the dataset's actions index.
@@ -87,9 +94,7 @@ def num_actions(game: str, rom_dir: str | None = None) -> int:
   Raises:
     UserError: there is no such game or ROM.
   """
-  ale = ale_py.ALEInterface()
-  ale.loadROM(rom_path(game, rom_dir))
-  return len(ale.getMinimalActionSet())
+  return len(action_names(rom_path(game, rom_dir)))
 
 
 @gin.configurable
@@ -217,8 +222,7 @@ def start_difference(
     Share of the pixels that differ from the most similar start in the data;
     None when the store holds no start of a game.
   """
-  starts = np.flatnonzero(store.terminals) + STACK_SIZE  # After the padding.
-  starts = starts[starts < len(store.terminals)][:64]
+  starts = store.game_starts[:64]
   if not len(starts):
     return None
   recorded = store.read_frames(starts, 1)[:, 0].astype(np.int16)

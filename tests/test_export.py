@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from cql_atari import environments
 from cql_atari.analysis import film
-from cql_atari.environments import rom_path
 
 
 def call(*arguments, **settings):
@@ -130,7 +130,7 @@ def test_a_film_shows_the_play(trained, tmp_path):
 
 def test_the_chosen_action_stands_out():
   frame = np.zeros((84, 84), np.uint8)
-  names = film.action_names(rom_path('Breakout'))
+  names = environments.action_names(environments.rom_path('Breakout'))
   assert names == ['NOOP', 'FIRE', 'RIGHT', 'LEFT']
   pictures = [
     film.draw(frame, np.array([0.1, 0.2, 0.3, 0.4]), names, chosen, '')

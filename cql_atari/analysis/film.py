@@ -3,11 +3,11 @@
 import pathlib
 from collections.abc import Iterator
 
-import ale_py
 import cv2
 import numpy as np
 import tqdm
 
+from cql_atari import environments
 from cql_atari.restoring import Restored
 
 FRAMES_PER_SECOND = 15  # Agent steps of four frames at 60 a second.
@@ -67,7 +67,7 @@ def _play(
 ) -> Iterator[np.ndarray]:
   """RGB pictures of every step; the scores go into `returns`."""
   agent, games = restored.agent, restored.environments(1)
-  names = action_names(games.rom)
+  names = environments.action_names(games.rom)
   rng = np.random.default_rng(seed)
   for episode in range(episodes):
     states, score = games.reset(seed + episode), 0.0
@@ -81,13 +81,6 @@ def _play(
       if over[0]:
         break
     returns.append(score)
-
-
-def action_names(rom: pathlib.Path) -> list[str]:
-  """The names of the game's actions, in the order of the dataset's."""
-  ale = ale_py.ALEInterface()
-  ale.loadROM(rom)
-  return [action.name for action in ale.getMinimalActionSet()]
 
 
 def draw(

@@ -37,7 +37,10 @@ class ArrayReader:
     except _UNREADABLE as error:
       raise _broken(path, error) from None
     if fortran or self.dtype.hasobject:
-      raise UserError(f'{path} holds {self.dtype} objects, not plain numbers.')
+      raise UserError(
+        f'{path} holds {self.dtype} objects, not plain numbers: fetch that '
+        'shard again.'
+      )
 
   def read(self, count: int) -> np.ndarray:
     """The next `count` entries along the first axis."""

@@ -321,13 +321,16 @@ def _compress_shard(
       on_rows(len(frames))
     os.fsync(file.fileno())
   unnamed = _part(directory, rows, 'partial.npz')
-  np.savez(
-    unnamed,
-    sizes=np.array(sizes, np.uint32),
-    border_rows=np.array(border_rows, np.int64),
-    border_frames=np.concatenate(border_frames),
-    digest=np.frombuffer(digest.digest(), np.uint8),
-  )
+  with open(unnamed, 'wb') as file:
+    np.savez(
+      file,
+      sizes=np.array(sizes, np.uint32),
+      border_rows=np.array(border_rows, np.int64),
+      border_frames=np.concatenate(border_frames),
+      digest=np.frombuffer(digest.digest(), np.uint8),
+    )
+    file.flush()
+    os.fsync(file.fileno())  # An empty file must not count as done.
   os.replace(unnamed, _part(directory, rows, 'npz'))
 
 

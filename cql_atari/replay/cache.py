@@ -58,6 +58,7 @@ def open_store(
   Raises:
     UserError: missing or broken data, data of another game, or a full disk.
   """
+  split = split or split_lib.Split()
   if replay_dir is None or not os.path.isdir(os.path.expanduser(replay_dir)):
     raise UserError(
       (
@@ -66,11 +67,10 @@ def open_store(
         else f'no replay data of {game} was given'
       )
       + ': fetch a run with "python -m cql_atari.replay.fetch '
-      f'--game={game} --split=1pct --out=data" and pass '
+      f'--game={game} --split={split.to_fetch} --out=data" and pass '
       f'--replay_dir=data/{game}/1, or try the built-in data with '
       '--gin_files=cql_demo.gin.'
     )
-  split = split or split_lib.Split()
   if (pathlib.Path(replay_dir).expanduser() / 'frames.zst').is_file():
     return _prepared(replay_dir, game, split, in_memory)
   directory = ensure_store(replay_dir, game, num_actions, split, cache_dir)
@@ -165,8 +165,8 @@ def _prepared(
     if store.manifest.get(name) != value:
       raise UserError(
         f'the store {directory} has {name} {store.manifest.get(name)!r}, but '
-        f'{value!r} was asked for: change the binding, or prepare another '
-        'store.'
+        f'{value!r} was asked for: change the binding, or give the folder of '
+        'the shards, whose store is built for it.'
       )
   return store
 

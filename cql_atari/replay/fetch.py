@@ -106,8 +106,8 @@ def _plan(
         if name == ELEMENTS[0]:
           return None
         raise errors.UserError(
-          f'{source.path(file)} is missing, but its shard is there: the source '
-          'is incomplete.'
+          f'{source.path(file)} is missing, but its shard is there: give a '
+          'complete --source.'
         ) from None
       expected = size if wanted is None else min(size, _MARGIN * wanted * size)
       files.append((file, wanted, int(expected)))

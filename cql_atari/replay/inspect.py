@@ -6,10 +6,8 @@ played, 15 frames a second.
 
 import pathlib
 
-import ale_py
 import numpy as np
 from absl import flags
-from ale_py import roms
 from PIL import Image
 
 from cql_atari import environments, errors
@@ -49,7 +47,7 @@ def describe(store: Store) -> str:
     f'{store.nbytes / rows:.0f} bytes a row',
   ]
   for title, values in (
-    ('action', action_names(game)),
+    ('action', environments.action_names(environments.rom_path(game))),
     ('reward', None),
   ):
     found, counts = np.unique(getattr(store, f'{title}s'), return_counts=True)
@@ -57,13 +55,6 @@ def describe(store: Store) -> str:
       name = values[value] if values else f'{value:g}'
       lines.append(f'{title} {name:<14}{count:>12,}  {count / rows:6.1%}')
   return '\n'.join(lines)
-
-
-def action_names(game: str) -> list[str]:
-  """What the dataset's action numbers mean in a game."""
-  ale = ale_py.ALEInterface()
-  ale.loadROM(roms.get_rom_path(environments.rom_name(game)))
-  return [action.name for action in ale.getMinimalActionSet()]
 
 
 def write_clip(store: Store, path: str, first: int, frames: int) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Collection
 
 import gin
 
@@ -43,14 +44,13 @@ def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
 
 
 def recorded_returns(
-  replay_dir: str | os.PathLike, first_shard: int, last_shard: int
+  replay_dir: str | os.PathLike, shards: Collection[int]
 ) -> list[float] | None:
   """Raw returns of whole games from `episodes.json` beside the shards, if any.
 
   Args:
     replay_dir: a run's folder, or its `replay_logs`.
-    first_shard: only games that begin in it or later count,
-    last_shard: and in it or earlier.
+    shards: only games that begin in one of them count.
 
   Not part of the published format: recorders that know the raw score leave it
   there, since stored rewards are clipped.
@@ -63,11 +63,13 @@ def recorded_returns(
     return [
       float(episode['return'])
       for episode in episodes
-      if episode['complete']
-      and first_shard <= episode['first_shard'] <= last_shard
+      if episode['complete'] and episode['first_shard'] in shards
     ]
   except (ValueError, KeyError, TypeError) as error:
-    raise UserError(f'{path} is not a list of episodes ({error!r}).') from None
+    raise UserError(
+      f'{path} is not a list of episodes ({error!r}): delete it to go by the '
+      'rewards instead.'
+    ) from None
 
 
 def game_of(replay_dir: str | os.PathLike) -> str:

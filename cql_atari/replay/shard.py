@@ -77,13 +77,14 @@ class Shard:
         if not reader.shape or reader.shape[1:] != row_shape:
           raise UserError(
             f'{reader.path} holds rows of shape {reader.shape[1:]}, but '
-            f'{name} rows in the published format are {row_shape}.'
+            f'{name} rows in the published format are {row_shape}: fetch that '
+            'shard again.'
           )
         is_wrong = reader.dtype.kind not in _KINDS[name]
         if is_wrong or (name == 'observation' and reader.dtype != np.uint8):
           raise UserError(
             f'{reader.path} holds {reader.dtype}, but {name} in the published '
-            f'format is {_PUBLISHED_TYPES[name]}.'
+            f'format is {_PUBLISHED_TYPES[name]}: fetch that shard again.'
           )
         lengths[name] = reader.shape[0]
     if len(set(lengths.values())) != 1:
@@ -100,7 +101,10 @@ class Shard:
     with contextlib.closing(ArrayReader(self.path('add_count'))) as reader:
       value = int(reader.read_scalar_or_all())
     if value < 0:
-      raise UserError(f'{reader.path} holds {value}, which counts nothing.')
+      raise UserError(
+        f'{reader.path} holds {value}, which counts nothing: fetch that shard '
+        'again.'
+      )
     return value
 
   @functools.cached_property

@@ -14,7 +14,7 @@ import gin
 import numpy as np
 
 from cql_atari.errors import UserError, check_number
-from cql_atari.replay import replay_logs
+from cql_atari.replay import fetched, replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay.frames import STACK_SIZE
 
@@ -127,6 +127,7 @@ class Split:
         f'{available[0].directory}: it has {available[0].index} to '
         f'{available[-1].index}.'
       )
+    self._check_fetched(shards)
     chosen = getattr(self, f'_select_{self.convention}')(shards)
     if not chosen:
       raise UserError(
@@ -134,6 +135,36 @@ class Split:
         'transition: ask for more.'
       )
     return chosen
+
+  @property
+  def to_fetch(self) -> str:
+    """The --split of `replay.fetch` that brings every row that is read."""
+    share = self.fraction if self.convention == 'prefix' else 1.0
+    asked = {'fraction': share, 'shards': tuple(self.shards)}
+    for name, settings in NAMED_SPLITS.items():
+      if asked == {'fraction': 1.0, 'shards': (0, 50), **settings}:
+        return name
+    return 'all' if share == 1 else str(share)
+
+  def _check_fetched(self, shards: list[shard_lib.Shard]) -> None:
+    """Refuses shards of which a fetch brought too few rows."""
+    record = fetched.read(shards[0].directory)
+    for shard in shards:
+      rows = fetched.rows(shard, record)
+      if rows is None:
+        continue
+      needed = shard.num_rows
+      if self.convention == 'prefix':
+        needed = min(round(self.fraction * shard.capacity), needed)
+      if rows < needed:
+        folder = shard.directory.absolute()
+        game, run = folder.parts[-3:-1]
+        raise UserError(
+          f'{shard.directory} holds the first {rows:,} rows of shard '
+          f'{shard.index}, but the split reads {needed:,}: fetch the rest with '
+          f'"python -m cql_atari.replay.fetch --game={game} --run={run} '
+          f'--split={self.to_fetch} --out={folder.parents[2]}".'
+        )
 
   def _select_prefix(self, shards: list[shard_lib.Shard]) -> list[ShardRows]:
     chosen = []

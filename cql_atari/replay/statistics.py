@@ -28,8 +28,7 @@ def behavior_return(selection, columns, shards, split) -> dict | None:
   """Mean return of the data's games: raw where recorded, else clipped."""
   recorded = replay_logs.recorded_returns(
     selection[0].shard.directory,
-    selection[0].shard.index,
-    selection[-1].shard.index,
+    {rows.shard.index for rows in selection},
   )
   if recorded:
     source, returns = 'raw scores of all games begun in these shards', recorded

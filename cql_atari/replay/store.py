@@ -38,6 +38,7 @@ _FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
 COMPRESSION_LEVEL = 9  # Decompresses fastest, for it leaves the least to do.
 COLUMNS = ('actions', 'rewards', 'terminals', 'drawn')
 _ARRAYS = (*COLUMNS, 'frame_offsets', 'dictionary')
+_NAMED_BY = ('game', 'num_actions', 'split', 'sha256_of_columns')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +108,16 @@ class Store:
 
   @property
   def digest(self) -> str:
-    """SHA-256 of the manifest: names exactly what was trained on."""
-    text = json.dumps(self.manifest, sort_keys=True)
+    """SHA-256 that names exactly what was trained on.
+
+    The same rows have the same one after a fetch of more of the run.
+    """
+    named = {name: self.manifest[name] for name in _NAMED_BY}
+    named['shards'] = [
+      {key: value for key, value in shard.items() if key != 'files'}
+      for shard in self.manifest['shards']
+    ]
+    text = json.dumps(named, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
   @property
@@ -127,6 +136,25 @@ class Store:
   def segments(self) -> np.ndarray:
     """int64 (S, 2): [start, stop) runs of rows that were adjacent in play."""
     return segments_of(self.manifest['shards'])
+
+  @functools.cached_property
+  def game_starts(self) -> np.ndarray:
+    """int64 (G,): rows of first frames of games, as far as they are known."""
+    ends = np.flatnonzero(self.terminals)
+    begins = ends[self._are_of_one_segment(ends, ends + 1)] + 1
+    if self.manifest['split']['convention'] == 'trajectories':
+      # Whole episodes were drawn, so every segment begins with one.
+      begins = np.union1d(begins, self.segments[:, 0])
+    starts = begins + STACK_SIZE - 1  # After the padding.
+    return starts[self._are_of_one_segment(begins, starts)]
+
+  def _are_of_one_segment(self, rows, later_rows) -> np.ndarray:
+    """Whether all from a row to a later one followed in play, (N,)."""
+    segment, later = (
+      np.searchsorted(self.segments[:, 0], r, side='right')
+      for r in (rows, later_rows)
+    )
+    return (segment == later) & (later_rows < len(self.terminals))
 
   def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
     """Every store row that is a valid transition of the split.
@@ -220,11 +248,12 @@ class Store:
 
   def initial_states(self, most: int) -> np.ndarray:
     """States that games begin in, (G, 84, 84, 4): `most` at most."""
-    # A game begins after the one before and its own padding.
-    starts = np.flatnonzero(self.terminals) + STACK_SIZE
-    return self._states(np.intersect1d(starts, self.valid_transitions())[:most])
+    starts = np.intersect1d(self.game_starts, self.valid_transitions())
+    return self._states(starts[:most])
 
   def _states(self, rows: np.ndarray) -> np.ndarray:
+    if not len(rows):
+      return np.zeros((0, *FRAME_SHAPE, STACK_SIZE), np.uint8)
     return stack_frames(self.read_frames(rows - (STACK_SIZE - 1), STACK_SIZE))
 
   def learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
@@ -243,14 +272,15 @@ class Store:
     Returns:
       The mean, or None without a whole game.
     """
+    starts, ends = self.game_starts, np.flatnonzero(self.terminals)
+    nexts = np.searchsorted(ends, starts)
+    ends = np.append(ends, len(self.terminals))[nexts]
+    is_whole = self._are_of_one_segment(starts, ends)
     total, steps = 0.0, 0
-    for start, stop in self.segments:
-      # Where a game begins is known by the end of the one before.
-      ends = start + np.flatnonzero(self.terminals[start:stop]) + 1
-      for first, last in itertools.pairwise(ends.tolist()):
-        rewards = self.rewards[first + STACK_SIZE - 1 : last]  # Less padding.
-        total += returns.summed_returns(rewards, gamma)
-        steps += len(rewards)
+    for first, last in zip(starts[is_whole], ends[is_whole]):
+      rewards = self.rewards[first : last + 1]
+      total += returns.summed_returns(rewards, gamma)
+      steps += len(rewards)
     return total / steps if steps else None
 
 

@@ -241,27 +241,34 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
     *(sys.executable, '-m', 'cql_atari.replay.fetch', '--game=Freeway'),
     *(f'--source=file://{tmp_path}/source', f'--out={tmp_path}/out'),
   ]
+  out, stores = tmp_path / 'out' / 'Freeway' / '1', []
+
+  def open_store(split):
+    split = split_lib.named_split(split)
+    return cache.open_store(
+      str(out), 'Freeway', 3, split, str(tmp_path / 'stores')
+    )
+
   for split, rows in (('1pct', 20), ('10pct', 200)):
     subprocess.run([*command, f'--split={split}'], check=True, timeout=60)
-    out = tmp_path / 'out' / 'Freeway' / '1'
     shard = replay_logs.list_shards(out)[0]
     got = shard.path('observation').stat().st_size
     whole = (source / shard.path('observation').name).stat().st_size
     assert got < (rows / 2000 + 0.02) * whole
-    store = cache.open_store(
-      str(out),
-      'Freeway',
-      3,
-      split_lib.named_split(split),
-      str(tmp_path / 'stores'),
-    )
+    stores.append(open_store(split))
     np.testing.assert_array_equal(
-      store.read_frames(np.array([0]), rows)[0], frames[:rows]
+      stores[-1].read_frames(np.array([0]), rows)[0], frames[:rows]
     )
-  with pytest.raises(UserError, match='fetch'):
-    cache.open_store(
-      str(out), 'Freeway', 3, split_lib.Split(), str(tmp_path / 'stores')
-    )
+  # The first one's files are longer now, and its rows the same.
+  again = open_store('1pct')
+  assert again.manifest != stores[0].manifest
+  assert again.digest == stores[0].digest != stores[1].digest
+  with pytest.raises(
+    UserError,
+    match=r'holds the first 200 rows of shard 0, but the split reads 1,999: '
+    rf'.* --game=Freeway --run=1 --split=all --out={tmp_path}/out"',
+  ):
+    open_store('all')
 
 
 def test_too_little_room_is_said_before_anything_is_read(server, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from cql_atari import environments
 from cql_atari.errors import UserError
 from cql_atari.replay import cache, recording, replay_logs
 from cql_atari.replay import shard as shard_lib
@@ -49,9 +50,70 @@ def test_the_manifest_names_every_row_and_source(demo_dir, tmp_path):
     assert entry['rows'] == [[0, 200]]
     for name, size in entry['files'].items():
       assert os.path.getsize(demo_dir / 'replay_logs' / name) == size
-  assert manifest['behavior_return']['mean'] == pytest.approx(6.6)
+  assert manifest['behavior_return']['mean'] == pytest.approx(19 / 3)
   digests = {s['sha256_of_frames'] for s in manifest['shards']}
   assert len(digests) == 3
+
+
+@pytest.mark.parametrize('convention', split_lib.CONVENTIONS)
+def test_games_start_where_the_data_say(tmp_path, convention):
+  """After a game's end and its padding, as far as the split kept the rows."""
+  folder = tmp_path / 'Pong' / '1' / 'replay_logs'
+  rng = np.random.default_rng(0)
+  for index in (0, 2):
+    terminals = np.zeros(1000)
+    terminals[np.cumsum(rng.integers(40, 80, 12))] = 1
+    frames = np.arange(1000).astype(np.uint8)[:, None, None]
+    frames = np.broadcast_to(frames, (1000, 84, 84))
+    ones = np.ones(1000)
+    recording.write_shard(
+      folder, index, [frames], ones, ones, terminals, 10_999
+    )
+  split = split_lib.Split(0.3, convention=convention, seed=1)
+  store = cache.open_store(str(folder), 'Pong', 3, split, str(tmp_path / 's'))
+  kept, starts, ends = [], set(), set()
+  for entry in store.manifest['shards']:
+    shard = shard_lib.Shard(folder, entry['shard'])
+    rows = [np.arange(start, stop) for start, stop in entry['rows']]
+    kept += [(shard.index, row) for row in np.concatenate(rows).tolist()]
+    over = np.flatnonzero(shard.read('terminal')).tolist()
+    ends |= {(shard.index, row) for row in over}
+    starts |= {(shard.index, row + 4) for row in over}
+  # A drawn game is there from its padding on, others from the end before.
+  reach = 4 if convention == 'trajectories' else 5
+  expected = [
+    place
+    for place, (shard, row) in enumerate(kept)
+    if (shard, row) in starts
+    and all((shard, row - back) in kept for back in range(reach))
+  ]
+  assert expected and store.game_starts.tolist() == expected
+  valid = np.intersect1d(expected, store.valid_transitions())
+  first = store.initial_states(100)[:, 0, 0]
+  values = np.array([kept[row][1] for row in valid])
+  np.testing.assert_array_equal(
+    first, (values[:, None] + np.arange(-3, 1)) % 256
+  )
+  lengths = []
+  for place in expected:
+    shard, row = kept[place]
+    length = 1
+    while (shard, row + length - 1) not in ends:
+      length += 1
+    whole = range(row, row + length)
+    if all((shard, step) in kept for step in whole):
+      lengths.append(length)
+  to_go = [length - step for length in lengths for step in range(length)]
+  assert store.discounted_return(1.0) == (
+    pytest.approx(np.mean(to_go)) if lengths else None
+  )
+  assert bool(lengths) == (convention != 'uniform')
+
+
+def test_a_store_without_a_start_has_no_initial_states(demo_dir, tmp_path):
+  store = open_demo(demo_dir, tmp_path, fraction=0.1)
+  assert store.initial_states(5).shape == (0, 84, 84, 4)
+  assert environments.start_difference(store) is None
 
 
 def test_a_store_is_built_once(demo_dir, tmp_path):
