@@ -5,7 +5,8 @@ it is only known of states that the policy reaches. Predictions are compared
 with it there, state by state, and on average over the data's states, as in the
 paper's Table 4. Rewards are discounted, clipped (Atari), scaled and shifted
 (D4RL) as the agent learned them. What an agent adds to its values besides, such
-as an entropy in the backup, is not taken off.
+as an entropy in the backup or the best of several actions there, is not taken
+off.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tqdm
+from absl import logging
 from scipy import stats
 
 from cql_atari.restoring import TrainedRun
@@ -84,6 +86,14 @@ def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
     seed: of play and of the states drawn.
 
   """
+  longest = run.environments(1).longest_episode
+  if run.agent.gamma**longest > _TAIL:
+    logging.warning(
+      'Episodes are cut off after %d steps: true values lack up to %.0f %% of '
+      'what agents take to follow, and differences are too great by it.',
+      longest,
+      100 * run.agent.gamma**longest,
+    )
   rng = np.random.default_rng([seed, 1])
   on_data = predict_on_data(run, states, rng).mean()
   played = roll_out(run, episodes, seed)

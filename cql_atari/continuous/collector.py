@@ -1,9 +1,10 @@
 """Collector: online SAC whose play becomes datasets as D4RL defines them.
 
 It learns a task online and keeps a snapshot of its policy every few thousand
-steps. `expert` is the snapshot that plays best, `medium` the first that plays a
-third as well; what these and the policy before any step play become
-datasets, and so does all that was played until `medium` was reached.
+steps. `expert` is the snapshot that plays best, `medium` the first that is a
+third of the way to it from random play; what these and the policy before any
+step play become datasets, and so does all that was played until `medium` was
+reached.
 """
 
 import json
@@ -28,7 +29,7 @@ from cql_atari.errors import UserError, check_number
 from cql_atari.files import write_csv, write_text, writing
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
-_MEDIUM = 1 / 3  # Of the expert's return.
+_MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
 
 # A policy as plain arrays: kernel, bias, kernel, bias, ...
 Weights = list[np.ndarray]

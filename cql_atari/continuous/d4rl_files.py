@@ -85,7 +85,7 @@ def check(steps: Steps, task: tasks.Task, source: str) -> None:
     if len(wrong):
       raise UserError(
         f'{source} has {name} that are no numbers (NaN or infinite) in '
-        f'{len(wrong)} rows, such as {wrong[0]}: fetch it anew.'
+        f'{len(wrong)} rows, such as {wrong[0]}: fetch or make it anew.'
       )
   wrong = np.flatnonzero((np.abs(steps.actions) > 1 + 1e-5).any(axis=1))
   if len(wrong):
@@ -180,7 +180,9 @@ def _opened(path: pathlib.Path) -> Iterator[h5py.File]:
       yield file
   except OSError as error:
     text = ' '.join(str(error).split())
-    raise UserError(f'{path} cannot be read ({text}): fetch it anew.') from None
+    raise UserError(
+      f'{path} cannot be read ({text}): fetch or make it anew.'
+    ) from None
 
 
 def _count_timeouts(terminals: np.ndarray, limit: int) -> np.ndarray:

@@ -75,6 +75,11 @@ class Dataset:
 
   def learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
     """An environment's rewards, scaled and shifted as the data's are."""
+    if self.task.domain == 'kitchen':
+      raise UserError(
+        'the data of the kitchen pay for finished tasks at every step, play '
+        'only once: true values cannot be told from it. Give other runs.'
+      )
     scale, shift = (
       self.manifest[f'reward_{name}'] for name in ('scale', 'shift')
     )
@@ -145,7 +150,7 @@ def open_task_data(
   d4rl_files.check(steps, found, source)
   rows = d4rl_files.transition_rows(steps)
   if not len(rows):
-    raise UserError(f'{source} holds no transition: fetch it anew.')
+    raise UserError(f'{source} holds no transition: fetch or make it anew.')
   mean, std = _moments(steps.observations[rows], normalize_states)
   states = (steps.observations - mean) / std
   episodes = steps.episode_returns()
@@ -170,7 +175,10 @@ def open_task_data(
     'normalize_states': normalize_states,
     'reward_scale': reward_scale,
     'reward_shift': reward_shift,
-    'behavior_return': _behavior_return(episodes),
+    # The kitchen's pay for what is finished at every step, play only once.
+    'behavior_return': None
+    if found.domain == 'kitchen'
+    else _behavior_return(episodes),
   }
   rewards = steps.rewards * np.float32(reward_scale) + np.float32(reward_shift)
   return Dataset(
@@ -219,16 +227,32 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
     files = [given / name for name in task.file_names]
     for file in (given, *files):
       if file.is_file():
+        _check_domain(file, task)
         return file
   where = f'no data of {task.name} was given'
   if path is not None:
     where = f'there is no {files[0] if given.is_dir() else given}'
+  own = ''
+  if task.domain in tasks.GYM:
+    own = (
+      f', or make your own with "python -m cql_atari.collect --task='
+      f'{task.domain}" and pass --replay_dir=data/{task.domain}/1'
+    )
   raise UserError(
     f'{where}: fetch it with "python -m cql_atari.continuous.fetch '
-    f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl, or '
-    'make your own with "python -m cql_atari.collect --task=hopper" and pass '
-    '--replay_dir=data/hopper/1.'
+    f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl{own}.'
   )
+
+
+def _check_domain(file: pathlib.Path, task: tasks.Task) -> None:
+  """Refuses a file that is called after another domain."""
+  for domain in tasks.GYM:  # Some of these have states of the same size.
+    name = domain.removesuffix('2d')  # D4RL calls one walker_mixed.
+    if file.name.startswith(name) and domain != task.domain:
+      raise UserError(
+        f'{file} is of {domain}, but the task is {task.name}: bind TASK to one '
+        'of its tasks.'
+      )
 
 
 def _checksum(file: pathlib.Path) -> str:

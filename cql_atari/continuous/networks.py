@@ -155,6 +155,7 @@ class TanhGaussianPolicy(tf.Module):
         'numbers, such as (-5.0, 2.0).'
       )
     self.action_size = action_size
+    self.hidden_units = tuple(hidden_units)
     self.log_std_range = log_std_range
     self._mlp = MLP((state_size, *hidden_units, 2 * action_size), seed)
 

@@ -41,6 +41,8 @@ class Domain:
   version: str
 
 
+# Whose data `collect` makes as well.
+GYM = ('halfcheetah', 'hopper', 'walker2d')
 DOMAINS = {
   'halfcheetah': Domain(17, 6, 1000, (-280.178953, 12135.0), 'v2'),
   'hopper': Domain(11, 3, 1000, (-20.272305, 3234.3), 'v2'),
@@ -118,7 +120,7 @@ def task(name: str) -> Task:
   stem, _, version = str(name).rpartition('-')
   if not (version[:1] == 'v' and version[1:].isdigit()):
     stem, version = str(name), ''
-  if stem.split('-')[0] in ('halfcheetah', 'hopper', 'walker2d'):
+  if stem.split('-')[0] in GYM:
     stem = stem.replace('-mixed', '-medium-replay')
   stem = stem.replace('kitchen-undirected', 'kitchen-mixed')
   if stem not in known:
@@ -139,8 +141,7 @@ def names() -> list[str]:
 
 
 def _tasks() -> dict[str, tuple[str, str]]:
-  gym = ('halfcheetah', 'hopper', 'walker2d')
-  pairs = [(domain, data) for domain in gym for data in GYM_DATA]
+  pairs = [(domain, data) for domain in GYM for data in GYM_DATA]
   pairs += [('antmaze-umaze', ''), ('antmaze-umaze', 'diverse')]
   pairs += [
     (f'antmaze-{size}', data)
@@ -171,7 +172,7 @@ _KITCHENS = {
 def _published(task: Task) -> str | None:
   """The path below URL, of the versions that are known here."""
   domain, data, version = task.domain, task.data, task.version
-  if domain in ('halfcheetah', 'hopper', 'walker2d'):
+  if domain in GYM:
     if data == 'random-expert':
       return None
     data = data.replace('-', '_')

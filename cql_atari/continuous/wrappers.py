@@ -43,14 +43,31 @@ class _Flat(gymnasium.ObservationWrapper, utils.RecordConstructorArgs):
 
 
 class AntMaze(_Flat):
-  """AntMaze with D4RL's coordinates: the start's cell is the origin."""
+  """AntMaze with D4RL's coordinates, body, starts and goals.
+
+  The origin is the middle of the cell of the start, where every episode begins
+  but for a tenth; goals are up to 1.5 beyond the middle of their cell.
+  """
 
   SIZE = 29
 
   def __init__(self, env: gymnasium.Env):
     super().__init__(env)
-    maze = env.unwrapped.maze
-    self.start = maze.unique_reset_locations[0]
+    inner = env.unwrapped
+    self.start = inner.maze.unique_reset_locations[0].copy()
+    inner.position_noise_range = 0.0
+    inner.ant_env._reset_noise_scale = 0.1
+    inner.ant_env.model.opt.timestep = 0.02
+    inner.ant_env.model.actuator_gear[:, 0] = 30.0
+
+  def reset(self, **kwargs):
+    """Starts an episode with D4RL's goal."""
+    observation, info = self.env.reset(**kwargs)
+    inner = self.env.unwrapped
+    beyond = inner.np_random.uniform(0.0, [[1.0], [0.5]], (2, 2)).sum(axis=0)
+    inner.goal = inner.goal + beyond
+    inner.update_target_site_pos()
+    return self.observation(observation), info
 
   def step(self, action):
     """Steps; the goal is reached within 0.5, as in D4RL."""

@@ -246,16 +246,16 @@ class Hand:
     return -log_density(self.behavior, BATCH.state, BATCH.action).mean()
 
   def brac_critic(self, draws):
-    action, density = sample(self.policy, BATCH.next_state, self.normal(draws))
+    action, _ = sample(self.policy, BATCH.next_state, self.normal(draws))
     value = q_values(self.target, BATCH.next_state, action).min(axis=0)
-    value -= self.temperature * density
     if self.agent.penalize_value:
       value -= 0.3 * self.divergence(BATCH.next_state)
     return self.td(value)
 
   def brac_policy(self, draws):
-    loss = self.sac_policy(draws)
-    return loss + 0.3 * self.divergence(BATCH.state).mean()
+    action, _ = sample(self.policy, BATCH.state, self.normal(draws))
+    value = q_values(self.critic, BATCH.state, action).min(axis=0)
+    return -value.mean() + 0.3 * self.divergence(BATCH.state).mean()
 
 
 CQL = {'alpha': 1.5, 'num_samples': SAMPLES}
@@ -617,3 +617,20 @@ def test_noise_is_of_its_seed_step_and_call():
 def test_wrong_settings_are_named(settings, message):
   with pytest.raises(UserError, match=message):
     cql_agent.CQLSACAgent(SIZE, dataset(), **settings)
+
+
+def test_bear_plays_the_best_of_its_policys_actions():
+  """Its values are of that choice: with one sample it is the policy's own."""
+  agent = make_critic(bear_agent.BEARAgent, **{**BEAR, 'num_samples': 64})
+  states = np.repeat(BATCH.state.astype(np.float32), 2, axis=0)
+  chosen = agent.select_actions(states, np.random.default_rng(0))
+  noise = np.random.default_rng(0).standard_normal(
+    (len(states), 64, SIZE), np.float32
+  )
+  actions, _ = sample(doubles(agent.policy.layers), states, noise)
+  values = q_values(doubles(agent.critic.layers), states, actions)
+  mixed = 0.75 * values.min(axis=0) + 0.25 * values.max(axis=0)
+  best = actions[np.arange(len(states)), mixed.argmax(axis=1)]
+  np.testing.assert_allclose(chosen, best, rtol=1e-4, atol=1e-5)
+  predicted = agent.predict_values(states, np.random.default_rng(0))
+  np.testing.assert_allclose(predicted, mixed.max(axis=1), rtol=1e-4, atol=1e-5)

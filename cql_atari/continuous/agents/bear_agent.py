@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from cql_atari import optimizers
@@ -68,6 +69,7 @@ class BEARAgent(SACAgent):
     self.kernel, self.bandwidth, self.threshold = kernel, bandwidth, threshold
     self._multiplier_learning_rate = multiplier_learning_rate
     self.num_samples, self.least_weight = num_samples, least_weight
+    self.VALUE_SAMPLES = num_samples
     super().__init__(
       *args, temperature=temperature, entropy_backup=entropy_backup, **kwargs
     )
@@ -97,10 +99,42 @@ class BEARAgent(SACAgent):
     actions, _ = self.policy.sample(
       batch.next_state, self._normal(noise, self.num_samples)
     )
-    values = self.target_critic(batch.next_state, actions)
-    mixed = self.least_weight * tf.reduce_min(values, axis=0)
-    mixed += (1.0 - self.least_weight) * tf.reduce_max(values, axis=0)
-    return tf.reduce_max(mixed, axis=1)
+    return self.value_of_samples(self.target_critic(batch.next_state, actions))
+
+  def value_of_samples(self, q_values: tf.Tensor) -> tf.Tensor:
+    """That of the best of the samples: (K, B, N) -> (B,)."""
+    return tf.reduce_max(self._mixed(q_values), axis=1)
+
+  def _mixed(self, q_values: tf.Tensor) -> tf.Tensor:
+    """The least and the greatest Q-function's, weighed: (K, ...) -> (...)."""
+    mixed = self.least_weight * tf.reduce_min(q_values, axis=0)
+    return mixed + (1.0 - self.least_weight) * tf.reduce_max(q_values, axis=0)
+
+  def select_actions(
+    self, states: np.ndarray, rng: np.random.Generator | None = None
+  ) -> np.ndarray:
+    """The best of several actions of the policy, as the values are of it.
+
+    Args:
+      states: float32 (E, S), as observed.
+      rng: draws the actions; a fresh one of seed 0 by default.
+
+    Returns:
+      (E, A).
+    """
+    rng = rng or np.random.default_rng(0)
+    shape = (len(states), self.num_samples, self.action_size)
+    noise = rng.standard_normal(shape, np.float32)
+    return self._best_actions(tf.constant(states), tf.constant(noise)).numpy()
+
+  sample_actions = select_actions
+
+  @tf.function(reduce_retracing=True)
+  def _best_actions(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    states = self._normalized(states)
+    actions, _ = self.policy.sample(states, noise)
+    best = tf.argmax(self._mixed(self.critic(states, actions)), axis=1)
+    return tf.gather(actions, best, batch_dims=1)
 
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
     """The multiplier times (MMD to the model's actions - threshold)."""

@@ -22,6 +22,8 @@ class BRACAgent(SACAgent):
     alpha: float = 0.1,
     penalize_value: bool = True,
     behavior_learning_rate: float = 1e-3,
+    temperature: float = 0.0,
+    entropy_backup: bool = False,
     **kwargs,
   ):
     """Initializes the agent.
@@ -32,13 +34,17 @@ class BRACAgent(SACAgent):
       penalize_value: whether it counts in the value of the next state (BRAC-v)
         as well as in the policy's loss (BRAC-p).
       behavior_learning_rate: Adam's, of the model of the data's policy.
+      temperature: see SACAgent; BRAC on D4RL has no entropy term.
+      entropy_backup: see SACAgent.
       **kwargs: see SACAgent.
     """
     name = type(self).__name__
     check_number(f'{name}.alpha', alpha, 0)
     self.alpha, self.penalize_value = alpha, penalize_value
     self._behavior_learning_rate = behavior_learning_rate
-    super().__init__(*args, **kwargs)
+    super().__init__(
+      *args, temperature=temperature, entropy_backup=entropy_backup, **kwargs
+    )
 
   def _build(self) -> None:
     super()._build()

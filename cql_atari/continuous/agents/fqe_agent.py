@@ -15,7 +15,8 @@ _TARGET_RATE = 0.05
 class ContinuousFQEAgent(SACAgent):
   """Learns Q^pi of another agent's policy, from the data alone.
 
-  It is SAC's critic, one, beside a policy that does not move.
+  It is SAC's critic, one, of the policy's size, beside a policy that does not
+  move. BEAR's choice among several actions is not part of it.
   """
 
   SCALARS = ('td_loss', 'q_data')
@@ -34,7 +35,11 @@ class ContinuousFQEAgent(SACAgent):
       evaluated.action_size,
       data,
       gamma=evaluated.gamma,
-      critic=functools.partial(networks.Critic, num_critics=1),
+      critic=functools.partial(
+        networks.Critic,
+        hidden_units=evaluated.policy.hidden_units,
+        num_critics=1,
+      ),
       temperature=0.0,
       entropy_backup=False,
       target_rate=_TARGET_RATE,

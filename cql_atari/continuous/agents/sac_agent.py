@@ -13,8 +13,6 @@ from cql_atari.continuous.sampling import Noise, Transition
 from cql_atari.errors import check_number
 from cql_atari.losses import actor_critic
 
-_VALUE_SAMPLES = 10  # Actions that a predicted value is the mean of.
-
 
 @gin.configurable
 class SACAgent(ContinuousAgent):
@@ -22,6 +20,7 @@ class SACAgent(ContinuousAgent):
 
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
   MEASURED = ('q_policy', 'q_random')
+  VALUE_SAMPLES = 10  # Actions that a predicted value is of.
 
   def __init__(
     self,
@@ -119,7 +118,7 @@ class SACAgent(ContinuousAgent):
     self, states: np.ndarray, rng: np.random.Generator
   ) -> np.ndarray:
     """V^(s) = E_pi[min_k Q_k(s, a)], by samples: as observed (B, S) -> (B,)."""
-    shape = (len(states), _VALUE_SAMPLES, self.action_size)
+    shape = (len(states), self.VALUE_SAMPLES, self.action_size)
     noise = rng.standard_normal(shape, np.float32)
     return self._values(tf.constant(states), tf.constant(noise)).numpy()
 
@@ -127,8 +126,11 @@ class SACAgent(ContinuousAgent):
   def _values(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     states = self._normalized(states)
     actions, _ = self.policy.sample(states, noise)
-    least = tf.reduce_min(self.critic(states, actions), axis=0)
-    return tf.reduce_mean(least, axis=1)
+    return self.value_of_samples(self.critic(states, actions))
+
+  def value_of_samples(self, q_values: tf.Tensor) -> tf.Tensor:
+    """Of Q-values (K, B, N) of the policy's actions: E_pi[min_k Q_k], (B,)."""
+    return tf.reduce_mean(tf.reduce_min(q_values, axis=0), axis=1)
 
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """T log pi(a|s) - min_k Q_k(s, a), a drawn from pi.
