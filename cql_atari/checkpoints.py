@@ -24,6 +24,7 @@ def save(
   arrays: dict[str, np.ndarray],
   data: dict,
   keep: int,
+  every: int = 1,
 ) -> None:
   """Writes a checkpoint under its name once it is whole on disk.
 
@@ -32,7 +33,9 @@ def save(
     step: gradient steps taken.
     arrays: what to save.
     data: JSON-compatible rest.
-    keep: newest checkpoints kept; older ones are deleted.
+    keep: newest checkpoints kept at multiples of `every`; older ones are
+      deleted, and others but the newest two.
+    every: gradient steps.
 
   Raises:
     OSError: the disk is full or can't be written; older checkpoints remain.
@@ -50,7 +53,11 @@ def save(
   except OSError:
     partial.unlink(missing_ok=True)
     raise
-  for old in sorted(steps(directory), reverse=True)[keep:]:
+  saved = steps(directory)
+  kept = [step for step in saved if step % every == 0][-keep:]
+  if every > 1:
+    kept += saved[-2:]
+  for old in set(saved) - set(kept):
     (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
 
 
@@ -80,7 +87,8 @@ def load_newest(
       return step, arrays, data
     except PermissionError as error:
       raise UserError(
-        f'the checkpoint {path} cannot be read ({error.strerror}).'
+        f'the checkpoint {path} cannot be read ({error.strerror}): mend its '
+        'permissions.'
       ) from None
     except Exception as error:  # Damage shows in every way there is.
       logging.warning(
@@ -110,7 +118,8 @@ def load(
     return _read(path)
   except Exception as error:  # Damage shows in every way there is.
     raise UserError(
-      f'the checkpoint {path} cannot be read ({error}).'
+      f'the checkpoint {path} cannot be read ({error}): delete it to go by '
+      'the others.'
     ) from None
 
 

@@ -27,7 +27,7 @@ _GAME = flags.DEFINE_string('game', None, 'An Atari game; Pong by default.')
 _TASK = flags.DEFINE_enum(
   'task',
   None,
-  ['halfcheetah', 'hopper', 'walker2d'],
+  tasks.GYM,
   'A task of continuous control instead.',
 )
 _STEPS = flags.DEFINE_integer(
@@ -120,8 +120,9 @@ def _collect_task(run_dir: pathlib.Path) -> None:
 
 def _write_records(run_dir: pathlib.Path, **what: str) -> None:
   records.write_config(run_dir)
-  record = {**what, 'seed': _SEED.value, **records.provenance()}
-  write_text(run_dir / 'collect.json', json.dumps(record, indent=1) + '\n')
+  path = run_dir / 'collect.json'
+  record = {**what, 'seed': _SEED.value, **records.provenance(path)}
+  write_text(path, json.dumps(record, indent=1) + '\n')
 
 
 def run() -> None:

@@ -273,8 +273,14 @@ class Collector:
       return
     self._agent_steps, arrays, data = newest
     _, log = self._recorder.bundle()
-    sizes = {name: log[name] for name in ('rows_per_shard', 'num_shards')}
-    checkpoints.check_same(self._dir, data['log'], sizes, 'another --out')
+    began, now = (
+      {
+        'Collector.num_shards': sizes['num_shards'],
+        '--steps': sizes['rows_per_shard'] * sizes['num_shards'],
+      }
+      for sizes in (data['log'], log)
+    )
+    checkpoints.check_same(self._dir, began, now, 'another --run')
     checkpoints.check_same(
       self._dir, data, {'seed': self._seed}, 'another --run'
     )

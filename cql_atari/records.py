@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -11,12 +12,26 @@ import sys
 import gin
 from absl import logging
 
+from cql_atari.files import write_text
+
+_PROVENANCE = ('versions', 'git_revision', 'command')
 _VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
 
-def provenance() -> dict:
-  """Versions, git revision (None outside a checkout) and command line."""
+def provenance(record: pathlib.Path) -> dict:
+  """Versions, git revision (None outside a checkout) and command line.
+
+  Args:
+    record: the file that it is for. What it says of earlier starts of the same
+      run is kept as `earlier_starts`.
+  """
+  earlier = []
+  if record.is_file():
+    last = json.loads(record.read_text())
+    earlier = last.get('earlier_starts', [])
+    earlier.append({name: last[name] for name in _PROVENANCE if name in last})
   return {
+    'earlier_starts': earlier,
     'versions': {
       'python': platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _VERSIONED},
@@ -47,7 +62,7 @@ def write_config(folder: pathlib.Path) -> None:
       kept.name,
       '\n'.join(changed),
     )
-  path.write_text(config)
+  write_text(path, config)
 
 
 def _git_revision() -> str | None:

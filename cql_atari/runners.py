@@ -83,7 +83,8 @@ class FixedReplayRunner(run_experiment.Runner):
       evaluation_steps: least number of agent steps an evaluation; 0 for none.
       max_steps_per_episode: agent steps after which a game is cut off.
       checkpoint_minutes: minutes between checkpoints inside an iteration.
-      checkpoint_duration: how many checkpoints to keep.
+      checkpoint_duration: how many checkpoints of ends of iterations to keep;
+        the newest two are kept besides.
       seed: of everything random in the run.
     """
     for name, value, least in (
@@ -198,7 +199,12 @@ class FixedReplayRunner(run_experiment.Runner):
       'make room and give the same command again; older checkpoints are safe',
     ):
       checkpoints.save(
-        self._checkpoint_dir, step, arrays, data, self._checkpoint_duration
+        self._checkpoint_dir,
+        step,
+        arrays,
+        data,
+        self._checkpoint_duration,
+        every=self._training_steps,
       )
 
   # --- Running. ---

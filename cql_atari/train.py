@@ -16,7 +16,7 @@ from cql_atari import (
   records,
   startup,
 )
-from cql_atari.files import make_folder, writing
+from cql_atari.files import make_folder, write_text, writing
 from cql_atari.replay import cache
 
 _BASE_DIR = flags.DEFINE_string(
@@ -96,11 +96,11 @@ def _write_records(base_dir: pathlib.Path, data, runner) -> None:
     'discounted_return': data.discounted_return(runner.gamma),
     'manifest_digest': data.digest,
     'split': data.manifest['split'],
-    **records.provenance(),
+    **records.provenance(base_dir / 'run.json'),
   }
-  (base_dir / 'run.json').write_text(json.dumps(record, indent=1) + '\n')
-  manifest = json.dumps(data.manifest, indent=1) + '\n'
-  (base_dir / 'manifest.json').write_text(manifest)
+  for name, content in (('run', record), ('manifest', data.manifest)):
+    text = json.dumps(content, indent=1) + '\n'
+    write_text(base_dir / f'{name}.json', text)
 
 
 def run() -> None:

@@ -149,7 +149,7 @@ def test_mistakes_end_in_one_sentence(tmp_path, flags, steps, sentence):
 @pytest.mark.parametrize(
   ('flags', 'steps', 'sentence'),
   [
-    ([], 3000, 'began with rows_per_shard 1200, not 600'),
+    ([], 3000, 'began with --steps 6000, not 3000'),
     (['--seed=1'], 6000, 'began with seed 0'),
   ],
 )

@@ -135,7 +135,7 @@ class OfflineAgent(abc.ABC):
     if shapes != {name: value.shape for name, value in bundle.items()}:
       raise UserError(
         f'the checkpoint in {checkpoint_dir} belongs to another agent or '
-        'network: give the settings it was trained with, or a new --base_dir.'
+        'network: give the settings it was trained with, or another folder.'
       )
     for name, variable in saved.items():
       variable.assign(bundle[name])

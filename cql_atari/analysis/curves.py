@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -94,8 +94,8 @@ def _count(runs: Sequence[Run]) -> str:
 def plot(runs: Sequence[Run], out: str | os.PathLike) -> pathlib.Path:
   """Draws evaluation return against gradient steps, one panel a game.
 
-  A line is the mean over an agent's runs (seeds), its band one standard
-  deviation over them; the dashed line is the mean return of the data's games.
+  A line is the mean over an agent's runs (seeds), its band the standard error
+  of the mean; the dashed line is the mean return of the data's games.
 
   Args:
     runs: the runs.
@@ -109,7 +109,7 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> pathlib.Path:
   """
   figure, panels = game_panels(runs)
   for panel, (_, agents) in panels:
-    draw(panel, agents, styles(runs), np.std)
+    draw(panel, agents, styles(runs))
     panel.set(ylabel='evaluation return')
   out = pathlib.Path(out).expanduser()
   if not out.suffix:
@@ -178,7 +178,6 @@ def draw(
   panel: plt.Axes,
   agents: dict[str, list[Run]],
   styles: dict[str, dict],
-  spread: Callable[..., np.ndarray],
 ) -> None:
   """Draws the curves of a game's agents, and the mean game of the data.
 
@@ -186,14 +185,13 @@ def draw(
     panel: where.
     agents: label to runs.
     styles: label to look.
-    spread: half the width of the band, from returns (runs, T) and axis=0.
   """
   for agent, members in sorted(agents.items()):
     steps, returns = mean_curve(members)
     mean, style = returns.mean(axis=0), styles[agent]
     panel.plot(steps, mean, label=f'{agent} ({_count(members)})', **style)
     if len(members) > 1:
-      width = spread(returns, axis=0)
+      width = standard_error(returns)
       panel.fill_between(
         steps,
         mean - width,
@@ -229,7 +227,7 @@ def draw(
 def table(runs: Sequence[Run]) -> str:
   """A Markdown table: final and best evaluation return of every agent.
 
-  Means over runs with their standard deviation. Best is the highest point of
+  Means over runs ± the standard error of the mean. Best is the highest point of
   each run's own curve, so it is optimistic; final is the last point.
   """
   lines = [
@@ -246,14 +244,22 @@ def table(runs: Sequence[Run]) -> str:
         agent,
         _count(members).removesuffix(' seeds').removesuffix(' seed'),
         f'{int(steps[-1]):,}',
-        _spread(returns[:, -1]),
-        _spread(np.max(returns, axis=1)),
+        with_error(returns[:, -1]),
+        with_error(np.max(returns, axis=1)),
         f'{behavior["mean"]:.1f}' if behavior else '',
       )
       lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines)
 
 
-def _spread(values: np.ndarray) -> str:
+def standard_error(values: np.ndarray) -> np.ndarray:
+  """Of the mean over runs, (runs, ...) -> (...); NaN for a single run."""
+  if len(values) < 2:
+    return np.full(values.shape[1:], np.nan)
+  return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def with_error(values: np.ndarray) -> str:
+  """A mean over runs (runs,) and its standard error, such as '4.5 ± 1.5'."""
   text = f'{np.mean(values):.1f}'
-  return f'{text} ± {np.std(values):.1f}' if len(values) > 1 else text
+  return f'{text} ± {standard_error(values):.1f}' if len(values) > 1 else text

@@ -22,13 +22,9 @@ def learning_curves(
   figure, panels = curves.game_panels(runs)
   looks = curves.styles(runs)
   for panel, (_, agents) in panels:
-    curves.draw(panel, agents, looks, _standard_error)
+    curves.draw(panel, agents, looks)
     panel.set(ylabel='D4RL score' if runs[0].task else 'evaluation return')
   return _save(figure, out)
-
-
-def _standard_error(values: np.ndarray, axis: int) -> np.ndarray:
-  return np.std(values, axis=axis, ddof=1) / np.sqrt(values.shape[axis])
 
 
 def diagnostics(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from cql_atari.continuous import tasks
 from cql_atari.errors import UserError
@@ -98,19 +99,21 @@ def load_folders(folders: Sequence[pathlib.Path], where: str) -> list[Run]:
   runs = [
     _load_run(folder) for folder in folders if (folder / 'run.json').is_file()
   ]
-  runs = [run for run in runs if len(run.metrics['gradient_steps'])]
+  evaluated = []
   for run in runs:
-    if np.isnan(run.metrics['eval_return_mean']).all():
-      raise UserError(
-        f'{run.directory} was never evaluated (evaluation_steps=0): leave it '
-        'out.'
+    if not np.isnan(run.metrics['eval_return_mean']).all():
+      evaluated.append(run)
+    elif len(run.metrics['gradient_steps']):
+      logging.warning(
+        '%s was never evaluated (evaluation_steps=0): it is left out.',
+        run.directory,
       )
-  if not runs:
+  if not evaluated:
     raise UserError(
-      f'no run with a finished iteration {where}: a run folder holds run.json '
-      'and metrics.csv.'
+      f'no run with an evaluated iteration {where}: a run folder holds '
+      'run.json and metrics.csv.'
     )
-  return runs
+  return evaluated
 
 
 def _load_run(folder: pathlib.Path) -> Run:
@@ -150,7 +153,7 @@ def _load_run(folder: pathlib.Path) -> Run:
     )
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
-      f'{folder} is not a whole run folder ({error!r}).'
+      f'{folder} is not a whole run folder ({error!r}): move it elsewhere.'
     ) from None
 
 

@@ -76,16 +76,9 @@ def _check_seeds(runs: Sequence[run_folders.Run]) -> None:
     if run.seed in folders:
       raise UserError(
         f'{folders[run.seed]} and {run.directory} are the same experiment with '
-        'the same seed: leave one of them out.'
+        'the same seed: move one of them elsewhere.'
       )
     folders[run.seed] = run.directory
-
-
-def standard_error(values: np.ndarray) -> float:
-  """Of the mean: sample deviation / sqrt(n); NaN for a single value."""
-  if len(values) < 2:
-    return float('nan')
-  return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def matrices(found: Sequence[Score], kind: str) -> dict[str, np.ndarray]:

@@ -38,11 +38,18 @@ def main() -> None:
   runs = run_folders.load_runs(_RUN.value)
   for run in runs:
     saved = checkpoints.steps(run.directory / 'checkpoints')
-    if len(selection.evaluated_steps(saved, run.metrics)) < 2:
+    kept = len(selection.evaluated_steps(saved, run.metrics))
+    if kept < 2:
       raise errors.UserError(
         f'{run.directory} has no two checkpoints that were evaluated: train '
-        'with --gin_bindings=FixedReplayRunner.checkpoint_duration=100 to keep '
-        'them all.'
+        'with FixedReplayRunner.checkpoint_duration bound to num_iterations, '
+        'to keep them all.'
+      )
+    evaluated = len(run.metrics['gradient_steps'])
+    if kept < evaluated:
+      print(
+        f'{run.directory} kept {kept} of the {evaluated} checkpoints that were '
+        'evaluated: rules choose among these.'
       )
   found, rows = [], []
   for game, agents in curves.group(runs).items():
@@ -55,7 +62,8 @@ def main() -> None:
         named = (str(run.directory), game, run.data, label, run.seed)
         found.append(of_run)
         rows += [(*named, *row) for row in _rows(of_run)]
-        print(f'{game} {label}, seed {run.seed}:\n{_choices(of_run)}\n')
+        print(f'{game} {run.data} {label}, seed {run.seed}:')
+        print(_choices(of_run), '\n')
   summary = _summary(found)
   print(summary)
   if out:

@@ -103,10 +103,10 @@ def _measure(run: run_folders.Run, game: str, label: str) -> dict | None:
 
 def _sentence(row: dict) -> str:
   return (
-    f'{row["game"]} {row["agent"]}, seed {row["seed"]}: predicted '
-    f'{row["on_visited"]:.4g}, true {row["visited_return"]:.4g}, difference '
-    f'{row["difference"]:.4g} (95 %: {row["low"]:.4g} to {row["high"]:.4g}); '
-    f'{row["paper_difference"]:.4g} as in Table 4.'
+    f'{row["game"]} {row["data"]} {row["agent"]}, seed {row["seed"]}: '
+    f'predicted {row["on_visited"]:.4g}, true {row["visited_return"]:.4g}, '
+    f'difference {row["difference"]:.4g} (95 %: {row["low"]:.4g} to '
+    f'{row["high"]:.4g}); {row["paper_difference"]:.4g} as in Table 4.'
   )
 
 

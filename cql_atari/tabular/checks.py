@@ -42,6 +42,13 @@ class Check(NamedTuple):
       return True
     return self.tried > 0 and self.held >= self.required * self.tried
 
+  @property
+  def verdict(self) -> str:
+    """In words, for a table."""
+    if not self.passed:
+      return 'FAILS'
+    return 'holds' if self.held >= self.required * self.tried else 'not seen'
+
   def merge(self, other: 'Check | None') -> 'Check':
     """The same claim's check on more problems."""
     if other is None:

@@ -88,9 +88,12 @@ def test_the_picture_is_drawn(make_run, tmp_path):
     curves.plot(runs, tmp_path / 'curve.nonsense')
 
 
-def test_folders_without_an_evaluation_are_named(make_run, tmp_path):
-  with pytest.raises(UserError, match='no run with a finished iteration'):
+def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):
+  with pytest.raises(UserError, match='no run with an evaluated iteration'):
     table(tmp_path)
   make_run('a', ['nan'])
-  with pytest.raises(UserError, match='never evaluated'):
+  with pytest.raises(UserError, match='no run with an evaluated iteration'):
     table(tmp_path)
+  assert 'was never evaluated' in caplog.text
+  make_run('b', [1.0])
+  assert table(tmp_path) == ['| Pong | CQL | 1 | 10 | 1.0 | 1.0 | -15.7 |']

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from cql_atari.analysis import reference, reporting, run_folders, scores
+from cql_atari.analysis import curves, reference, reporting, run_folders, scores
 from cql_atari.errors import UserError
 
 # Evaluation returns of three seeds.
@@ -273,7 +273,7 @@ def test_mistakes_end_in_one_sentence(tmp_path):
   for flags, sentence in (
     (
       [f'--runs={tmp_path}', f'--out={tmp_path}'],
-      'no run with a finished',
+      'no run with an evaluated',
     ),
     ([f'--runs={tmp_path}'], 'give the runs and a folder'),
   ):
@@ -288,8 +288,8 @@ def test_mistakes_end_in_one_sentence(tmp_path):
 
 
 def test_single_runs_have_no_error():
-  assert reporting.with_error(np.array([2.0])) == '2.0'
-  assert math.isnan(scores.standard_error(np.array([2.0])))
+  assert curves.with_error(np.array([2.0])) == '2.0'
+  assert math.isnan(curves.standard_error(np.array([2.0])))
 
 
 def test_discounted_return_equals_summing_backwards(demo_store):

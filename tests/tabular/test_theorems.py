@@ -133,6 +133,9 @@ def test_a_check_counts_and_measures():
   some = np.array([False, True, False])
   check = checks.check('0', 'x', greater, np.zeros((3, 2)), 0.5, tried=some)
   assert (check.tried, check.held, check.margin) == (1, 1, 6.0)
+  rare = check._replace(tried=5, held=0, required=checks.ONCE)
+  assert rare.passed and rare.verdict == 'not seen'
+  assert check.verdict == 'holds'
   none = checks.check('0', 'x', greater, greater, 1.0, tried=some & False)
   assert not none.passed  # What was never tried does not pass.
   assert check.merge(none).passed
@@ -148,6 +151,35 @@ def test_error_bound_by_hand():
   np.testing.assert_allclose(
     dataset_lib.error_bound(dataset, 0.4), [[one / 2], [one / 4]]
   )
+
+
+def one_state():
+  """Two actions, 4 and 12 transitions; mu and pi uniform, delta 0.4."""
+  mdp = mdp_lib.MDP(
+    np.ones((1, 1, 2, 1)), np.array([[[0.5, -0.5]]]), np.ones((1, 1)), 0.5
+  )
+  uniform = np.full((1, 1, 2), 0.5)
+  dataset = dataset_lib.Dataset(np.array([[[4, 12]]]), mdp)
+  return problems.Problems(mdp, uniform, uniform, dataset)
+
+
+def test_stated_alphas_by_hand():
+  """The errors are c / 2 and c / sqrt(12), beta 1/4 and 3/4."""
+  c = np.sqrt(2 * np.log(20))  # v_max is 2; each of 4 bounds fails with 0.1.
+  first, second = lower_bounds.stated_alphas(one_state(), 0.4)
+  # Of error beta / mu the second is greater: c / sqrt(12) 0.75 / 0.5.
+  np.testing.assert_allclose(first, [c / np.sqrt(12) * 1.5])
+  # D_CQL = 0.25 / 0.25 + 0.25 / 0.75 - 1 = 1 / 3.
+  np.testing.assert_allclose(second, [3 * c * (1 / 4 + 1 / np.sqrt(48))])
+
+
+def test_improvement_bound_by_hand():
+  """Twice sqrt(2 (D + 1) / 16) c for both policies, less what pi gains."""
+  drawn, c = one_state(), np.sqrt(2 * np.log(20))
+  bound = improvement.improvement_bound(drawn.dataset, drawn.policy, 0.4)
+  errors = 2 * c * (np.sqrt(2 * (4 / 3) / 16) + np.sqrt(2 / 16))
+  gain = 2 * (0.0 - (0.25 * 0.5 - 0.75 * 0.5))
+  np.testing.assert_allclose(bound, [errors - gain])
 
 
 def test_error_bound_covers_the_worst_value_function():
