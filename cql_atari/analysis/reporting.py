@@ -221,8 +221,9 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
         rows.append((data, kind, agent, shape, f'{mean:.3f}', interval))
       if kind == 'final':
         values = np.concatenate([m.ravel() for m in normalized.values()])
+        beyond = 0.05 * (np.ptp(values) or 1.0)
         thresholds = np.linspace(
-          min(values.min(), 0), max(values.max(), 1), 101
+          values.min() - beyond, values.max() + beyond, 101
         )
         profiles = scores_lib.performance_profiles(normalized, thresholds)
         parts.append(
