@@ -23,6 +23,14 @@ def test_the_newest_comes_back_whole(tmp_path):
   np.testing.assert_array_equal(arrays['weights'], np.full(1000, 100))
 
 
+def test_ends_of_iterations_outlive_what_is_saved_between(tmp_path):
+  for step in (10, 13, 17, 20, 24, 30, 33):
+    checkpoints.save(tmp_path, step, {}, {}, keep=2, every=10)
+  assert checkpoints.steps(tmp_path) == [20, 30, 33]
+  checkpoints.save(tmp_path, 36, {}, {}, keep=2, every=10)
+  assert checkpoints.steps(tmp_path) == [20, 30, 33, 36]
+
+
 def test_the_last_few_are_kept(tmp_path):
   for step in range(9, 13):
     save(tmp_path, step, keep=2)

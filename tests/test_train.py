@@ -118,7 +118,7 @@ def test_a_run_leaves_its_folder_as_designed(whole_run):
   # The checksum of Freeway in ALE's own list.
   assert record['rom_md5'] == '8e0ab801b1705a740b476b7f588c6d16'
   assert record['versions']['tensorflow'].startswith('2.')
-  assert record['behavior_return']['mean'] == pytest.approx(6.6)
+  assert record['behavior_return']['mean'] == pytest.approx(19 / 3)
   manifest = json.loads((base_dir / 'manifest.json').read_text())
   assert [entry['shard'] for entry in manifest['shards']] == [10, 12, 14]
   assert 'CQLMixin.alpha = 1.0' in (base_dir / 'config.gin').read_text()
@@ -216,6 +216,9 @@ def test_signals_save_and_exit_cleanly(
   done = run(arguments)
   assert done.returncode == 0, done.stderr
   assert_same_end(base_dir, whole_run[0])
+  record = json.loads((base_dir / 'run.json').read_text())
+  (earlier,) = record['earlier_starts']  # Who trained the first part.
+  assert earlier['versions'] == record['versions'] and earlier['command']
 
 
 @pytest.mark.slow
