@@ -102,7 +102,7 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
       ('target_update_period', target_update_period),
     ):
       check_number(f'FixedReplayAgent.{name}', value, 1, whole=True)
-    check_number('FixedReplayAgent.gamma', gamma, 0)
+    check_number('FixedReplayAgent.gamma', gamma, 0, most=1)
     super().__init__(summary_writer)
     self.num_actions = num_actions
     self.gamma = gamma

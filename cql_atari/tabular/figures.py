@@ -172,11 +172,9 @@ def _theorem_d_1(panels, sample) -> None:
   widths = np.arange(1, states * actions, 3)
   for width in widths:
     features = lower_bounds.random_features(rng, p, width)
-    *_, alpha, lowered = lower_bounds.linear_step(
-      p, features, np.zeros_like(p.policy)
-    )
-    below.append(np.where(alpha > 0, alpha, np.nan))
-    above.append(lowered)
+    found = lower_bounds.linear_step(p, features, np.zeros_like(p.policy))
+    below.append(np.where(found.alpha > 0, found.alpha, np.nan))
+    above.append(found.lowered)
   _band(panels[0], widths, above, None, _EQ2)
   panels[0].set(ylabel=r'$\|\Pi(\pi/\hat\pi_\beta - 1)\|^2$', yscale='log')
   _band(panels[1], widths, below, None, _EQ2)

@@ -5,7 +5,8 @@ values is computed through the package's own penalties (`fixed_points`); what
 it compares them with, by linear solves that know of no penalty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -223,9 +224,27 @@ def theorem_d_1(
   ]
 
 
+class LinearStep(NamedTuple):
+  """One update of Eq. 2 with linear Q-functions.
+
+  Attributes:
+    true: (n,) E[V] of the tabular update with the true backup.
+    step: the update, of alpha to Q^k+1.
+    average: E[V] of Q-values (n, S, A), (n,).
+    alpha: (n,) the threshold.
+    lowered: (n,) ||Pi x||^2.
+  """
+
+  true: np.ndarray
+  step: Callable[..., np.ndarray]
+  average: Callable[[np.ndarray], np.ndarray]
+  alpha: np.ndarray
+  lowered: np.ndarray
+
+
 def linear_step(
   problems: Problems, features: np.ndarray, learned: np.ndarray
-) -> tuple:
+) -> LinearStep:
   """One update of Eq. 2 with mu = pi and linear Q-functions, and its threshold.
 
   With x = pi / beta - 1, Pi the projection onto the features by the data's
@@ -237,10 +256,6 @@ def linear_step(
     problems: the problems.
     features: (n, S, A, D) of every pair, one of them constant.
     learned: (n, S, A) Q^k.
-
-  Returns:
-    E[V] of the tabular update with the true backup, (n,); the update, of alpha
-    to Q^k+1; E[V] of Q-values; the threshold of alpha, (n,); ||Pi x||^2, (n,).
   """
   policy, behavior = problems.policy, problems.behavior
   counts = problems.dataset.counts.sum(axis=-1)
@@ -259,7 +274,7 @@ def linear_step(
   projected = step(0.0, policy / behavior - 1)
   lowered = np.sum(states * checks.expectation(behavior, projected**2), axis=-1)
   alpha = (average(step(0.0)) - true) / lowered
-  return true, step, average, alpha, lowered
+  return LinearStep(true, step, average, alpha, lowered)
 
 
 def random_features(
