@@ -5,6 +5,7 @@ policy to be worth, and what it is worth in play. A pattern names many runs, as
 in --run='runs/small/Pong/*/0'. `--out=DIR` writes the table and a figure.
 """
 
+import collections
 from collections.abc import Sequence
 
 import matplotlib
@@ -122,9 +123,10 @@ def _table(rows: Sequence[dict]) -> str:
 
 def _figure(rows: Sequence[dict]) -> plt.Figure:
   """Differences with their intervals, one panel a game."""
-  games = sorted({row['game'] for row in rows})
+  rows_of = collections.Counter(row['game'] for row in rows)
+  games, most = sorted(rows_of), max(rows_of.values())
   figure, panels = plt.subplots(
-    1, len(games), figsize=(5.2 * len(games), 2.4 + 0.25 * len(rows)),
+    1, len(games), figsize=(5.2 * len(games), 1.2 + 0.25 * most),
     squeeze=False,
   )  # fmt: skip
   for panel, game in zip(panels[0], games):
