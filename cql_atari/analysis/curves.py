@@ -218,7 +218,7 @@ def draw(
   panel.legend(
     frameon=False,
     loc='upper center',
-    bbox_to_anchor=(0.5, -0.16),
+    bbox_to_anchor=(0.5, -0.2),
     ncols=3,
     fontsize='small',
   )

@@ -46,7 +46,7 @@ def write(
     parts.append(
       document.Picture(
         path,
-        f'Evaluation return on {data} of the data; bands are standard errors '
+        f'Evaluation return on {_of(data)}; bands are standard errors '
         'over seeds.',
       )
     )
@@ -68,7 +68,7 @@ def write(
     parts.append(
       document.Picture(
         path,
-        f"On {data} of the data: mean Q of the data's actions, against the "
+        f"On {_of(data)}: mean Q of the data's actions, against the "
         'discounted return that followed them in the games that are whole in '
         'the data (dashed, where there are any); the '
         'conservative penalty; the gradient norm.',
@@ -79,7 +79,7 @@ def write(
       parts.append(
         document.Picture(
           path,
-          f'On {data} of the data: the gap that CQL widens (Theorem 3.4, '
+          f'On {_of(data)}: the gap that CQL widens (Theorem 3.4, '
           "appendix B), from the Q-values of the data's actions to those of "
           "the policy's and of random ones. On Atari the policy takes the "
           'action of the greatest Q-value.',
@@ -235,7 +235,7 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
               curves.styles(groups[data]),
               out / f'normalized_{_slug(data)}.png',
             ),
-            f'Final scores on {data} of the data: interquartile means with 95 '
+            f'Final scores on {_of(data)}: interquartile means with 95 '
             '% stratified bootstrap intervals, and performance profiles.',
           )
         )
@@ -247,7 +247,7 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
   write_csv(out / 'interquartile_means.csv', header, rows)
   games = ', '.join(reference.RANDOM_AND_HUMAN)
   return [
-    document.Heading('Human-normalised scores'),
+    document.Heading('Normalised scores'),
     document.Text(
       '(score - random) / (human - random), over the games among these whose '
       f'human scores are known here: {games}. On D4RL, the score / 100. Of '
@@ -262,6 +262,10 @@ def _normalized(found, groups, out: pathlib.Path) -> list:
 
 def _number(value: float | None, digits: int) -> str:
   return '' if value is None else f'{value:.{digits}f}'
+
+
+def _of(data: str) -> str:
+  return f'{data} of the data' if data.endswith('%') else f'{data} data'
 
 
 def _slug(data: str) -> str:
