@@ -126,7 +126,7 @@ def _figure(rows: Sequence[dict]) -> plt.Figure:
   rows_of = collections.Counter(row['game'] for row in rows)
   games, most = sorted(rows_of), max(rows_of.values())
   figure, panels = plt.subplots(
-    1, len(games), figsize=(5.2 * len(games), 1.2 + 0.25 * most),
+    1, len(games), figsize=(5.6 * len(games), 1.2 + 0.25 * most),
     squeeze=False,
   )  # fmt: skip
   for panel, game in zip(panels[0], games):
@@ -145,11 +145,16 @@ def _figure(rows: Sequence[dict]) -> plt.Figure:
       [row['paper_difference'] for row in shown], places, 'x',
       color='#D55E00', label="as in Table 4: the data's states",
     )  # fmt: skip
-    labels = [f'{r["data"]}, {r["agent"]}, seed {r["seed"]}' for r in shown]
+    datas, labels = {row['data'] for row in shown}, []
+    for row in shown:
+      of_data = f'{row["data"]}, ' if len(datas) > 1 else ''
+      labels.append(f'{of_data}{row["agent"]}, seed {row["seed"]}')
     panel.set_yticks(places, labels)
     panel.axvline(0, color='k', lw=0.8)
-    panel.set(title=game, xlabel='predicted less true value')
+    title = game if len(datas) > 1 else f'{game}, {datas.pop()}'
+    panel.set(title=title, xlabel='predicted less true value')
     panel.set_xscale('symlog', linthresh=1.0)
+    panel.xaxis.get_major_locator().set_params(numticks=5)
     panel.grid(alpha=0.25)
     panel.spines[['top', 'right']].set_visible(False)
   handles, labels = panels[0, 0].get_legend_handles_labels()
