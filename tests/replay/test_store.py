@@ -97,12 +97,10 @@ def test_games_start_where_the_data_say(tmp_path, convention):
   lengths = []
   for place in expected:
     shard, row = kept[place]
-    length = 1
-    while (shard, row + length - 1) not in ends:
-      length += 1
-    whole = range(row, row + length)
-    if all((shard, step) in kept for step in whole):
-      lengths.append(length)
+    later = [end for index, end in ends if index == shard and end >= row]
+    whole = range(row, min(later, default=row - 1) + 1)
+    if whole and all((shard, step) in kept for step in whole):
+      lengths.append(len(whole))
   to_go = [length - step for length in lengths for step in range(length)]
   assert store.discounted_return(1.0) == (
     pytest.approx(np.mean(to_go)) if lengths else None
