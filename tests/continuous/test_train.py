@@ -210,7 +210,8 @@ def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
     '--episodes=3', '--states=300', f'--out={out}',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  assert done.stderr == '' and 'hopper CQL(H), seed 0: predicted' in done.stdout
+  assert 'hopper medium (own) CQL(H), seed 0: pre' in done.stdout
+  assert 'Episodes are cut off after 20 steps' in done.stderr
   with open(out / 'value_gap.csv', newline='') as file:
     (row,) = csv.DictReader(file)
   assert row['gradient_steps'] == '800' and int(row['episodes']) >= 3
@@ -257,7 +258,7 @@ def test_going_on_with_another_network_is_refused(tmp_path):
     ((), {'task': 'hopper-medum'}, 'did you mean hopper-medium'),
     (("D4RLEnvironments.task='walker2d-medium'",), {}, 'is played: give one'),
     ((), {'task': 'walker2d-medium', 'data': 'hopper-medium.hdf5'},
-     'another task'),
+     'but the task is walker2d-medium-v2'),
     ((), {'data': 'nowhere'}, 'continuous.fetch --task=hopper-medium-v2'),
     (('CQLSACAgent.alhpa=1.0',), {}, 'did you mean alpha'),
   ],
