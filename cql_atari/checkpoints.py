@@ -54,10 +54,9 @@ def save(
     partial.unlink(missing_ok=True)
     raise
   saved = steps(directory)
-  kept = [step for step in saved if step % every == 0][-keep:]
-  if every > 1:
-    kept += saved[-2:]
-  for old in set(saved) - set(kept):
+  ends = [step for step in saved if step % every == 0]
+  between = [step for step in saved if step % every]
+  for old in (*ends[:-keep], *between[:-2]):
     (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
 
 

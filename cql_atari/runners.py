@@ -84,7 +84,7 @@ class FixedReplayRunner(run_experiment.Runner):
       max_steps_per_episode: agent steps after which a game is cut off.
       checkpoint_minutes: minutes between checkpoints inside an iteration.
       checkpoint_duration: how many checkpoints of ends of iterations to keep;
-        the newest two are kept besides.
+        the newest two from between are kept besides.
       seed: of everything random in the run.
     """
     for name, value, least in (

@@ -179,8 +179,11 @@ _PUBLISHED_ALPHAS = {'1 %': '4.0', '10 %': '1.0'}
 def _look_up(table, score: scores_lib.Score):
   """The published number of the very method, or None."""
   run = score.runs[0]
-  published = {'penalty': "'H'", 'target_gap': 'None'}
-  published['alpha'] = _PUBLISHED_ALPHAS.get(score.data)
+  published = {
+    'alpha': _PUBLISHED_ALPHAS.get(score.data),
+    'penalty': "'H'",
+    'target_gap': 'None',
+  }
   for setting, value in run.settings.items():
     owner, _, name = setting.rpartition('.')
     # Bound for CQL as a mixin or for one of its agents.

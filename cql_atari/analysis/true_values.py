@@ -86,14 +86,6 @@ def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
     seed: of play and of the states drawn.
 
   """
-  longest = run.environments(1).longest_episode
-  if run.agent.gamma**longest > _TAIL:
-    logging.warning(
-      'Episodes are cut off after %d steps: true values lack up to %.0f %% of '
-      'what agents take to follow, and differences are too great by it.',
-      longest,
-      100 * run.agent.gamma**longest,
-    )
   rng = np.random.default_rng([seed, 1])
   on_data = predict_on_data(run, states, rng).mean()
   played = roll_out(run, episodes, seed)
@@ -130,6 +122,14 @@ def roll_out(run: TrainedRun, episodes: int, seed: int) -> list[Episode]:
   count = min(episodes, _MOST_GAMES)
   each = math.ceil(episodes / count)
   environments = run.environments(count)
+  unseen = run.agent.gamma**environments.longest_episode
+  if unseen > _TAIL:
+    logging.warning(
+      'Episodes are cut off after %d steps: true values lack up to %.0f %% of '
+      'what agents take to follow, and differences are too great by it.',
+      environments.longest_episode,
+      100 * unseen,
+    )
   rng = np.random.default_rng([seed, 2])
   played = [[] for _ in range(count)]
   steps = [[] for _ in range(count)]

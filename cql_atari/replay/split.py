@@ -155,7 +155,7 @@ class Split:
         continue
       needed = shard.num_rows
       if self.convention == 'prefix':
-        needed = min(round(self.fraction * shard.capacity), needed)
+        needed = self._prefix(shard)
       if rows < needed:
         folder = shard.directory.absolute()
         game, run = folder.parts[-3:-1]
@@ -166,10 +166,14 @@ class Split:
           f'--split={self.to_fetch} --out={folder.parents[2]}".'
         )
 
+  def _prefix(self, shard: shard_lib.Shard) -> int:
+    """How many of a shard's first rows a prefix has."""
+    return min(round(self.fraction * shard.capacity), shard.num_rows)
+
   def _select_prefix(self, shards: list[shard_lib.Shard]) -> list[ShardRows]:
     chosen = []
     for shard in shards:
-      rows = min(round(self.fraction * shard.capacity), shard.num_rows)
+      rows = self._prefix(shard)
       if rows > STACK_SIZE:
         stitch = None
         if chosen and chosen[-1].ranges[-1, 1] == chosen[-1].shard.num_rows:

@@ -69,7 +69,7 @@ class BEARAgent(SACAgent):
     self.kernel, self.bandwidth, self.threshold = kernel, bandwidth, threshold
     self._multiplier_learning_rate = multiplier_learning_rate
     self.num_samples, self.least_weight = num_samples, least_weight
-    self.VALUE_SAMPLES = num_samples
+    self.value_samples = num_samples
     super().__init__(
       *args, temperature=temperature, entropy_backup=entropy_backup, **kwargs
     )

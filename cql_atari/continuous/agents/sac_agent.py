@@ -20,7 +20,7 @@ class SACAgent(ContinuousAgent):
 
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
   MEASURED = ('q_policy', 'q_random')
-  VALUE_SAMPLES = 10  # Actions that a predicted value is of.
+  value_samples = 10  # Actions that a predicted value is of.
 
   def __init__(
     self,
@@ -118,7 +118,7 @@ class SACAgent(ContinuousAgent):
     self, states: np.ndarray, rng: np.random.Generator
   ) -> np.ndarray:
     """V^(s) = E_pi[min_k Q_k(s, a)], by samples: as observed (B, S) -> (B,)."""
-    shape = (len(states), self.VALUE_SAMPLES, self.action_size)
+    shape = (len(states), self.value_samples, self.action_size)
     noise = rng.standard_normal(shape, np.float32)
     return self._values(tf.constant(states), tf.constant(noise)).numpy()
 
