@@ -52,7 +52,7 @@ def diagnostics(
 def gaps(
   runs: Sequence[run_folders.Run], out: pathlib.Path
 ) -> pathlib.Path | None:
-  """Appendix B: how far Q of data actions is above that of others.
+  """After appendix B: how far Q of data actions is above that of others.
 
   Returns:
     The picture; None where no run tells of it.

@@ -45,7 +45,7 @@ def main() -> None:
         'with FixedReplayRunner.checkpoint_duration bound to num_iterations, '
         'to keep them all.'
       )
-    evaluated = len(run.metrics['gradient_steps'])
+    evaluated = np.count_nonzero(~np.isnan(run.metrics['eval_return_mean']))
     if kept < evaluated:
       print(
         f'{run.directory} kept {kept} of the {evaluated} checkpoints that were '

@@ -106,7 +106,8 @@ def evaluated_steps(
   saved: Sequence[int], metrics: dict[str, np.ndarray]
 ) -> np.ndarray:
   """Gradient steps of checkpoints that were evaluated as well, (C,)."""
-  return np.intersect1d(saved, metrics['gradient_steps']).astype(int)
+  evaluated = ~np.isnan(metrics['eval_return_mean'])
+  return np.intersect1d(saved, metrics['gradient_steps'][evaluated]).astype(int)
 
 
 def _first_states(run: TrainedRun) -> np.ndarray:

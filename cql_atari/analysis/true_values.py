@@ -117,10 +117,10 @@ def roll_out(run: TrainedRun, episodes: int, seed: int) -> list[Episode]:
   """Plays whole episodes by the policy whose values the agent learns.
 
   Every environment plays the same number of them, so that none is chosen for
-  its length.
+  its length; a few more than asked for, where that takes it.
   """
-  count = min(episodes, _MOST_GAMES)
-  each = math.ceil(episodes / count)
+  each = math.ceil(episodes / _MOST_GAMES)
+  count = math.ceil(episodes / each)
   environments = run.environments(count)
   unseen = run.agent.gamma**environments.longest_episode
   if unseen > _TAIL:

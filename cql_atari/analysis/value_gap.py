@@ -62,6 +62,11 @@ def main() -> None:
       raise errors.UserError(
         f'{run.directory} has no checkpoint: leave it out.'
       )
+    if run.task and run.task.domain == 'kitchen':
+      raise errors.UserError(
+        f'{run.directory} is of the kitchen, whose data pay for finished tasks '
+        'at every step, play only once: leave it out.'
+      )
   rows = []
   for game, agents in curves.group(runs).items():
     for label, members in agents.items():

@@ -55,6 +55,8 @@ def _band(panel: plt.Axes, x, values, label, color, ls='-') -> None:
   """The median over MDPs, axis 1, and the middle nine tenths; none of NaN."""
   values = np.asarray(values)
   some = ~np.isnan(values).all(axis=1)
+  if not some.any():
+    return
   x, values = np.asarray(x)[some], values[some]
   low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95], axis=1)
   panel.plot(x, middle, ls, color=color, label=label)
@@ -187,7 +189,7 @@ def _theorem_3_3(panels, sample) -> None:
   p = sample()
   for panel, penalty in zip(panels, ('H', 'rho')):
     for alpha, color in ((0.1, _EQ2), (1.0, _EQ1), (10.0, _H)):
-      rounds = policy_learning.slow_policy(p, penalty, alpha, 8)
+      rounds = policy_learning.slow_policy(p, penalty, alpha)
       condition = np.concatenate([r.condition.min(axis=1) for r in rounds])
       slack = np.concatenate([(r.values - r.learned).min(1) for r in rounds])
       panel.plot(
@@ -206,9 +208,10 @@ def _theorem_3_3(panels, sample) -> None:
 def _greedy(panels, sample) -> None:
   """V^ of CQL(H) by the true backup, for softmax(Q^) and the greedy policy."""
   p = sample()
-  best = np.eye(p.policy.shape[-1])[
-    mdp_lib.action_values(p.mdp, p.policy).argmax(axis=-1)
-  ]
+  best = p.policy
+  for _ in range(20):  # Policy iteration.
+    actions = mdp_lib.action_values(p.mdp, best).argmax(axis=-1)
+    best = np.eye(best.shape[-1])[actions]
   rng = np.random.default_rng(0)
   any_action = rng.permuted(best, axis=-1)
   alphas, shares = _ALPHAS[::2], np.linspace(0.0, 0.98, 10)
@@ -273,8 +276,9 @@ def _theorem_3_5(panels, sample) -> None:
   p = sample()
   empirical, behavior = p.dataset.empirical, p.behavior
   for alpha, color in ((0.1, _EQ2), (1.0, _EQ1), (10.0, _H)):
-    learned = np.sum(p.policy * _learned(p, 'mu', alpha), axis=-1)
-    learned = np.sum(empirical.initial * learned, axis=-1)
+    learned = policy_learning.learned_return(
+      empirical, p.policy, behavior, alpha
+    )
     closed = improvement.penalized_return(empirical, p.policy, behavior, alpha)
     panels[0].plot(
       closed, learned, '.', color=color, label=rf'$\alpha$ = {alpha:g}'

@@ -81,5 +81,5 @@ def test_returns_after_a_cut_off_are_not_taken_for_true():
 
 
 def test_every_environment_plays_as_many_episodes():
-  assert len(true_values.roll_out(run_of(0.0), 25, 0)) == 30
+  assert len(true_values.roll_out(run_of(0.0), 25, 0)) == 27
   assert len(true_values.roll_out(run_of(0.0), 4, 0)) == 4

@@ -49,6 +49,11 @@ def test_verify_finds_that_every_claim_holds(tmp_path):
     assert (tmp_path / f'{name}.png').stat().st_size > 10_000
 
 
+@pytest.mark.parametrize('name', list(figures.FIGURES))
+def test_a_figure_of_one_mdp(tmp_path, name):
+  assert figures.draw(name, tmp_path, 1, 0).exists()
+
+
 def test_verify_says_what_cannot_be_written(tmp_path):
   (tmp_path / 'file').touch()
   done = verify(f'--out={tmp_path / "file" / "folder"}')
@@ -113,6 +118,20 @@ def test_cql_broken_is_reported(drawn, monkeypatch, penalty, name):
     assert claim in failures(
       policy_learning.theorem_3_3(drawn, (1.0,), rounds=2)
     )
+
+
+@pytest.mark.parametrize('factor', [0.9, 1.1, 2.0])
+def test_a_wrong_weight_in_dynamic_programming_is_reported(
+  drawn, monkeypatch, factor
+):
+  right = improvement._greedy
+  monkeypatch.setattr(
+    improvement,
+    '_greedy',
+    lambda q_values, behavior, alpha: right(q_values, behavior, factor * alpha),
+  )
+  claim = 'E[V^] is greatest for the policy that dynamic programming finds'
+  assert claim in failures(policy_learning.theorem_3_5(drawn))
 
 
 def test_sampling_error_left_out_is_reported(drawn, monkeypatch):

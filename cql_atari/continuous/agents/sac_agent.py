@@ -157,7 +157,7 @@ class SACAgent(ContinuousAgent):
     return tf.constant(0.0), {}
 
   def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
-    """Mean Q of the policy's actions and of random ones (appendix B)."""
+    """Mean Q of the policy's actions and of random ones (cf. appendix B)."""
     own, _ = self.policy.sample(batch.state, self._normal(noise))
     uniform = noise.uniform(self.batch_size, self.action_size)
     return {
