@@ -4,6 +4,8 @@ Each run is a `cql_atari.train` of its own in BASE_DIR/GAME/CONFIG/SEED. Give
 the same command again to go on: what is done is not run twice.
 """
 
+import dataclasses
+import re
 import time
 
 import rich.console
@@ -20,7 +22,10 @@ _GIN_FILES = flags.DEFINE_multi_string(
   'gin_files', [], 'A sweep, such as sweeps/table3.gin; repeatable.'
 )
 _GIN_BINDINGS = flags.DEFINE_multi_string(
-  'gin_bindings', [], 'A gin binding, such as "Sweep.seeds=[0]"; repeatable.'
+  'gin_bindings',
+  [],
+  'A gin binding, such as "Sweep.seeds=[0]"; one not of the sweep, such as '
+  '"Adam.learning_rate=1e-4", is for every run. Repeatable.',
 )
 _ENGINE = flags.DEFINE_enum(
   'engine', 'local', ['local', 'ray'], 'Where: this machine, or a Ray cluster.'
@@ -47,13 +52,7 @@ def main() -> int:
       'give a sweep and a folder for its runs, such as '
       '--gin_files=sweeps/table3.gin --base_dir=runs/table3.'
     )
-  configuration.parse(
-    _GIN_FILES.value, _GIN_BINDINGS.value, final=False, required='configs'
-  )
-  try:
-    sweep = plan.Sweep()
-  except TypeError as error:
-    raise errors.UserError(configuration.one_line(error)) from None
+  sweep = _sweep()
   runs = sweep.runs(_BASE_DIR.value)
   if _ENGINE.value == 'ray':
     engine = ray_engine.RayEngine(
@@ -80,6 +79,31 @@ def main() -> int:
   for run in failed:
     print(f'{run.directory}: {run.state.get("error", run.state["status"])}')
   return 1 if failed else 0
+
+
+def _sweep() -> plan.Sweep:
+  """The sweep by the flags, with the bindings that are for its runs."""
+  of_sweep, of_runs = [], []
+  for binding in _GIN_BINDINGS.value:
+    is_of_runs = re.match(r'\s*(?!Sweep\.)[\w/]+\.', binding)
+    (of_runs if is_of_runs else of_sweep).append(binding)
+  bound = configuration.check(_GIN_FILES.value, of_sweep, required='configs')
+  for name in bound:
+    if '.' in name and not name.startswith('Sweep.'):
+      raise errors.UserError(
+        f'the gin files of the sweep bind {name}, which its runs never see: '
+        'put it into Sweep.gin_bindings.'
+      )
+  configuration.parse(
+    _GIN_FILES.value, of_sweep, final=False, required='configs'
+  )
+  try:
+    sweep = plan.Sweep()
+  except TypeError as error:
+    raise errors.UserError(configuration.one_line(error)) from None
+  return dataclasses.replace(
+    sweep, gin_bindings=(*sweep.gin_bindings, *of_runs)
+  )
 
 
 def watch(engine, runs: list[plan.Run]) -> None:

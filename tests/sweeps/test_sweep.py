@@ -116,6 +116,20 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
   assert 'measured' in measured.stdout
 
 
+def test_a_binding_that_is_not_of_the_sweep_is_for_every_run(work, environment):
+  more = '--gin_bindings=FixedReplayRunner.num_iterations=3'
+  done = call(command(work, work / 'dry', '--dry_run', more), environment)
+  assert 'Left: 4,800 gradient steps' in done.stdout, done.stderr
+
+
+def test_a_gin_file_of_a_sweep_binds_nothing_else(work, environment):
+  file = work / 'other.gin'
+  file.write_text("include 'sweeps/small.gin'\nAdam.learning_rate = 1e-3")
+  done = call(command(work, work / 'dry', f'--gin_files={file}'), environment)
+  assert done.returncode == 1
+  assert 'put it into Sweep.gin_bindings' in done.stderr
+
+
 def test_killed_and_stopped_sweeps_go_on(undisturbed, work, environment):
   """SIGKILL of a run: tried again. SIGTERM of the sweep: everything saves."""
   base_dir = work / 'killed'
@@ -213,6 +227,7 @@ sys.exit(status)
     (['--gin_bindings=Sweep.seed=[0]'], 'did you mean seeds?'),
     (['--gin_bindings=Sweep.configs=["cql_2pct.gin"]'], 'no gin file cql_2pct'),
     (['--gin_bindings=Sweep.seeds=[]'], 'empty'),
+    (['--gin_bindings=Adam.learning_rat=1'], 'did you mean learning_rate?'),
     (['--engine=spark'], 'spark'),
     (['--engine=ray', '--ray_address=127.0.0.1:1'], 'no Ray cluster'),
   ],
