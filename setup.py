@@ -66,7 +66,6 @@ setuptools.setup(
       'pytest-xdist>=3.5',  # pyproject.toml runs two workers.
       'hypothesis>=6.100',
       'ruff>=0.8',
-      'scipy>=1.10',
       *REPORT,
       *SWEEP,
       *EXPORT,

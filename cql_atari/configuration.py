@@ -88,7 +88,7 @@ def check(
 
   Args:
     gin_files: paths or bare names, later ones overriding earlier ones.
-    gin_bindings: lines such as "CQLAgent.alpha=2.0".
+    gin_bindings: lines such as "CQLMixin.alpha=2.0".
     required: a parameter that has to be bound, of _REQUIRED.
 
   Returns:
@@ -112,7 +112,7 @@ def parse(
 
   Args:
     gin_files: paths or bare names, later ones overriding earlier ones.
-    gin_bindings: lines such as "CQLAgent.alpha=2.0" or "GAME='Breakout'".
+    gin_bindings: lines such as "CQLMixin.alpha=2.0" or "GAME='Breakout'".
     final: False before TensorFlow is imported: every name is checked, and what
       the light modules bind is bound. True after `import_all`, to bind
       everything and lock.
@@ -239,6 +239,10 @@ def _statements(text: str, place: str, references: _References) -> Iterator:
         yield place, statement
   except (SyntaxError, ValueError) as error:
     raise UserError(f'{place}: {one_line(error)}') from None
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f'{place}: {error}. Its folder has to be in PYTHONPATH.'
+    ) from None
 
 
 def _with_includes(path: pathlib.Path) -> str:
@@ -310,7 +314,7 @@ def _check(
 
 
 def _full_name(binding) -> str:
-  """Such as 'CQLAgent.alpha', or 'GAME' of a macro."""
+  """Such as 'CQLMixin.alpha', or 'GAME' of a macro."""
   name = binding.selector.split('.')[-1]
   return f'{name}.{binding.arg_name}' if binding.arg_name else name
 
@@ -349,4 +353,4 @@ def _suggest(name: str, known) -> str:
   close = difflib.get_close_matches(name, list(known), 1)
   if close:
     return f': did you mean {close[0]}?'
-  return f': it could be one of {", ".join(sorted(known))}.'
+  return f': it could be one of {", ".join(sorted(known))}.' if known else '.'

@@ -226,7 +226,9 @@ def start_difference(
   if not len(starts):
     return None
   recorded = store.read_frames(starts, 1)[:, 0].astype(np.int16)
-  environments = AtariEnvironments(store.manifest['game'], 1, rom_dir=rom_dir)
+  environments = AtariEnvironments(
+    store.manifest['game'], 1, max_steps_per_episode=1, rom_dir=rom_dir
+  )
   shown = environments.reset(0)[0, :, :, -1]
   # Image libraries have rounded differently over the years.
   return float((np.abs(recorded - shown) > 4).mean(axis=(1, 2)).min())

@@ -14,7 +14,7 @@ import tempfile
 from absl import flags
 
 from cql_atari import errors, restoring, startup
-from cql_atari.files import writing
+from cql_atari.files import through_tensorflow, writing
 
 _RUN = flags.DEFINE_string('run', None, 'A run folder.')
 _OUT = flags.DEFINE_string('out', None, 'The model: RUN/export by default.')
@@ -24,7 +24,7 @@ _ONNX = flags.DEFINE_bool('onnx', False, 'Write model.onnx too.')
 def main() -> None:
   """Exports by the flags."""
   if not _RUN.value:
-    raise errors.UserError('give a run: --run=runs/demo/cql.')
+    raise errors.UserError('give a run: --run=runs/demo/cql-0.')
   run_dir = pathlib.Path(_RUN.value).expanduser()
   out = pathlib.Path(_OUT.value or run_dir / 'export').expanduser()
   if out.exists():
@@ -76,10 +76,8 @@ def save(restored: restoring.Restored, out: pathlib.Path, onnx: bool) -> None:
 
   policy = Policy()
   with startup.quiet():
-    try:
+    with through_tensorflow():
       tf.saved_model.save(policy, str(out), signatures=policy.act)
-    except tf.errors.OpError as error:  # A full disk, for one.
-      raise OSError(None, error.message.split(';')[0]) from None
     if onnx:
       _save_onnx(policy.act, signature, out / 'model.onnx')
 

@@ -67,6 +67,17 @@ def writing(
     ) from None
 
 
+@contextlib.contextmanager
+def through_tensorflow() -> Iterator[None]:
+  """Turns errors of TensorFlow's own file system into OSErrors."""
+  import tensorflow as tf
+
+  try:
+    yield
+  except tf.errors.OpError as error:  # A full disk, for one.
+    raise OSError(None, error.message.split(';')[0]) from None
+
+
 def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
   """Makes a folder that a flag names, and finds it writable.
 

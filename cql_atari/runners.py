@@ -6,6 +6,7 @@ is in its checkpoints, so a run killed at any moment goes on from the newest
 and ends with the same weights as one that was never killed.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -28,7 +29,7 @@ from cql_atari import checkpoints, evaluation, stopping
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.environments import AtariEnvironments
 from cql_atari.errors import UserError, check_number
-from cql_atari.files import write_csv, writing
+from cql_atari.files import through_tensorflow, write_csv, writing
 from cql_atari.replay import store as store_lib
 
 METRICS = (
@@ -91,9 +92,21 @@ class FixedReplayRunner(run_experiment.Runner):
       ('num_iterations', num_iterations, 1),
       ('training_steps', training_steps, 1),
       ('evaluation_steps', evaluation_steps, 0),
+      ('max_steps_per_episode', max_steps_per_episode, 1),
+      ('checkpoint_duration', checkpoint_duration, 1),
       ('seed', seed, 0),
     ):
       check_number(f'FixedReplayRunner.{name}', value, least, whole=True)
+    check_number('FixedReplayRunner.checkpoint_minutes', checkpoint_minutes, 0)
+    of_environments = 'AtariEnvironments.max_steps_per_episode'
+    with contextlib.suppress(ValueError):  # Not bound.
+      if gin.query_parameter(of_environments) != max_steps_per_episode:
+        logging.warning(
+          '%s is of other commands: games of evaluations are cut off by '
+          'FixedReplayRunner.max_steps_per_episode, which is %d.',
+          of_environments,
+          max_steps_per_episode,
+        )
     self._store = store
     # What a resumed run has to share with the one that began it.
     self._fixed = {'training_steps': training_steps, 'seed': seed}
@@ -226,11 +239,12 @@ class FixedReplayRunner(run_experiment.Runner):
     with self._stop_signal.watch():
       for iteration in range(self._start_iteration, self._num_iterations):
         statistics = self._run_one_iteration(iteration)
-        self._log_experiment(iteration, statistics)
+        with writing(self._base_dir), through_tensorflow():
+          self._log_experiment(iteration, statistics)
+          if self._summary_writer is not None:
+            self._summary_writer.flush()
         self._checkpoint_experiment(iteration + 1)
         self._write_metrics()
-        if self._summary_writer is not None:
-          self._summary_writer.flush()
 
   def _run_one_iteration(self, iteration: int) -> dict[str, list[float]]:
     """Trains, evaluates and records; returns Dopamine's statistics."""

@@ -5,7 +5,6 @@ the same command again to go on: what is done is not run twice.
 """
 
 import dataclasses
-import re
 import time
 
 import rich.console
@@ -43,6 +42,12 @@ _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print the plan, with time and disk, and run nothing.'
 )
 _SECONDS_PER_LOOK = 2.0
+_OWN_MACROS = {
+  'GAME': 'games',
+  'TASK': 'tasks',
+  'SEED': 'seeds',
+  'REPLAY_DIR': 'replay_dir',
+}
 
 
 def main() -> int:
@@ -83,11 +88,18 @@ def main() -> int:
 
 def _sweep() -> plan.Sweep:
   """The sweep by the flags, with the bindings that are for its runs."""
-  of_sweep, of_runs = [], []
-  for binding in _GIN_BINDINGS.value:
-    is_of_runs = re.match(r'\s*(?!Sweep\.)[\w/]+\.', binding)
-    (of_runs if is_of_runs else of_sweep).append(binding)
+  of_sweep = [b for b in _GIN_BINDINGS.value if b.strip().startswith('Sweep.')]
+  of_runs = []
   bound = configuration.check(_GIN_FILES.value, of_sweep, required='configs')
+  for binding in _GIN_BINDINGS.value:
+    name = binding.split('=')[0].strip()
+    if name in _OWN_MACROS:
+      raise errors.UserError(
+        f'--gin_bindings="{binding}": a sweep has Sweep.{_OWN_MACROS[name]} '
+        'for it.'
+      )
+    if binding not in of_sweep:
+      (of_sweep if name in bound else of_runs).append(binding)
   for name in bound:
     if '.' in name and not name.startswith('Sweep.'):
       raise errors.UserError(

@@ -26,7 +26,7 @@ _GIN_FILES = flags.DEFINE_multi_string(
   'gin_files', [], 'A gin file, by path or by name; repeatable.'
 )
 _GIN_BINDINGS = flags.DEFINE_multi_string(
-  'gin_bindings', [], 'A gin binding, such as "CQLAgent.alpha=2.0"; repeatable.'
+  'gin_bindings', [], 'A gin binding, such as "CQLMixin.alpha=2.0"; repeatable.'
 )
 _REPLAY_DIR = flags.DEFINE_string(
   'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
@@ -45,10 +45,10 @@ def main() -> None:
       'data.'
     )
   bindings = list(_GIN_BINDINGS.value)
-  if _REPLAY_DIR.value is not None:
-    bindings.append(f'REPLAY_DIR={_REPLAY_DIR.value!r}')
-  if _ROM_DIR.value is not None:
-    bindings.append(f'ROM_DIR={_ROM_DIR.value!r}')
+  for macro, flag in (('REPLAY_DIR', _REPLAY_DIR), ('ROM_DIR', _ROM_DIR)):
+    if flag.value is not None:
+      folder = pathlib.Path(flag.value).expanduser().absolute()
+      bindings.append(f'{macro}={str(folder)!r}')
   configuration.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
   with locks.alone_in(base_dir, 'training'):
@@ -92,6 +92,7 @@ def _write_records(base_dir: pathlib.Path, data, runner) -> None:
     **runner.record,
     **runner.environments.record,
     'game': data.manifest['game'],
+    'dataset_run': data.manifest.get('run'),
     'behavior_return': data.manifest['behavior_return'],
     'discounted_return': data.discounted_return(runner.gamma),
     'manifest_digest': data.digest,

@@ -2,8 +2,9 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from cql_atari import checkpoints
+from cql_atari import checkpoints, errors, files
 
 
 def save(directory, step, keep=3):
@@ -21,6 +22,16 @@ def test_the_newest_comes_back_whole(tmp_path):
   assert step == 100 and data['rows'][0] == 100
   assert arrays['weights'].dtype == np.float32
   np.testing.assert_array_equal(arrays['weights'], np.full(1000, 100))
+
+
+def test_tensorflow_that_cannot_write_ends_in_one_sentence(tmp_path):
+  with (
+    pytest.raises(errors.UserError, match='run cannot be written'),
+    files.writing('run'),
+    files.through_tensorflow(),
+    tf.io.gfile.GFile(str(tmp_path / 'nowhere' / 'log'), 'w') as file,
+  ):
+    file.write('x')
 
 
 def test_ends_of_iterations_outlive_what_is_saved_between(tmp_path):

@@ -347,6 +347,7 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
     case('configurable', 'did you mean CQLAgent', 'CQLAgnt.alpha=1'),
     case('reference', 'no configurable DQN',
          'FixedReplayRunner.create_agent_fn=@DQN'),
+    case('module', 'PYTHONPATH', 'import nosuchmodule'),
     case('syntax', 'CQLAgent.alpha', 'CQLAgent.alpha=1]'),
     case('gin_file', 'cql_1pct.gin', gin_file='cql_2pct.gin'),
     case('gin_folder', 'there is no gin file', gin_file='empty'),
@@ -403,6 +404,8 @@ def bad_data(tmp_path_factory):
   [
     ('CQLAgent.alpha is -1', 'CQLAgent.alpha=-1'),
     ('batch_size is 0', 'FixedReplayAgent.batch_size=0'),
+    ('QRDQNAgent.kappa is 0', 'QRDQNAgent.kappa=0'),
+    ('checkpoint_duration is 0', 'FixedReplayRunner.checkpoint_duration=0'),
     ("num_iterations is '2'", "FixedReplayRunner.num_iterations='2'"),
     ('num_environments is 0', 'AtariEnvironments.num_environments=0'),
   ],

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cql_atari import networks
 from cql_atari.agents import fixed_replay_agent
+from cql_atari.errors import check_number
 from cql_atari.losses import temporal_difference
 from cql_atari.replay.dataset import Transition
 
@@ -29,9 +30,10 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
     Args:
       *args: see FixedReplayAgent.
       network: makes a network with output (B, A, N).
-      kappa: Huber threshold, in units of return.
+      kappa: Huber threshold, in units of return; above 0.
       **kwargs: see FixedReplayAgent.
     """
+    check_number('QRDQNAgent.kappa', kappa, 1e-6)
     self.kappa = kappa
     super().__init__(*args, network=network, **kwargs)
 

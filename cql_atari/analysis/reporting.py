@@ -93,7 +93,8 @@ def write(
 
 _ABOUT_ATARI = (
   'Numbers of the paper and of d3rlpy are of the DQN Replay dataset at 12.5 '
-  'million gradient steps: compare with them only what was trained on that.'
+  'million gradient steps: compare with them only what was trained on that. '
+  "d3rlpy's Asterix is of the dataset's run 2."
 )
 _ABOUT_D4RL = (
   "D4RL's normalized scores: 0 is random play, 100 an expert's. Numbers of the "
@@ -172,8 +173,8 @@ def _d4rl(found: Sequence[scores_lib.Score]):
   return header, rows
 
 
-# As gin writes them; no source states that of the first 20 %.
-_PUBLISHED_ALPHAS = {'1 %': '4.0', '10 %': '1.0'}
+# No source states that of the first 20 %.
+_PUBLISHED_ALPHAS = {'1 %': '4', '10 %': '1'}
 
 
 def _look_up(table, score: scores_lib.Score):
@@ -186,7 +187,6 @@ def _look_up(table, score: scores_lib.Score):
   }
   for setting, value in run.settings.items():
     owner, _, name = setting.rpartition('.')
-    # Bound for CQL as a mixin or for one of its agents.
     if owner.startswith('CQL') and published.get(name) not in (None, value):
       return None
   return table.get(score.data, {}).get(score.game, {}).get(run.agent)

@@ -134,6 +134,8 @@ def _load_run(folder: pathlib.Path) -> Run:
       record['behavior_return'],
       _settings(folder / 'config.gin'),
     )
+    if record.get('dataset_run') is not None:
+      settings['dataset_run'] = str(record['dataset_run'])
     if task is not None:
       column = metrics['eval_return_mean']
       metrics['eval_return_mean'] = task.normalized_score(column)
@@ -201,4 +203,17 @@ def _settings(config: pathlib.Path) -> dict[str, str]:
   text = config.read_text() if config.is_file() else ''
   text = re.sub(r'\\\n\s*', '', text)  # Gin wraps long lines.
   bindings = re.findall(r'^([\w./]+) = (.*)$', text, re.MULTILINE)
-  return {name: v for name, v in bindings if not _IGNORED.fullmatch(name)}
+  return {
+    # Bound for CQL as a mixin or for one of its agents.
+    re.sub(r'^CQL(DQN|C51)?Agent\.', 'CQLMixin.', name): _plain(value)
+    for name, value in bindings
+    if not _IGNORED.fullmatch(name)
+  }
+
+
+def _plain(value: str) -> str:
+  """A number in one way of writing it, so that 4 and 4.0 are the same."""
+  try:
+    return repr(float(value)).removesuffix('.0')
+  except ValueError:
+    return value

@@ -33,7 +33,7 @@ _COLUMNS = (
 def main() -> None:
   """Selects by the flags."""
   if not _RUN.value:
-    raise errors.UserError('give a run: --run=runs/demo/cql.')
+    raise errors.UserError('give a run: --run=runs/demo/cql-0.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
   runs = run_folders.load_runs(_RUN.value)
   for run in runs:

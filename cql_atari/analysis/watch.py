@@ -25,7 +25,7 @@ def main() -> None:
   """Films by the flags."""
   if not _RUN.value or not _OUT.value:
     raise errors.UserError(
-      'give a run and a film: --run=runs/demo/cql --out=play.mp4.'
+      'give a run and a film: --run=runs/demo/cql-0 --out=play.mp4.'
     )
   out = pathlib.Path(_OUT.value).expanduser()
   if out.suffix != '.mp4':
@@ -38,7 +38,7 @@ def main() -> None:
     )
   scores = ', '.join(f'{value:.0f}' for value in returns)
   print(
-    f'{out}: {len(returns)} of {restored.game}, after '
+    f'{out}: {len(returns)} games of {restored.game}, after '
     f'{restored.gradient_steps:,} gradient steps. Scores: {scores}.'
   )
 

@@ -250,7 +250,9 @@ def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   sizes = [size for size in sizes if size]
   each = sum(sizes) / len(sizes) if sizes else 300e6
   source = (
-    'measured, with evaluations' if speeds else 'assumed, without evaluations'
+    'measured, with evaluations'
+    if speeds
+    else 'assumed, as on a CPU, without evaluations'
   )
   disk = 'measured' if sizes else 'assumed'
   return (

@@ -55,7 +55,31 @@ def test_different_settings_are_not_seeds_of_one_another(make_run, tmp_path):
   make_run('c', [5.0], agent='QRDQNAgent')
   rows = table(tmp_path)
   assert [row.split(' | ')[1] for row in rows] == [
-    'CQL, alpha 1.0', 'CQL, alpha 4.0', 'QR-DQN',
+    'CQL, alpha 1', 'CQL, alpha 4', 'QR-DQN',
+  ]  # fmt: skip
+
+
+def test_one_setting_written_in_two_ways_is_one(make_run, tmp_path):
+  make_run('a', [1.0], seed=0, alpha=4.0)
+  config = tmp_path / 'b' / 'config.gin'
+  make_run('b', [3.0], seed=1)
+  text = config.read_text().replace(
+    'CQLAgent.alpha = 4.0', 'CQLMixin.alpha = 4'
+  )
+  config.write_text(text)
+  (row,) = table(tmp_path)
+  assert row.startswith('| Pong | CQL | 2 |')
+
+
+def test_runs_of_the_dataset_are_told_apart(make_run, tmp_path):
+  for name in ('1', '2'):
+    make_run(name, [1.0])
+    path = tmp_path / name / 'run.json'
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, 'dataset_run': name}))
+  rows = table(tmp_path)
+  assert [row.split(' | ')[1] for row in rows] == [
+    'CQL, dataset_run 1', 'CQL, dataset_run 2',
   ]  # fmt: skip
 
 

@@ -200,7 +200,7 @@ def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
     reporting.write(changed, tmp_path, 'x')
     return rows_of(tmp_path / 'table3.csv')[0]['paper']
 
-  assert published() == published(penalty="'H'", alpha='4.0') == '19.3'
+  assert published() == published(penalty="'H'", alpha='4') == '19.3'
   assert published(penalty="'rho'") == published(target_gap='1.0') == ''
 
 

@@ -122,6 +122,12 @@ def test_a_binding_that_is_not_of_the_sweep_is_for_every_run(work, environment):
   assert 'Left: 4,800 gradient steps' in done.stdout, done.stderr
 
 
+def test_a_macro_of_the_runs_is_for_every_run(work, environment):
+  roms = '--gin_bindings=ROM_DIR="/roms"'
+  done = call(command(work, work / 'dry', '--dry_run', roms), environment)
+  assert done.returncode == 0 and '2 runs' in done.stdout, done.stderr
+
+
 def test_a_gin_file_of_a_sweep_binds_nothing_else(work, environment):
   file = work / 'other.gin'
   file.write_text("include 'sweeps/small.gin'\nAdam.learning_rate = 1e-3")
@@ -227,6 +233,7 @@ sys.exit(status)
     (['--gin_bindings=Sweep.seed=[0]'], 'did you mean seeds?'),
     (['--gin_bindings=Sweep.configs=["cql_2pct.gin"]'], 'no gin file cql_2pct'),
     (['--gin_bindings=Sweep.seeds=[]'], 'empty'),
+    (['--gin_bindings=GAME="Pong"'], 'has Sweep.games for it'),
     (['--gin_bindings=Adam.learning_rat=1'], 'did you mean learning_rate?'),
     (['--engine=spark'], 'spark'),
     (['--engine=ray', '--ray_address=127.0.0.1:1'], 'no Ray cluster'),
