@@ -305,12 +305,24 @@ def _check(
   for name in references.macros:
     if name not in macros:
       raise UserError(f'%{name} is used, but nothing defines {name}.')
-  return {
-    name: bound.get(str(value).removeprefix('%'), value)
-    if str(value).startswith('%')
-    else value
-    for name, value in bound.items()
-  }
+  for name, value in bound.items():
+    if str(value).startswith('%'):
+      bound[name] = bound.get(str(value).removeprefix('%'), value)
+    _check_parentheses(name, str(bound[name]))
+  return bound
+
+
+def _check_parentheses(name: str, value: str) -> None:
+  """What a run makes for itself is named, what is made for it is called."""
+  parameter = name.split('.')[-1]
+  is_named = re.fullmatch(r'.*_fn|optimizer|trunk|network', parameter)
+  right = value.removesuffix('()')
+  if parameter == 'strategy':
+    right += '()'
+  elif not is_named:
+    return
+  if value.startswith('@') and value != right:
+    raise UserError(f'{name} is {value}: write {right}.')
 
 
 def _full_name(binding) -> str:
