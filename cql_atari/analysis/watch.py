@@ -38,7 +38,7 @@ def main() -> None:
     )
   scores = ', '.join(f'{value:.0f}' for value in returns)
   print(
-    f'{out}: {len(returns)} games of {restored.game}, after '
+    f'{out}: {restored.game} after '
     f'{restored.gradient_steps:,} gradient steps. Scores: {scores}.'
   )
 
