@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import matplotlib
@@ -20,6 +20,7 @@ _COLORS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000',
 )  # fmt: skip
 _MARKERS = 'osD^vPX*'
+_LINES = ('-', '--', ':')
 
 
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
@@ -27,7 +28,8 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
 
   Returns:
     Game to label to runs. The label is the agent's name; where an agent ran
-    with several settings, those that differ are part of it.
+    with several settings, those that differ are part of it, but for values that
+    most of its settings have in common.
   """
   games = defaultdict(lambda: defaultdict(list))
   for run in runs:
@@ -42,13 +44,16 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
 
 
 def _differences(run: Run, members: Sequence[Run]) -> list[str]:
-  """The settings of a run that others of the same agent do not share."""
-  names = sorted({name for other in members for name in other.settings})
-  return [
-    f'{name.split(".")[-1]} {run.settings.get(name, "unset")}'
-    for name in names
-    if len({other.settings.get(name) for other in members}) > 1
-  ]
+  """The settings of a run that most others of the same agent do not share."""
+  kinds = {frozenset(other.settings.items()) for other in members}
+  different = []
+  for name in sorted({name for other in members for name in other.settings}):
+    value = run.settings.get(name)
+    counts = Counter(dict(kind).get(name) for kind in kinds)
+    if len(counts) > 1 and 2 * counts[value] <= len(kinds):
+      shown = 'unset' if value is None else value
+      different.append(f'{name.split(".")[-1]} {shown}')
+  return different
 
 
 def mean_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +171,7 @@ def styles(runs: Sequence[Run]) -> dict[str, dict]:
     label: {
       'color': _COLORS[index % len(_COLORS)],
       'marker': _MARKERS[index % len(_MARKERS)],
+      'ls': _LINES[index // len(_COLORS) % len(_LINES)],
       # The first line is often covered by the others.
       'lw': 2 if index else 4,
       'ms': 4 if index else 6,

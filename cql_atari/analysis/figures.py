@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 
-from cql_atari.analysis import curves, run_folders
+from cql_atari.analysis import ablations, curves, run_folders
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -132,9 +132,9 @@ def aggregate(
     right.plot(thresholds, shares, label=agent, color=color)
     right.fill_between(thresholds, lows, highs, alpha=0.2, color=color, lw=0)
   left.set_yticks(range(len(agents)), agents)
-  left.set(xlabel='human-normalised interquartile mean')
+  left.set(xlabel='normalised score, interquartile mean')
   right.set(
-    xlabel='human-normalised score',
+    xlabel='normalised score',
     ylabel='share of runs above it',
     ylim=(0, 1),
   )
@@ -142,6 +142,55 @@ def aggregate(
   for panel in (left, right):
     panel.grid(alpha=0.25)
     panel.spines[['top', 'right']].set_visible(False)
+  return _save(figure, out)
+
+
+def ablation(found: ablations.Ablation, out: pathlib.Path) -> pathlib.Path:
+  """Final and peak score by the value of each setting, a panel a setting."""
+  figure, panels = plt.subplots(
+    1, len(found.factors), figsize=(2.9 * len(found.factors), 3.2),
+    sharey=True, squeeze=False,
+  )  # fmt: skip
+  for panel, factor in zip(panels[0], found.factors):
+    returns = [curves.mean_curve(runs)[1] for runs in factor.runs.values()]
+    for place, of_value in enumerate(returns):
+      for values, marker, color, label in (
+        (of_value.max(axis=1), 'o', '#D55E00', 'peak'),
+        (of_value[:, -1], 's', '#0072B2', 'final'),
+      ):
+        panel.errorbar(
+          place,
+          values.mean(),
+          yerr=curves.standard_error(values),
+          fmt=marker,
+          color=color,
+          capsize=3,
+          label=label,
+        )
+    values = list(factor.runs)
+    common = values.index(factor.common)
+    panel.axvspan(common - 0.4, common + 0.4, color='0.93', zorder=0)
+    panel.set_xticks(range(len(values)), [v.strip("'") for v in values])
+    panel.set(xlabel=factor.name, xlim=(-0.6, len(values) - 0.4))
+    behavior = factor.runs[factor.common][0].behavior_return
+    if behavior:
+      panel.axhline(
+        behavior['mean'], color='0.35', ls='--', lw=1, label='data, mean game'
+      )
+    panel.grid(alpha=0.25)
+    panel.spines[['top', 'right']].set_visible(False)
+  is_d4rl = factor.runs[factor.common][0].task is not None
+  panels[0, 0].set_ylabel('D4RL score' if is_d4rl else 'evaluation return')
+  handles, labels = panels[0, 0].get_legend_handles_labels()
+  one_each = dict(zip(labels, handles))
+  figure.legend(
+    one_each.values(),
+    one_each.keys(),
+    frameon=False,
+    loc='upper left',
+    ncols=3,
+    bbox_to_anchor=(0.0, 0.0),
+  )
   return _save(figure, out)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cql_atari.analysis import (
+  ablations,
   curves,
   document,
   figures,
@@ -60,6 +61,7 @@ def write(
         document.Heading(heading), document.Text(about), document.Table(*table)
       ]  # fmt: skip
   parts += [
+    *_ablations(runs, out),
     *_normalized(found, groups, out),
     document.Heading('Diagnostics'),
   ]
@@ -205,6 +207,23 @@ def _every_run(found: Sequence[scores_lib.Score]):
     for run, final, peak in zip(score.runs, score.final, score.peak)
   ]  # fmt: skip
   return header, rows
+
+
+def _ablations(runs, out: pathlib.Path) -> list:
+  """What each setting does, where runs differ in one from common ones."""
+  parts = []
+  for found in ablations.find(runs):
+    name = _slug(f'{found.game} {found.agent} {found.data}')
+    common = ', '.join(f'{f.name} = {f.common}' for f in found.factors)
+    parts.append(
+      document.Picture(
+        figures.ablation(found, out / f'ablation_{name}.png'),
+        f'{found.agent} on {found.game}, {_of(found.data)}, where nothing else '
+        f'is said: scores by one setting, the others being {common} (shaded). '
+        'Error bars are standard errors over seeds.',
+      )
+    )
+  return [document.Heading('What each setting does'), *parts] if parts else []
 
 
 def _normalized(found, groups, out: pathlib.Path) -> list:

@@ -59,6 +59,25 @@ def test_different_settings_are_not_seeds_of_one_another(make_run, tmp_path):
   ]  # fmt: skip
 
 
+def test_what_most_settings_have_in_common_is_not_said(make_run, tmp_path):
+  for seed in range(3):
+    make_run(f'usual-{seed}', [1.0], seed=seed, alpha=4.0)
+  make_run('less', [9.0], alpha=1.0)
+  make_run('more', [9.0], alpha=16.0)
+  # Of three alphas none is common, however many seeds one has.
+  assert [row.split(' | ')[1] for row in table(tmp_path)] == [
+    'CQL, alpha 1', 'CQL, alpha 16', 'CQL, alpha 4',
+  ]  # fmt: skip
+  for name, rate in (('slow', '1e-05'), ('fast', '1e-03')):
+    make_run(name, [2.0], alpha=4.0)
+    config = tmp_path / name / 'config.gin'
+    config.write_text(config.read_text().replace('5e-05', rate))
+  assert [row.split(' | ')[1] for row in table(tmp_path)] == [
+    'CQL', 'CQL, alpha 1', 'CQL, alpha 16', 'CQL, learning_rate 0.001',
+    'CQL, learning_rate 1e-05',
+  ]  # fmt: skip
+
+
 def test_one_setting_written_in_two_ways_is_one(make_run, tmp_path):
   make_run('a', [1.0], seed=0, alpha=4.0)
   config = tmp_path / 'b' / 'config.gin'
