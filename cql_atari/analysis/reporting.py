@@ -63,30 +63,8 @@ def write(
   parts += [
     *_ablations(runs, out),
     *_normalized(found, groups, out),
-    document.Heading('Diagnostics'),
+    *_diagnostics(groups, out),
   ]
-  for data, members in groups.items():
-    path = figures.diagnostics(members, out / f'diagnostics_{_slug(data)}.png')
-    parts.append(
-      document.Picture(
-        path,
-        f"On {_of(data)}: mean Q of the data's actions, against the "
-        'discounted return that followed them in the games that are whole in '
-        'the data (dashed, where there are any); the '
-        'conservative penalty; the gradient norm.',
-      )
-    )
-    path = figures.gaps(members, out / f'gaps_{_slug(data)}.png')
-    if path:
-      parts.append(
-        document.Picture(
-          path,
-          f'On {_of(data)}: the gap that CQL widens (Theorem 3.4, '
-          "appendix B), from the Q-values of the data's actions to those of "
-          "the policy's and of random ones. On Atari the policy takes the "
-          'action of the greatest Q-value.',
-        )
-      )
   write_csv(out / 'scores.csv', *_every_run(found))
   write_text(out / 'report.md', document.markdown(title, parts))
   write_text(out / 'report.html', document.page(title, parts))
@@ -207,6 +185,34 @@ def _every_run(found: Sequence[scores_lib.Score]):
     for run, final, peak in zip(score.runs, score.final, score.peak)
   ]  # fmt: skip
   return header, rows
+
+
+def _diagnostics(groups, out: pathlib.Path) -> list:
+  """What the values, the penalty and the gap did along training."""
+  parts = [document.Heading('Diagnostics')]
+  for data, members in groups.items():
+    path = figures.diagnostics(members, out / f'diagnostics_{_slug(data)}.png')
+    parts.append(
+      document.Picture(
+        path,
+        f"On {_of(data)}: mean Q of the data's actions, against the "
+        'discounted return that followed them in the games that are whole in '
+        'the data (dashed, where there are any); the '
+        'conservative penalty; the gradient norm.',
+      )
+    )
+    path = figures.gaps(members, out / f'gaps_{_slug(data)}.png')
+    if path:
+      parts.append(
+        document.Picture(
+          path,
+          f'On {_of(data)}: the gap that CQL widens (Theorem 3.4, '
+          "appendix B), from the Q-values of the data's actions to those of "
+          "the policy's and of random ones. On Atari the policy takes the "
+          'action of the greatest Q-value.',
+        )
+      )
+  return parts
 
 
 def _ablations(runs, out: pathlib.Path) -> list:

@@ -138,16 +138,7 @@ def open_task_data(
   ):
     if value is not None:
       check_number(f'open_task_data.{name}', value, least)
-  if path is not None and str(path).startswith(MINARI):
-    from cql_atari.continuous import minari_datasets
-
-    source = str(path)
-    steps, digest = minari_datasets.read(source.removeprefix(MINARI), found)
-  else:
-    file = _find(found, path)
-    source = file.name
-    steps, digest = d4rl_files.read_hdf5(file, found), _checksum(file)
-  d4rl_files.check(steps, found, source)
+  steps, source, digest = _read(found, path)
   rows = d4rl_files.transition_rows(steps)
   if not len(rows):
     raise UserError(f'{source} holds no transition: fetch or make it anew.')
@@ -155,12 +146,7 @@ def open_task_data(
   states = (steps.observations - mean) / std
   episodes = steps.episode_returns()
   if return_spread is not None:
-    if not len(episodes) or not np.ptp(episodes):
-      raise UserError(
-        f'the returns in {source} are all alike: leave '
-        'open_task_data.return_spread out.'
-      )
-    reward_scale *= return_spread / float(np.ptp(episodes))
+    reward_scale *= return_spread / _spread(episodes, source)
   manifest = {
     'game': found.domain,
     # Without a version, it is no data of D4RL's.
@@ -195,6 +181,33 @@ def open_task_data(
     steps.episode_ends,
     manifest,
   )
+
+
+def _read(
+  task: tasks.Task, path: str | None
+) -> tuple[d4rl_files.Steps, str, str]:
+  """A file's or a Minari dataset's steps, its name and its checksum."""
+  if path is not None and str(path).startswith(MINARI):
+    from cql_atari.continuous import minari_datasets
+
+    source = str(path)
+    steps, digest = minari_datasets.read(source.removeprefix(MINARI), task)
+  else:
+    file = _find(task, path)
+    source = file.name
+    steps, digest = d4rl_files.read_hdf5(file, task), _checksum(file)
+  d4rl_files.check(steps, task, source)
+  return steps, source, digest
+
+
+def _spread(episodes: np.ndarray, source: str) -> float:
+  """From the worst return in the data to the best."""
+  if not len(episodes) or not np.ptp(episodes):
+    raise UserError(
+      f'the returns in {source} are all alike: leave '
+      'open_task_data.return_spread out.'
+    )
+  return float(np.ptp(episodes))
 
 
 def _moments(

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gin
 from absl import logging
@@ -115,25 +115,7 @@ def ensure_store(
       split.shards[1] - split.shards[0],
       min(missing),
     )
-  sources = [
-    [
-      (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-      for path in rows.shard.sources
-    ]
-    for rows in selection
-  ]
-  key = hashlib.sha256(
-    json.dumps(
-      [
-        FORMAT_VERSION,
-        game,
-        num_actions,
-        dataclasses.astuple(split),
-        str(run.resolve()),
-        sources,
-      ]
-    ).encode()
-  ).hexdigest()[:16]
+  key = _key(run, game, num_actions, split, selection)
   if out is None:
     cache = pathlib.Path(cache_dir or _default_cache()).expanduser()
     directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
@@ -146,6 +128,32 @@ def ensure_store(
       directory, key, selection, split, game, run.name, num_actions
     )
   return directory
+
+
+def _key(
+  run: pathlib.Path,
+  game: str,
+  num_actions: int,
+  split: split_lib.Split,
+  selection: Sequence[split_lib.ShardRows],
+) -> str:
+  """Tells the store of these files and settings from any other."""
+  sources = [
+    [
+      (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+      for path in rows.shard.sources
+    ]
+    for rows in selection
+  ]
+  content = [
+    FORMAT_VERSION,
+    game,
+    num_actions,
+    dataclasses.astuple(split),
+    str(run.resolve()),
+    sources,
+  ]
+  return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _prepared(

@@ -68,7 +68,7 @@ def theorem_3_1(
   problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
 ) -> list[checks.Check]:
   """Eq. 1 lower-bounds Q at every state and action."""
-  return _bound('3.1', 'Q', problems, delta, alphas)
+  return _Bound('3.1', 'Q', problems).try_all(delta, alphas)
 
 
 def theorem_3_2(
@@ -94,7 +94,7 @@ def theorem_3_2(
   learned = fixed_points.fixed_point(mdp, near, 'mu', 1.0, behavior, near)
   over = np.max(learned - mdp_lib.action_values(mdp, near), axis=(-2, -1))
   return [
-    *_bound('3.2', 'V', problems, delta, alphas),
+    *_Bound('3.2', 'V', problems).try_all(delta, alphas),
     checks.over_alphas(tighter, alphas),
     checks.counter_example(
       '3.2',
@@ -106,86 +106,132 @@ def theorem_3_2(
   ]
 
 
-def _bound(
-  theorem: str,
-  bounded: str,
-  problems: Problems,
-  delta: float,
-  alphas: Sequence[float],
-) -> list[checks.Check]:
-  """What Theorems 3.1 and 3.2 say alike, of Q by Eq. 1 or of V by Eq. 2."""
-  mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
-  empirical, unit = problems.dataset.empirical, mdp.v_max
-  if bounded == 'Q':
-    penalty, given, index = 'eq1', problems.mu, 0
-    pushed = given / behavior
-  else:
-    penalty, given, index = 'mu', policy, 1
-    pushed = given / behavior - 1
+class _Bound:
+  """What Theorems 3.1 and 3.2 say alike: of Q by Eq. 1, of V by Eq. 2.
 
-  def view(q_values):
-    return q_values if index == 0 else checks.expectation(policy, q_values)
+  Theorem 3.2's mu is pi.
+  """
 
-  def learn(backed_up, alpha):
-    return fixed_points.fixed_point(
-      backed_up, policy, penalty, alpha, behavior, given
+  def __init__(self, theorem: str, bounded: str, problems: Problems):
+    """Of `bounded`, 'Q' or 'V'."""
+    self._theorem, self._bounded, self._problems = theorem, bounded, problems
+    self._is_pointwise = bounded == 'Q'
+    if self._is_pointwise:
+      self._penalty, self._mu = 'eq1', problems.mu
+      self._pushed_down = self._mu / problems.behavior
+    else:
+      self._penalty, self._mu = 'mu', problems.policy
+      self._pushed_down = self._mu / problems.behavior - 1
+    self._true = self._view(
+      mdp_lib.action_values(problems.mdp, problems.policy)
     )
 
-  def check(claim, greater, lesser, *args, **settings):
-    claim = claim.replace('X', bounded)
-    return checks.check(
-      theorem, claim, greater, lesser, unit, *args, **settings
-    )
+  def try_all(
+    self, delta: float, alphas: Sequence[float]
+  ) -> list[checks.Check]:
+    """All that is claimed."""
+    return [
+      checks.over_alphas(self._by_true_backup, alphas),
+      checks.over_alphas(self._by_measured_error, alphas),
+      *self._by_counts(delta),
+      *self._at_the_least_alpha(),
+    ]
 
-  true = view(mdp_lib.action_values(mdp, policy))
-
-  def exact(alpha):
+  def _by_true_backup(self, alpha: float) -> checks.Check:
+    learned = self._learn(self._problems.mdp, alpha)
     claim = 'X^ <= X by the true backup, for any alpha > 0'
-    return check(claim, true, view(learn(mdp, alpha)))
+    return self._check(claim, self._true, learned)
 
-  def by_error(alpha):
-    learned = learn(empirical, alpha)
+  def _by_measured_error(self, alpha: float) -> checks.Check:
+    """The theorem's inequality, with the sampling error that there is."""
+    mdp, policy = self._problems.mdp, self._problems.policy
+    empirical = self._problems.dataset.empirical
+    learned = self._learn_q(empirical, alpha)
     error = np.abs(
       mdp_lib.backup(empirical, policy, learned)
       - mdp_lib.backup(mdp, policy, learned)
     )
     bound = mdp_lib.action_values(
-      mdp, policy, mdp.rewards - alpha * pushed + error
+      mdp, policy, mdp.rewards - alpha * self._pushed_down + error
     )
     claim = "X^ <= the theorem's bound, by the sampling error measured"
-    return check(claim, view(bound), view(learned))
+    return self._check(claim, self._view(bound), self._view(learned))
 
-  stated = stated_alphas(problems, delta)[index]
-  least = least_alphas(problems)[index]
-  above = view(learn(empirical, least * (1 + checks.NEAR)))
-  below = view(learn(empirical, least * (1 - checks.NEAR)))
-  over = np.max((below - true).reshape(len(true), -1), axis=1)
-  is_needed, share = least > checks.LEAST, 1 - delta
-  often = f'with probability {share:g}'
-  return [
-    checks.over_alphas(exact, alphas),
-    checks.over_alphas(by_error, alphas),
-    check(
-      f'X^ <= X above the stated alpha, {often}',
-      true,
-      view(learn(empirical, stated)),
-      share,
-    ),
-    check(
-      f'the stated alpha is no less than the least that does, {often}',
-      stated,
-      least,
-      share,
-    ),
-    check('X^ <= X just above the least alpha', true, above, tried=is_needed),
-    checks.counter_example(
-      theorem,
-      f'{bounded}^ > {bounded} somewhere just below it',
-      over,
-      unit,
-      tried=is_needed,
-    ),
-  ]
+  def _by_counts(self, delta: float) -> list[checks.Check]:
+    """The alpha that the theorem states suffices as often as it says."""
+    stated = stated_alphas(self._problems, delta)[self._index]
+    least = least_alphas(self._problems)[self._index]
+    learned = self._learn(self._problems.dataset.empirical, stated)
+    often = f'with probability {1 - delta:g}'
+    return [
+      self._check(
+        f'X^ <= X above the stated alpha, {often}',
+        self._true,
+        learned,
+        1 - delta,
+      ),
+      self._check(
+        f'the stated alpha is no less than the least that does, {often}',
+        stated,
+        least,
+        1 - delta,
+      ),
+    ]
+
+  def _at_the_least_alpha(self) -> list[checks.Check]:
+    """Just above it the bound holds, and just below it does not."""
+    empirical = self._problems.dataset.empirical
+    least = least_alphas(self._problems)[self._index]
+    above = self._learn(empirical, least * (1 + checks.NEAR))
+    below = self._learn(empirical, least * (1 - checks.NEAR))
+    over = np.max((below - self._true).reshape(len(below), -1), axis=1)
+    is_needed = least > checks.LEAST
+    return [
+      self._check(
+        'X^ <= X just above the least alpha', self._true, above, tried=is_needed
+      ),
+      checks.counter_example(
+        self._theorem,
+        f'{self._bounded}^ > {self._bounded} somewhere just below it',
+        over,
+        self._problems.mdp.v_max,
+        tried=is_needed,
+      ),
+    ]
+
+  @property
+  def _index(self) -> int:
+    """Of its own in `least_alphas` and `stated_alphas`."""
+    return 0 if self._is_pointwise else 1
+
+  def _learn_q(self, backed_up: mdp_lib.MDP, alpha) -> np.ndarray:
+    return fixed_points.fixed_point(
+      backed_up,
+      self._problems.policy,
+      self._penalty,
+      alpha,
+      self._problems.behavior,
+      self._mu,
+    )
+
+  def _learn(self, backed_up: mdp_lib.MDP, alpha) -> np.ndarray:
+    return self._view(self._learn_q(backed_up, alpha))
+
+  def _view(self, q_values: np.ndarray) -> np.ndarray:
+    if self._is_pointwise:
+      return q_values
+    return checks.expectation(self._problems.policy, q_values)
+
+  def _check(self, claim: str, greater, lesser, *args, **kwargs):
+    return checks.check(
+      self._theorem,
+      claim.replace('X', self._bounded),
+      greater,
+      lesser,
+      self._problems.mdp.v_max,
+      *args,
+      **kwargs,
+    )
 
 
 def theorem_d_1(
