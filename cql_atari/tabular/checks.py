@@ -9,7 +9,7 @@ ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
 NEAR = 1e-2  # How far above and below a threshold is tried.
 LEAST = 1e-3  # Alphas below this are not told from 0.
 ONCE = 1e-9  # The share of a counter-example that has to be seen just once.
-_ENOUGH = 1000  # Problems for one of those to be among them.
+_ENOUGH = 5000  # Tries for one of those to be among them.
 _TOLERANCE = 1e-9  # Of float64, relative to the size of the values.
 
 
@@ -38,9 +38,14 @@ class Check(NamedTuple):
 
     A counter-example to be seen just once may be missing from few problems.
     """
-    if self.required == ONCE and 0 < self.tried < _ENOUGH:
+    if self.is_rare and 0 < self.tried < _ENOUGH:
       return True
     return self.tried > 0 and self.held >= self.required * self.tried
+
+  @property
+  def is_rare(self) -> bool:
+    """Whether it is a counter-example that has to be seen just once."""
+    return self.required == ONCE
 
   @property
   def verdict(self) -> str:

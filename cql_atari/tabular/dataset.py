@@ -80,8 +80,10 @@ def error_bound(dataset: Dataset, delta: float) -> np.ndarray:
   mdp, (states, actions) = dataset.empirical, dataset.counts.shape[-2:]
   each = delta / (2 * states * actions)
   rewards = np.sqrt(2 * np.log(2 / each))
-  # One state leads to itself alone: nothing is to be estimated.
-  sets = 2.0**states - 2 or each
-  transitions = np.sqrt(2 * (np.log(sets) - np.log(each)))
+  # A union over the 2^S - 2 sets of states that are neither empty nor all; one
+  # state leads to itself alone, and nothing is to be estimated.
+  transitions = 0.0
+  if states > 1:
+    transitions = np.sqrt(2 * (np.log(2.0**states - 2) - np.log(each)))
   constant = (1 - mdp.gamma) * rewards + mdp.gamma * transitions
   return constant * mdp.v_max / np.sqrt(dataset.counts)

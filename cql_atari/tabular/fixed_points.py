@@ -32,6 +32,7 @@ PENALTIES = {
 _CHI2_RADIUS = 1.0  # Of 'var', as the penalty has it by default.
 _ITERATIONS = 1000
 _NEWTON_STEPS = 50
+_HALVINGS = 20
 _TOLERANCE = 1e-12  # Of the residual, relative to Q.
 _DIFFERENCE = 1e-5
 
@@ -197,9 +198,6 @@ def _solve(
   states, actions = start.shape[-2:]
   policy = behavior if policy is None else policy
   weight = np.asarray(alpha)[..., None, None] / behavior
-  # (..., S, A, S, A): the linear part of the derivative of the residual.
-  linear = np.eye(states * actions).reshape(states, actions, states, actions)
-  linear = linear - backup[..., None] * policy[..., None, None, :, :]
 
   def gradient(q):
     return penalty_gradient(penalty, q, behavior, given)
@@ -208,50 +206,74 @@ def _solve(
     following = np.einsum('...ijk,...k->...ij', backup, np.sum(policy * q, -1))
     return q - constant - following + weight * gradient(q)
 
-  def size(x):
-    return np.abs(x).max(axis=(-2, -1))
+  # The residual's derivative, (..., S, A, S, A), but for the penalty's part.
+  linear = np.eye(states * actions).reshape(states, actions, states, actions)
+  linear = linear - backup[..., None] * policy[..., None, None, :, :]
+
+  def newton_step(q, error):
+    # A state's penalty depends on the Q-values of that state alone.
+    of_penalty = np.einsum(
+      '...sa,...sab,st->...satb', weight, _slopes(gradient, q), np.eye(states)
+    )
+    flat = (linear + of_penalty).reshape(*q.shape[:-2], states * actions, -1)
+    step = np.linalg.solve(flat, error.reshape(*q.shape[:-2], -1, 1))
+    return step.reshape(q.shape)
 
   q = np.array(start)
   error = residual(q)
   for _ in range(_NEWTON_STEPS):
-    tolerance = _TOLERANCE * (1 + size(q) + size(weight))
-    if np.all(size(error) <= tolerance):
+    tolerance = _TOLERANCE * (1 + _size(q) + _size(weight))
+    done = _size(error) <= tolerance
+    if np.all(done):
       break
-    # Central differences for every action at once: axes (A, ..., S, A).
-    shifts = _DIFFERENCE * np.eye(actions)
-    shifts = shifts.reshape(actions, *np.ones(q.ndim - 1, int), actions)
-    slopes = gradient(np.stack([q + shifts, q - shifts]))
-    slopes = (slopes[0] - slopes[1]) / (2 * _DIFFERENCE)
-    derivative = linear.copy()
-    own = np.arange(states)
-    derivative[..., own, :, own, :] += np.moveaxis(
-      weight[..., None] * np.moveaxis(slopes, 0, -1), -3, 0
+    q, error, stuck = _line_search(
+      residual, q, error, newton_step(q, error), done
     )
-    flat = derivative.reshape(*q.shape[:-2], states * actions, -1)
-    step = np.linalg.solve(flat, error.reshape(*q.shape[:-2], -1, 1))
-    step = step.reshape(q.shape)
-    length = np.ones(q.shape[:-2])
-    for _ in range(20):  # Halved wherever the residual does not shrink.
-      following = q - length[..., None, None] * step
-      following_error = residual(following)
-      worse = size(following_error) > (1 - 1e-4 * length) * size(error)
-      worse &= size(error) > tolerance
-      if not worse.any():
-        break
-      length = np.where(worse, length / 2, length)
-    q, error = following, following_error
-    if np.all(worse | (size(error) <= tolerance)):
+    if np.all(stuck | (_size(error) <= tolerance)):
       break
-  found = size(error) <= 1e3 * tolerance
+  found = _size(error) <= 1e3 * tolerance
   return np.where(found[..., None, None], q, np.nan)
+
+
+def _size(x: np.ndarray) -> np.ndarray:
+  return np.abs(x).max(axis=(-2, -1))
+
+
+def _slopes(gradient, q: np.ndarray) -> np.ndarray:
+  """dg(s, a) / dQ(s, b), (..., S, A, A), by central differences.
+
+  TensorFlow's second derivative won't do: 'rho' holds mu fixed in its gradient,
+  though mu moves with Q.
+  """
+  shifts = _DIFFERENCE * np.eye(q.shape[-1])
+  columns = [gradient(q + shift) - gradient(q - shift) for shift in shifts]
+  return np.stack(columns, axis=-1) / (2 * _DIFFERENCE)
+
+
+def _line_search(residual, q, error, step, done):
+  """Goes a step, halved wherever the residual would not shrink.
+
+  Returns:
+    Q, its residual, and (...) where it does not shrink however short the step.
+  """
+  length = np.ones(q.shape[:-2])
+  for _ in range(_HALVINGS):
+    following = q - length[..., None, None] * step
+    following_error = residual(following)
+    enough = (1 - 1e-4 * length) * _size(error)
+    stuck = (_size(following_error) > enough) & ~done
+    if not stuck.any():
+      break
+    length = np.where(stuck, length / 2, length)
+  return following, following_error, stuck
 
 
 def _iterate(function, q: np.ndarray) -> np.ndarray:
   """Applies a function until it changes nothing; NaN where it goes on to."""
   for _ in range(_ITERATIONS):
     last, q = q, function(q)
-    change = np.abs(q - last).max(axis=(-2, -1))
-    tolerance = _TOLERANCE * (1 + np.abs(q).max(axis=(-2, -1)))
+    change = _size(q - last)
+    tolerance = _TOLERANCE * (1 + _size(q))
     if np.all(change <= tolerance):
       break
   return np.where((change <= tolerance)[..., None, None], q, np.nan)

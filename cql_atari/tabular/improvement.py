@@ -5,6 +5,8 @@ import numpy as np
 from cql_atari.tabular import dataset as dataset_lib
 from cql_atari.tabular import mdp as mdp_lib
 
+_ROUNDS = 200  # Of policy iteration, which takes a handful.
+
 
 def divergence(policy: np.ndarray, behavior: np.ndarray) -> np.ndarray:
   """D_CQL(pi, beta)(s) = sum_a pi(a|s) (pi(a|s) / beta(a|s) - 1), (..., S).
@@ -42,11 +44,11 @@ def improved_policy(
     alpha: weight of the penalty, positive, (...) or one for all.
 
   Returns:
-    (..., S, A).
+    (..., S, A), NaN for an MDP where the policy goes on to change.
   """
   alpha = np.asarray(alpha)[..., None, None]
   policy = behavior
-  for _ in range(200):
+  for _ in range(_ROUNDS):
     q_values = mdp_lib.action_values(
       mdp, policy, mdp.rewards - alpha * (policy / behavior - 1)
     )
@@ -55,9 +57,10 @@ def improved_policy(
     last, policy = policy, _greedy(q_values, behavior, alpha)
     # What rounding makes of the values, divided by alpha.
     noise = 1e-13 * (1 + np.abs(q_values) / alpha)
-    if np.all(np.abs(policy - last) <= noise):
+    settled = np.all(np.abs(policy - last) <= noise, axis=(-2, -1))
+    if np.all(settled):
       break
-  return policy
+  return np.where(settled[..., None, None], policy, np.nan)
 
 
 def _greedy(

@@ -26,9 +26,9 @@ def theorem_3_3(
 ) -> list[checks.Check]:
   """CQL(H) and CQL(rho) lower-bound V while the policy moves slowly."""
   return [
-    check
-    for penalty in ('H', 'rho')
-    for check in _slow_policy(problems, penalty, alphas, rounds)
+    *_worst_policies(problems),
+    *_slow_policy(problems, 'H', alphas, rounds),
+    *_slow_policy(problems, 'rho', alphas, rounds),
   ]
 
 
@@ -70,11 +70,7 @@ def slow_policy(
     )
     prior = np.log(policy) if penalty == 'rho' else 0.0
     mu = softmax(learned + prior)
-    distance = np.abs(policy - mu).sum(axis=-1) / 2
-    condition = (
-      improvement.divergence(mu, behavior)
-      - np.max(mu / behavior, axis=-1) * distance
-    )
+    condition = slowness(policy, mu, behavior)
     by_mu = mdp_lib.state_values(
       mdp, policy, mdp.rewards - alpha * (mu / behavior - 1)
     )
@@ -84,6 +80,56 @@ def slow_policy(
     )
     policy = (policy + mu) / 2
   return found
+
+
+def slowness(
+  policy: np.ndarray, mu: np.ndarray, behavior: np.ndarray
+) -> np.ndarray:
+  """Theorem 3.3's condition, the left side less the right, (..., S).
+
+  It is the least that E_pi[mu / beta - 1], the conservatism that pi meets, can
+  be at this total variation distance of pi from mu, if some mu(a|s) is 0.
+  """
+  distance = np.abs(policy - mu).sum(axis=-1) / 2
+  most = np.max(mu / behavior, axis=-1)
+  return improvement.divergence(mu, behavior) - most * distance
+
+
+def _worst_policies(problems: Problems) -> list[checks.Check]:
+  """The condition is exact for the policy that meets the least conservatism.
+
+  That one takes a share from the action that mu favors most over beta, and
+  gives it to one that mu never takes.
+  """
+  behavior, mu = problems.behavior, problems.mu.copy()
+  mu[..., 0] = 0.0
+  mu = mu / mu.sum(axis=-1, keepdims=True)
+  most = np.argmax(mu / behavior, axis=-1)[..., None]
+  policy = mu.copy()
+  share = 0.5 * np.take_along_axis(mu, most, axis=-1)
+  policy[..., :1] += share
+  np.put_along_axis(
+    policy, most, np.take_along_axis(policy, most, axis=-1) - share, axis=-1
+  )
+  met = checks.expectation(policy, mu / behavior - 1)
+  anyone = checks.expectation(problems.policy, mu / behavior - 1)
+  unit = problems.mdp.v_max
+  return [
+    checks.check(
+      '3.3',
+      'the conservatism that a policy meets is no less than the condition says',
+      anyone,
+      slowness(problems.policy, mu, behavior),
+      unit,
+    ),
+    checks.check_equal(
+      '3.3',
+      'and no more for the policy that meets the least',
+      met,
+      slowness(policy, mu, behavior),
+      unit,
+    ),
+  ]
 
 
 def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:

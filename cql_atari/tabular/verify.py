@@ -7,6 +7,8 @@ by how much at least. `--out=DIR` also draws the figures of docs/theory.md.
 
 import functools
 import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tqdm
@@ -14,6 +16,7 @@ from absl import flags
 
 from cql_atari import errors, startup
 from cql_atari.files import make_folder, write_csv, write_text, writing
+from cql_atari.tabular import checks
 
 _MDPS = flags.DEFINE_integer(
   'mdps', 100, 'MDPs of each family and size.', lower_bound=1
@@ -29,10 +32,30 @@ _DELTA = flags.DEFINE_float(
 _OUT = flags.DEFINE_string('out', None, 'A folder for the table and figures.')
 _SIZES = (100, 10_000)  # Transitions of a dataset.
 _LARGE_SIZES = (10**6, 10**8)  # Where bounds by counts come near the values.
+_ABOUT = (
+  'How often each claim was tried, and held. "Required" is the share that has '
+  'to hold; a counter-example, "once", just has to exist. The margin is the '
+  'least slack of all tries, in units of R_max / (1 - gamma); of two numbers '
+  'that are to be equal, it is what rounding leaves, some -1e-12.'
+)
 _REPEATS = 5  # Datasets of an MDP, where a claim is of probability.
 
 
-def check_all(mdps: int, seed: int, delta: float) -> list:
+class Found(NamedTuple):
+  """A claim on problems of one kind.
+
+  Attributes:
+    family: of MDPs.
+    transitions: in a dataset.
+    check: how it fared.
+  """
+
+  family: str
+  transitions: int
+  check: checks.Check
+
+
+def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
   """All checks of all theorems.
 
   Args:
@@ -41,12 +64,12 @@ def check_all(mdps: int, seed: int, delta: float) -> list:
     delta: probability that a bound on sampling error may fail.
 
   Returns:
-    One `checks.Check` for every claim, over all families and sizes.
+    Every claim on every family and size.
   """
   from cql_atari.tabular import lower_bounds, policy_learning, problems
 
   rng = np.random.default_rng(seed)
-  merged = {}
+  found = []
   sizes = (*_SIZES, *_LARGE_SIZES)
   settings = list(itertools.product(problems.FAMILIES, sizes))
   with tqdm.tqdm(total=len(settings), disable=None) as bar:
@@ -68,26 +91,34 @@ def check_all(mdps: int, seed: int, delta: float) -> list:
           functools.partial(policy_learning.theorem_3_5, once),
         ]
       for check_theorem in theorems:
-        for check in check_theorem():
-          key = check.theorem, check.claim
-          merged[key] = check.merge(merged.get(key))
+        found += [Found(family, size, check) for check in check_theorem()]
       bar.update()
+  return found
+
+
+def merge(found: Sequence[Found]) -> list[checks.Check]:
+  """One check of every claim, ordered by theorem."""
+  merged = {}
+  for _, _, check in found:
+    key = check.theorem, check.claim
+    merged[key] = check.merge(merged.get(key))
   return [merged[key] for key in sorted(merged, key=lambda key: key[0])]
 
 
-def table(checks: list) -> str:
+def table(claims: Sequence[checks.Check]) -> str:
   """The checks as a Markdown table, with its width for a terminal too."""
-  header = ('theorem', 'claim', 'tried', 'held', 'margin', '')
+  header = ('theorem', 'claim', 'tried', 'held', 'required', 'margin', '')
   rows = [
     (
       check.theorem,
       check.claim,
       f'{check.tried:,}',
       f'{check.held:,}',
-      f'{check.margin:.1e}',
+      'once' if check.is_rare else f'{check.required:.0%}',
+      '' if check.is_rare else f'{check.margin:.1e}',
       check.verdict,
     )
-    for check in checks
+    for check in claims
   ]
   widths = [max(map(len, column)) for column in zip(header, *rows)]
   lines = [header, ['-' * width for width in widths], *rows]
@@ -101,19 +132,24 @@ def main() -> int:
   """Checks and draws by the flags; 1 if a claim fails."""
   out = make_folder('out', _OUT.value) if _OUT.value else None
   with startup.quiet():
-    from cql_atari.tabular import checks, figures
+    from cql_atari.tabular import figures
   found = check_all(_MDPS.value, _SEED.value, _DELTA.value)
-  print(table(found))
+  claims = merge(found)
+  print(table(claims))
   if out:
     with writing(f'--out={out}'):
-      write_text(out / 'checks.md', table(found) + '\n')
-      write_csv(out / 'checks.csv', checks.Check._fields, found)
+      write_text(out / 'checks.md', f'{_ABOUT}\n\n{table(claims)}\n')
+      write_csv(
+        out / 'checks.csv',
+        ('family', 'transitions', *checks.Check._fields),
+        [(family, size, *check) for family, size, check in found],
+      )
       names = tqdm.tqdm(figures.FIGURES, unit=' figures', disable=None)
       for name in names:
         figures.draw(name, out, _MDPS.value, _SEED.value)
     print(f'The table and the figures are in {out}.')
-  failed = [check for check in found if not check.passed]
-  print(f'{len(found) - len(failed)} of {len(found)} claims hold.')
+  failed = [check for check in claims if not check.passed]
+  print(f'{len(claims) - len(failed)} of {len(claims)} claims hold.')
   return 1 if failed else 0
 
 
