@@ -265,7 +265,9 @@ def standard_error(values: np.ndarray) -> np.ndarray:
   return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
 
 
-def with_error(values: np.ndarray) -> str:
+def with_error(values: np.ndarray, digits: int = 1) -> str:
   """A mean over runs (runs,) and its standard error, such as '4.5 ± 1.5'."""
-  text = f'{np.mean(values):.1f}'
-  return f'{text} ± {standard_error(values):.1f}' if len(values) > 1 else text
+  text = f'{np.mean(values):.{digits}f}'
+  if len(values) < 2:
+    return text
+  return f'{text} ± {standard_error(values):.{digits}f}'

@@ -67,53 +67,69 @@ class Run:
     return self.metrics.get(name, unknown)
 
 
-def load_runs(patterns: Sequence[str]) -> list[Run]:
+def load_runs(
+  patterns: Sequence[str], need_evaluation: bool = True
+) -> list[Run]:
   """Reads the run folders that glob patterns name.
 
   Args:
     patterns: such as 'runs/*'.
+    need_evaluation: see `load_folders`.
 
   Returns:
     The runs that finished at least one iteration, ordered by folder.
 
   Raises:
-    UserError: no such run, or a damaged one.
+    UserError: a pattern names no run folder, or a damaged one, or there is no
+      such run.
   """
-  names = {
-    name
-    for pattern in patterns
-    for name in glob.glob(os.path.expanduser(pattern))
-  }
+  folders = set()
+  for pattern in patterns:
+    names = map(pathlib.Path, glob.glob(os.path.expanduser(pattern)))
+    found = {name for name in names if (name / 'run.json').is_file()}
+    if not found:
+      raise UserError(
+        f'no run folder matches {pattern}: give the --base_dir of a training '
+        'run, which holds run.json.'
+      )
+    folders |= found
   return load_folders(
-    sorted(map(pathlib.Path, names)), f'matches {", ".join(patterns)}'
+    sorted(folders), f'matches {", ".join(patterns)}', need_evaluation
   )
 
 
-def load_folders(folders: Sequence[pathlib.Path], where: str) -> list[Run]:
+def load_folders(
+  folders: Sequence[pathlib.Path], where: str, need_evaluation: bool = True
+) -> list[Run]:
   """Reads run folders; as `load_runs`.
 
   Args:
     folders: those that are no run folder are passed over.
     where: they were looked for, for the error's text.
+    need_evaluation: whether runs that were never evaluated are left out, as
+      those without a finished iteration are, with a warning.
   """
-  runs = [
-    _load_run(folder) for folder in folders if (folder / 'run.json').is_file()
-  ]
-  evaluated = []
-  for run in runs:
-    if not np.isnan(run.metrics['eval_return_mean']).all():
-      evaluated.append(run)
-    elif len(run.metrics['gradient_steps']):
+  kept = []
+  for folder in folders:
+    if not (folder / 'run.json').is_file():
+      continue
+    run = _load_run(folder)
+    evaluated = not np.isnan(run.metrics['eval_return_mean']).all()
+    if not len(run.metrics['gradient_steps']):
+      logging.warning('%s has no finished iteration yet: left out.', folder)
+    elif need_evaluation and not evaluated:
       logging.warning(
-        '%s was never evaluated (evaluation_steps=0): it is left out.',
-        run.directory,
+        '%s was never evaluated (evaluation_steps=0): it is left out.', folder
       )
-  if not evaluated:
+    else:
+      kept.append(run)
+  if not kept:
+    what = 'an evaluated' if need_evaluation else 'a finished'
     raise UserError(
-      f'no run with an evaluated iteration {where}: a run folder holds '
-      'run.json and metrics.csv.'
+      f'no run with {what} iteration {where}: a run folder holds run.json and '
+      'metrics.csv.'
     )
-  return evaluated
+  return kept
 
 
 def _load_run(folder: pathlib.Path) -> Run:

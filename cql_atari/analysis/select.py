@@ -26,7 +26,7 @@ _SEED = flags.DEFINE_integer(
 )
 _COLUMNS = (
   'run', 'game', 'data', 'agent', 'seed', 'rule', 'gradient_steps', 'score',
-  'best', 'last', 'regret',
+  'best', 'last', 'worst', 'mean', 'regret', 'points_lost',
 )  # fmt: skip
 
 
@@ -64,12 +64,12 @@ def main() -> None:
         rows += [(*named, *row) for row in _rows(of_run)]
         print(f'{game} {run.data} {label}, seed {run.seed}:')
         print(_choices(of_run), '\n')
-  summary = _summary(found)
-  print(summary)
+        if out:  # After each run, for a later one may fail.
+          with writing(f'--out={out}'):
+            write_csv(out / 'select.csv', _COLUMNS, rows)
+            write_text(out / 'select.md', _summary(found) + '\n')
+  print(_summary(found))
   if out:
-    with writing(f'--out={out}'):
-      write_csv(out / 'select.csv', _COLUMNS, rows)
-      write_text(out / 'select.md', summary + '\n')
     print(f'The tables are in {out}.')
 
 
@@ -85,7 +85,10 @@ def _rows(of_run: selection.Candidates) -> list[tuple]:
           of_run.scores[index],
           of_run.scores.max(),
           of_run.scores[-1],
+          of_run.scores.min(),
+          of_run.scores.mean(),
           of_run.regret(rule),
+          of_run.points_lost(rule),
         )
       )
   return rows
@@ -103,16 +106,31 @@ def _choices(of_run: selection.Candidates) -> str:
 
 def _summary(found: list[selection.Candidates]) -> str:
   """The rules by their mean regret, as a Markdown table."""
-  regrets = selection.mean_regrets(found)
-  rows = [
-    (rule, selection.RULES[rule], *(f'{mean:.2f}' for mean in means), str(runs))
-    for rule, (*means, runs) in regrets.items()
-  ]
-  table = document.Table(
-    ('rule', 'what it goes by', 'mean regret', 'of the last', 'of any', 'runs'),
-    sorted(rows, key=lambda row: (row[-1] == '0', row[2])),
+  judged = selection.judge(found)
+  ranked = sorted(
+    (rule for rule in judged if len(judged[rule].regrets)),
+    key=lambda rule: judged[rule].regrets.mean(),
   )
-  return table.markdown()
+  rows = []
+  for rule in ranked:
+    of_rule = judged[rule]
+    lost = of_rule.points_lost
+    rows.append(
+      (
+        rule,
+        selection.RULES[rule],
+        curves.with_error(of_rule.regrets, 2),
+        curves.with_error(of_rule.regrets - of_rule.of_last, 2),
+        f'{of_rule.of_any.mean():.2f}',
+        curves.with_error(lost) if len(lost) else '',
+        str(len(of_rule.regrets)),
+      )
+    )
+  header = (
+    'rule', 'what it goes by', 'mean regret', "more than the last's", 'of any',
+    'points lost', 'runs',
+  )  # fmt: skip
+  return document.Table(header, rows).markdown()
 
 
 def run() -> None:

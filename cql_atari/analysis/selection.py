@@ -8,10 +8,12 @@ scores of its modes, as evaluations play them.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tqdm
 
+from cql_atari.analysis import reference
 from cql_atari.restoring import TrainedRun
 
 _STATES = 500
@@ -35,11 +37,14 @@ class Candidates:
     steps: (C,) gradient steps.
     scores: (C,) evaluation returns: what no rule may look at.
     numbers: rule to (C,); NaN where the run can't tell.
+    points: (C,) scores in hundredths of the way from random play to a human
+      (Atari) or an expert (D4RL); NaN where these are not known.
   """
 
   steps: np.ndarray
   scores: np.ndarray
   numbers: dict[str, np.ndarray]
+  points: np.ndarray
 
   def chosen(self, rule: str) -> int | None:
     """The index that a rule keeps; None if it can't tell."""
@@ -52,6 +57,13 @@ class Candidates:
     if index is None:
       return None
     return float(self._regrets[index])
+
+  def points_lost(self, rule: str) -> float | None:
+    """How many points the best one has more; None where it isn't known."""
+    index = self.chosen(rule)
+    if index is None or np.isnan(self.points).any():
+      return None
+    return float(self.points.max() - self.points[index])
 
   @property
   def random_regret(self) -> float:
@@ -99,7 +111,11 @@ def candidates(
       numbers['initial_value'][index] = values.mean()
     if evaluate:
       numbers['fqe'][index] = evaluate(first, rng)
-  return Candidates(steps, metrics['eval_return_mean'][rows], numbers)
+  scores = metrics['eval_return_mean'][rows]
+  points = reference.human_normalized(run.record['game'], scores)
+  return Candidates(
+    steps, scores, numbers, unknown if points is None else 100 * points
+  )
 
 
 def evaluated_steps(
@@ -145,23 +161,32 @@ def _evaluation(
   return evaluate
 
 
-def mean_regrets(
-  runs: Sequence[Candidates],
-) -> dict[str, tuple[float, float, float, int]]:
-  """How rules compare, each over the runs that it can tell of.
+class Judged(NamedTuple):
+  """How a rule did on the runs that it can tell of.
 
-  Returns:
-    Rule to its mean regret, that of the last checkpoint on the same runs, that
-    of one taken at random there, and how many runs they are.
+  Attributes:
+    regrets: (runs,).
+    of_last: (runs,) regrets of keeping the last checkpoint.
+    of_any: (runs,) regrets of a random one, on average.
+    points_lost: (known,) where it is known.
   """
-  found = {}
+
+  regrets: np.ndarray
+  of_last: np.ndarray
+  of_any: np.ndarray
+  points_lost: np.ndarray
+
+
+def judge(runs: Sequence[Candidates]) -> dict[str, Judged]:
+  """How every rule of RULES did."""
+  judged = {}
   for rule in RULES:
     known = [run for run in runs if run.chosen(rule) is not None]
-    columns = [
-      [run.regret(rule) for run in known],
-      [run.regret('last') for run in known],
-      [run.random_regret for run in known],
-    ]
-    means = [float(np.mean(c)) if known else math.nan for c in columns]
-    found[rule] = (*means, len(known))
-  return found
+    lost = [run.points_lost(rule) for run in known]
+    judged[rule] = Judged(
+      np.array([run.regret(rule) for run in known]),
+      np.array([run.regret('last') for run in known]),
+      np.array([run.random_regret for run in known]),
+      np.array([points for points in lost if points is not None]),
+    )
+  return judged

@@ -37,6 +37,8 @@ class ValueGap:
     visited_return: mean true discounted return from them.
     low: of a 95 % interval of the mean difference on visited states, and
     high: of it; NaN for one episode.
+    paper_low: the same of `paper_difference`, and
+    paper_high: of it.
     episodes: played.
   """
 
@@ -47,6 +49,8 @@ class ValueGap:
   visited_return: float
   low: float
   high: float
+  paper_low: float
+  paper_high: float
   episodes: int
 
   @property
@@ -84,20 +88,23 @@ def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
     episodes: least number of episodes.
     states: of the data, for the mean over them.
     seed: of play and of the states drawn.
-
   """
   rng = np.random.default_rng([seed, 1])
-  on_data = predict_on_data(run, states, rng).mean()
+  on_data = predict_on_data(run, states, rng)
   played = roll_out(run, episodes, seed)
   predicted = np.concatenate([e.predicted[e.is_known] for e in played])
   returns = np.concatenate([e.returns[e.is_known] for e in played])
-  starts = np.array([(e.predicted[0], e.returns[0]) for e in played])
+  at_start, start_returns = np.array(
+    [(e.predicted[0], e.returns[0]) for e in played]
+  ).T
   return ValueGap(
-    float(on_data),
-    *starts.mean(axis=0).tolist(),
+    float(on_data.mean()),
+    float(at_start.mean()),
+    float(start_returns.mean()),
     float(predicted.mean()),
     float(returns.mean()),
     *_interval(played),
+    *_paper_interval(on_data, start_returns),
     len(played),
   )
 
@@ -182,3 +189,15 @@ def _interval(played: list[Episode]) -> tuple[float, float]:
   variance = np.sum((totals - mean * sizes) ** 2) * count / (count - 1)
   reach = stats.t.ppf(0.975, count - 1) * np.sqrt(variance) / sizes.sum()
   return float(mean - reach), float(mean + reach)
+
+
+def _paper_interval(
+  on_data: np.ndarray, start_returns: np.ndarray
+) -> tuple[float, float]:
+  """Of the difference of two means, episodes being far fewer than states."""
+  if len(start_returns) < 2:
+    return math.nan, math.nan
+  variances = [np.var(x) / max(len(x) - 1, 1) for x in (on_data, start_returns)]
+  middle = on_data.mean() - start_returns.mean()
+  reach = stats.t.ppf(0.975, len(start_returns) - 1) * np.sqrt(sum(variances))
+  return float(middle - reach), float(middle + reach)

@@ -6,6 +6,7 @@ in --run='runs/small/Pong/*/0'. `--out=DIR` writes the table and a figure.
 """
 
 import collections
+import pathlib
 from collections.abc import Sequence
 
 import matplotlib
@@ -46,9 +47,12 @@ _COLUMNS = {
   'low': '95 % from',
   'high': 'to',
   'paper_difference': "difference, paper's",
+  'paper_low': '95 % from',
+  'paper_high': 'to',
   'episodes': 'episodes',
 }
 _FIRST_NUMBER = 6  # Columns before it are texts.
+_WIDE = 30  # Beyond it, differences are drawn on a logarithmic axis.
 
 
 def main() -> None:
@@ -56,7 +60,7 @@ def main() -> None:
   if not _RUN.value:
     raise errors.UserError('give a run: --run=runs/demo/cql-0.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
-  runs = run_folders.load_runs(_RUN.value)
+  runs = run_folders.load_runs(_RUN.value, need_evaluation=False)
   for run in runs:
     if not checkpoints.steps(run.directory / 'checkpoints'):
       raise errors.UserError(
@@ -77,17 +81,22 @@ def main() -> None:
           continue
         print(_sentence(row), flush=True)
         rows.append(row)
+        if out:  # After each run, for a later one may fail.
+          _write(rows, out)
   if not rows:
     raise errors.UserError('none of the runs learns values: give others.')
   if out:
-    with writing(f'--out={out}'):
-      columns = list(_COLUMNS)
-      write_csv(
-        out / 'value_gap.csv', columns, [[r[c] for c in columns] for r in rows]
-      )
-      write_text(out / 'value_gap.md', _table(rows))
-      curves.save(_figure(rows), out / 'value_gap.png')
     print(f'The table and the figure are in {out}.')
+
+
+def _write(rows: Sequence[dict], out: pathlib.Path) -> None:
+  columns = list(_COLUMNS)
+  with writing(f'--out={out}'):
+    write_csv(
+      out / 'value_gap.csv', columns, [[r[c] for c in columns] for r in rows]
+    )
+    write_text(out / 'value_gap.md', _table(rows))
+    curves.save(_figure(rows), out / 'value_gap.png')
 
 
 def _measure(run: run_folders.Run, game: str, label: str) -> dict | None:
@@ -136,20 +145,20 @@ def _figure(rows: Sequence[dict]) -> plt.Figure:
   )  # fmt: skip
   for panel, game in zip(panels[0], games):
     shown = [row for row in rows if row['game'] == game][::-1]
-    middle = np.array([row['difference'] for row in shown])
-    reach = [
-      middle - [row['low'] for row in shown],
-      [row['high'] for row in shown] - middle,
-    ]
     places = np.arange(len(shown))
-    panel.errorbar(
-      middle, places, xerr=np.maximum(reach, 0), fmt='o', capsize=3,
-      color='#0072B2', label='states the policy reaches',
-    )  # fmt: skip
-    panel.plot(
-      [row['paper_difference'] for row in shown], places, 'x',
-      color='#D55E00', label="as in Table 4: the data's states",
-    )  # fmt: skip
+    for prefix, marker, color, label in (
+      ('', 'o', '#0072B2', 'states the policy reaches'),
+      ('paper_', 'x', '#D55E00', "as in Table 4: the data's states"),
+    ):
+      middle = np.array([row[f'{prefix}difference'] for row in shown])
+      reach = [
+        middle - [row[f'{prefix}low'] for row in shown],
+        [row[f'{prefix}high'] for row in shown] - middle,
+      ]
+      panel.errorbar(
+        middle, places, xerr=np.maximum(reach, 0), fmt=marker, capsize=3,
+        color=color, label=label,
+      )  # fmt: skip
     datas, labels = {row['data'] for row in shown}, []
     for row in shown:
       of_data = f'{row["data"]}, ' if len(datas) > 1 else ''
@@ -158,8 +167,14 @@ def _figure(rows: Sequence[dict]) -> plt.Figure:
     panel.axvline(0, color='k', lw=0.8)
     title = game if len(datas) > 1 else f'{game}, {datas.pop()}'
     panel.set(title=title, xlabel='predicted less true value')
-    panel.set_xscale('symlog', linthresh=1.0)
-    panel.xaxis.get_major_locator().set_params(numticks=5)
+    widest = max(
+      abs(row[name])
+      for row in shown
+      for name in ('difference', 'paper_difference')
+    )
+    if widest > _WIDE:
+      panel.set_xscale('symlog', linthresh=_WIDE)
+      panel.xaxis.get_major_locator().set_params(numticks=6)
     panel.grid(alpha=0.25)
     panel.spines[['top', 'right']].set_visible(False)
   handles, labels = panels[0, 0].get_legend_handles_labels()

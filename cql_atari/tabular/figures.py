@@ -25,6 +25,7 @@ _SIZE = 1000  # Where it is not what varies.
 _ALPHAS = np.logspace(-3, 1, 25)
 _RATIOS = np.logspace(-1.5, 1.5, 31)  # Of alpha to a threshold.
 _EQ1, _EQ2, _H, _BOUND = '#D55E00', '#0072B2', '#009E73', '0.35'
+_OTHERS = ('#56B4E9', '#CC79A7', '#E69F00')  # Of what is no equation.
 
 
 def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
@@ -188,7 +189,7 @@ def _theorem_d_1(panels, sample) -> None:
 def _theorem_3_3(panels, sample) -> None:
   p = sample()
   for panel, penalty in zip(panels, ('H', 'rho')):
-    for alpha, color in ((0.1, _EQ2), (1.0, _EQ1), (10.0, _H)):
+    for alpha, color in zip((0.1, 1.0, 10.0), _OTHERS):
       rounds = policy_learning.slow_policy(p, penalty, alpha)
       condition = np.concatenate([r.condition.min(axis=1) for r in rounds])
       slack = np.concatenate([(r.values - r.learned).min(1) for r in rounds])
@@ -215,10 +216,13 @@ def _greedy(panels, sample) -> None:
   rng = np.random.default_rng(0)
   any_action = rng.permuted(best, axis=-1)
   alphas, shares = _ALPHAS[::2], np.linspace(0.0, 0.98, 10)
-  for greedy, often, label, color in (
-    (False, best, r'$\pi \propto \exp(\hat{Q})$', _EQ2),
-    (True, best, r'$\pi$ greedy', _EQ1),
-    (True, any_action, r'$\pi$ greedy, data of random actions', _H),
+  for color, (greedy, often, label) in zip(
+    _OTHERS,
+    (
+      (False, best, r'$\pi \propto \exp(\hat{Q})$'),
+      (True, any_action, r'$\pi$ greedy, data of random actions'),
+      (True, best, r'$\pi$ greedy'),
+    ),
   ):
     values = [_overestimate(p, 0.6, often, alpha, greedy) for alpha in alphas]
     _band(panels[0], alphas, values, label, color)
@@ -275,7 +279,8 @@ def _theorem_3_4(panels, sample) -> None:
 def _theorem_3_5(panels, sample) -> None:
   p = sample()
   empirical, behavior = p.dataset.empirical, p.behavior
-  for alpha, color in ((0.1, _EQ2), (1.0, _EQ1), (10.0, _H)):
+  off = 0.0
+  for alpha, color in zip((0.1, 1.0, 10.0), _OTHERS):
     learned = policy_learning.learned_return(
       empirical, p.policy, behavior, alpha
     )
@@ -283,6 +288,8 @@ def _theorem_3_5(panels, sample) -> None:
     panels[0].plot(
       closed, learned, '.', color=color, label=rf'$\alpha$ = {alpha:g}'
     )
+    off = max(off, np.max(np.abs(learned - closed) / (1 + np.abs(closed))))
+  panels[0].set(title=f'equal but for {off:.0e} of their size')
   panels[0].axline((0, 0), slope=1, color='k', lw=0.8)
   panels[0].set_xscale('symlog', linthresh=1.0)
   panels[0].set_yscale('symlog', linthresh=1.0)
@@ -300,7 +307,7 @@ def _theorem_3_5(panels, sample) -> None:
     )
     for row, values in zip(rows.values(), found):
       row.append(values / p.mdp.v_max)
-  for (label, row), color in zip(rows.items(), (_EQ2, _EQ1, _H)):
+  for (label, row), color in zip(rows.items(), _OTHERS):
     _band(panels[1], _ALPHAS, row, label, color)
   panels[1].axhline(0, color='k', lw=0.8)
   panels[1].set(xscale='log', xlabel=r'$\alpha$')
@@ -323,7 +330,9 @@ def _theorem_3_6(panels, sample) -> None:
     _band(panel, _SIZES, zetas, r'$\zeta$', _BOUND, '--')
     _band(panel, _SIZES, regrets, r'regret of $\pi^*$', _EQ2)
     panel.axhline(0, color='k', lw=0.8)
-    panel.axhline(2, color='k', lw=0.8, ls=':')
+    panel.axhline(
+      2, color='k', lw=0.8, ls=':', label='the most there is to lose'
+    )
     panel.set(xscale='log', title=rf'$\alpha$ = {alpha:g}')
     panel.set(xlabel='transitions', ylabel=r'in $R_{max}/(1-\gamma)$')
     panel.set_yscale('symlog', linthresh=0.3)

@@ -132,11 +132,17 @@ def test_the_picture_is_drawn(make_run, tmp_path):
 
 
 def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):
-  with pytest.raises(UserError, match='no run with an evaluated iteration'):
+  with pytest.raises(UserError, match=r'no run folder matches .*\*'):
     table(tmp_path)
   make_run('a', ['nan'])
   with pytest.raises(UserError, match='no run with an evaluated iteration'):
     table(tmp_path)
   assert 'was never evaluated' in caplog.text
+  (run,) = run_folders.load_runs([str(tmp_path / '*')], need_evaluation=False)
+  assert run.directory.name == 'a'
   make_run('b', [1.0])
+  make_run('c', [])
+  with pytest.raises(UserError, match=r'no run folder matches .*/typo'):
+    run_folders.load_runs([str(tmp_path / 'b'), str(tmp_path / 'typo')])
   assert table(tmp_path) == ['| Pong | CQL | 1 | 10 | 1.0 | 1.0 | -15.7 |']
+  assert 'c has no finished iteration yet' in caplog.text

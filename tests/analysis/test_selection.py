@@ -10,12 +10,13 @@ from cql_atari.agents.fixed_replay_agent import Outputs
 from cql_atari.analysis import selection
 
 
-def made(scores, **numbers):
+def made(scores, points=True, **numbers):
   unknown = np.full(len(scores), math.nan)
   return selection.Candidates(
     np.arange(1, len(scores) + 1) * 100,
     np.array(scores, float),
     {rule: np.array(numbers.get(rule, unknown)) for rule in selection.RULES},
+    2.0 * np.array(scores) if points else unknown,
   )
 
 
@@ -29,14 +30,18 @@ def test_rules_keep_the_greatest_and_are_judged_by_the_score():
   assert [run.chosen(r) for r in ('last', 'fqe', 'q_data')] == [2, 1, 0]
   assert [run.regret(r) for r in ('last', 'fqe', 'q_data')] == [0.5, 0.0, 1.0]
   assert run.chosen('cql_penalty') is run.regret('cql_penalty') is None
-  flat = made([2.0, 2.0], last=[100.0, 200.0])
-  assert flat.regret('last') == 0.0
-  regrets = selection.mean_regrets([run, flat])
+  assert [run.points_lost(r) for r in ('last', 'fqe')] == [10.0, 0.0]
+  flat = made([2.0, 2.0], points=False, last=[100.0, 200.0])
+  assert flat.regret('last') == 0.0 and flat.points_lost('last') is None
   # A random one of 0, 10 and 5 has regret 1, 0 or 1/2.
   assert run.random_regret == 0.5
-  assert regrets['last'] == (0.25, 0.25, 0.25, 2)
-  assert regrets['fqe'] == (0.0, 0.5, 0.5, 1)
-  assert math.isnan(regrets['cql_penalty'][0])
+  judged = selection.judge([run, flat])
+  last, fqe = judged['last'], judged['fqe']
+  assert last.regrets.tolist() == last.of_last.tolist() == [0.5, 0.0]
+  assert last.of_any.tolist() == [0.5, 0.0]
+  assert last.points_lost.tolist() == [10.0]
+  assert (fqe.regrets.tolist(), fqe.of_last.tolist()) == ([0.0], [0.5])
+  assert len(judged['cql_penalty'].regrets) == 0
 
 
 def test_fitted_q_evaluation_backs_up_the_policy_it_is_of(demo_store):

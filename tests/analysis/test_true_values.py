@@ -58,12 +58,24 @@ def test_the_difference_is_what_was_added(error):
 
 
 def test_intervals_cover_as_often_as_they_say():
-  covered = 0
+  covered = covered_by_paper = 0
   for seed in range(200):  # Ten episodes, as by default.
     gap = true_values.measure(run_of(VALUE), 10, 1, seed)
     covered += gap.low <= 0 <= gap.high
-  assert 165 <= covered <= 200
-  assert np.isnan(true_values.measure(run_of(VALUE), 1, 1, 0).low)
+    covered_by_paper += gap.paper_low <= 0 <= gap.paper_high
+  assert 165 <= covered <= 200 and 165 <= covered_by_paper <= 199
+  one = true_values.measure(run_of(VALUE), 1, 1, 0)
+  assert np.isnan(one.low) and np.isnan(one.paper_low)
+
+
+def test_the_paper_s_interval_by_hand():
+  # Means 2 and 5, squared errors 2 / 3 / 3 and 2 / 2; t is 12.7 of one episode
+  # more than one.
+  low, high = true_values._paper_interval(
+    np.array([1.0, 2, 3, 2]), np.array([4.0, 6.0])
+  )
+  reach = 12.7062 * np.sqrt(0.5 / 3 + 1.0)
+  np.testing.assert_allclose([low, high], [-3 - reach, -3 + reach], rtol=1e-5)
 
 
 def test_returns_after_a_cut_off_are_not_taken_for_true():
