@@ -41,6 +41,20 @@ def check_number(
     )
 
 
+def check_flag(name: str, value: object) -> None:
+  """Checks a setting that is True or False.
+
+  Args:
+    name: as gin writes it.
+    value: what was given.
+
+  Raises:
+    UserError: it is something else, such as the text 'False'.
+  """
+  if not isinstance(value, bool):
+    raise UserError(f'{name} is {value!r}: give True or False, without quotes.')
+
+
 def run(main: Callable[..., int | None], operand: str | None = None) -> None:
   """Runs an entry point and turns a `UserError` into one sentence on stderr.
 

@@ -34,6 +34,7 @@ from cql_atari.replay.store import (
   COMPRESSION_LEVEL,
   FORMAT_VERSION,
   FRAMES_PER_BLOCK,
+  checksums,
   zstd_dictionary,
 )
 
@@ -159,9 +160,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     }
     for rows, digest in zip(selection, digests)
   ]
-  digest = hashlib.sha256()
-  for name in COLUMNS:
-    digest.update(columns[name].tobytes())
+  blocks = np.memmap(directory / 'frames.zst', np.uint8, 'r')
   manifest = {
     'format_version': FORMAT_VERSION,
     'game': game,
@@ -169,7 +168,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'num_actions': num_actions,
     'split': dataclasses.asdict(split),
     'num_rows': int(first_rows[-1]),
-    'sha256_of_columns': digest.hexdigest(),
+    **checksums(blocks, columns),
     'transitions_gained_by_stitching': statistics.gained(
       selection, columns, shards
     ),
@@ -339,14 +338,17 @@ def _placed_frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
   """Streams a shard's chosen frames, each piece with its first store row."""
   runs, row = rows.runs, 0
-  stops = first_row + np.cumsum(runs[:, 1] - runs[:, 0])
-  for frames in rows.shard.frames(stop=int(runs[:, 1].max())):
+  store_stops = first_row + np.cumsum(runs[:, 1] - runs[:, 0])
+  order = np.argsort(runs[:, 0])  # In the file, stitched rows come last.
+  starts, stops = runs[order].T
+  for frames in rows.shard.frames(stop=int(stops[-1])):
     end = row + len(frames)
-    for (start, stop), store_stop in zip(runs.tolist(), stops.tolist()):
-      if start < end and stop > row:
-        begin = max(start, row)
-        piece = frames[begin - row : stop - row]
-        yield store_stop - (stop - begin), piece
+    first = np.searchsorted(stops, row, side='right')
+    for index in np.sort(order[first : np.searchsorted(starts, end)]).tolist():
+      start, stop = runs[index].tolist()
+      begin = max(start, row)
+      piece = frames[begin - row : stop - row]
+      yield int(store_stops[index]) - (stop - begin), piece
     row = end
 
 

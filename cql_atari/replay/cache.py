@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import gin
 from absl import logging
 
-from cql_atari.errors import UserError
+from cql_atari.errors import UserError, check_flag
 from cql_atari.replay import build, replay_logs
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import FORMAT_VERSION, Store
@@ -59,6 +59,10 @@ def open_store(
     UserError: missing or broken data, data of another game, or a full disk.
   """
   split = split or split_lib.Split()
+  check_flag('open_store.in_memory', in_memory)
+  for name, path in (('replay_dir', replay_dir), ('cache_dir', cache_dir)):
+    if not isinstance(path, (str, os.PathLike, type(None))):
+      raise UserError(f'open_store.{name} is {path!r}: give a path, in quotes.')
   if replay_dir is None or not os.path.isdir(os.path.expanduser(replay_dir)):
     raise UserError(
       (
@@ -104,7 +108,7 @@ def ensure_store(
   """
   folder = replay_logs.find_replay_logs(replay_dir)
   run = folder.parent if folder.name == 'replay_logs' else folder
-  _check_game(run.resolve(), game)
+  replay_logs.check_game(run, game)
   selection = split.select(folder)
   missing = set(range(*split.shards)) - {rows.shard.index for rows in selection}
   if missing and run != pathlib.Path(replay_logs.demo_replay_dir()):
@@ -121,7 +125,12 @@ def ensure_store(
     directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
   else:
     directory = pathlib.Path(out).expanduser()
-    if directory.is_dir():
+    if directory.exists():
+      if not (directory / 'frames.zst').is_file():
+        raise UserError(
+          f'--out={out} is there already and is no store: name a folder that '
+          'is not there.'
+        )
       _prepared(directory, game, split, in_memory=False)
   if not directory.is_dir():
     build.build_store(
@@ -177,16 +186,6 @@ def _prepared(
         'the shards, whose store is built for it.'
       )
   return store
-
-
-def _check_game(run: pathlib.Path, game: str) -> None:
-  """Compares the game with the published layout, {Game}/{run}/replay_logs."""
-  folder = run.parent.name
-  if run.name.isdigit() and folder[:1].isupper() and folder != game:
-    raise UserError(
-      f'{run} holds play of {folder}, but the game is {game}: add '
-      f'--gin_bindings="GAME=\'{folder}\'", or give another --replay_dir.'
-    )
 
 
 def _default_cache() -> str:

@@ -4,7 +4,9 @@ Training builds the store it needs by itself; this does it beforehand, or into
 a folder of its own.
 """
 
+import dataclasses
 import os
+import re
 import time
 
 from absl import flags
@@ -27,6 +29,14 @@ _CONVENTION = flags.DEFINE_enum(
   'convention', 'prefix', split_lib.CONVENTIONS, 'How rows are chosen.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the rows drawn; prefix draws none.')
+_SHARDS = flags.DEFINE_string(
+  'shards', None, 'FIRST:STOP, such as 0:10, in place of those of the split.'
+)
+_UPDATE_HORIZON = flags.DEFINE_integer(
+  'update_horizon',
+  1,
+  'n of the n-step return that drawn rows are to serve; prefix serves any.',
+)
 _OUT = flags.DEFINE_string(
   'out', None, 'The store; by default one that training finds by itself.'
 )
@@ -39,7 +49,14 @@ def main() -> None:
       'no --replay_dir given: name the folder that holds replay_logs.'
     )
   game = _GAME.value or replay_logs.game_of(_REPLAY_DIR.value)
-  split = split_lib.named_split(_SPLIT.value, _CONVENTION.value, _SEED.value)
+  split = dataclasses.replace(
+    split_lib.named_split(_SPLIT.value),
+    convention=_CONVENTION.value,
+    seed=_SEED.value,
+    update_horizon=_UPDATE_HORIZON.value,
+  )
+  if _SHARDS.value:
+    split = dataclasses.replace(split, shards=_shards(_SHARDS.value))
   print(f'Compressing on {os.cpu_count()} cores.')
   began = time.monotonic()
   directory = cache.ensure_store(
@@ -59,6 +76,15 @@ def main() -> None:
     f'borders of shards), {size / 1e6:,.1f} MB, {size / rows:.0f} bytes a row, '
     f'in {seconds:.1f} s.'
   )
+
+
+def _shards(text: str) -> tuple[int, int]:
+  found = re.fullmatch(r'(\d+):(\d+)', text)
+  if not found:
+    raise errors.UserError(
+      f'--shards={text}: give FIRST:STOP, such as 0:10 for shards 0 to 9.'
+    )
+  return int(found[1]), int(found[2])
 
 
 def run() -> None:

@@ -85,6 +85,20 @@ def game_of(replay_dir: str | os.PathLike) -> str:
   raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
 
 
+def check_game(run: pathlib.Path, game: str) -> None:
+  """Compares a game with the published layout, {Game}/{run}/replay_logs.
+
+  Raises:
+    UserError: it is another one.
+  """
+  folder = run.resolve().parent.name
+  if run.resolve().name.isdigit() and folder[:1].isupper() and folder != game:
+    raise UserError(
+      f'{run} holds play of {folder}, but the game is {game}: give '
+      f"--game={folder}, or in gin GAME='{folder}'; or another --replay_dir."
+    )
+
+
 @gin.configurable
 def demo_replay_dir() -> str:
   """The recorded play of Freeway that ships inside the package."""

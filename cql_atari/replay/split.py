@@ -71,9 +71,9 @@ class Split:
     shards: (first, last + 1) of the shards to draw from. Shard 50 of the
       published data is a partial last buffer, outside the default.
     convention: 'prefix', 'trajectories' or 'uniform'.
-    seed: of the random draws; prefix draws nothing.
+    seed: of the random draws; prefix draws nothing, and has 0 here.
     update_horizon: the longest n-step return that drawn episodes and
-      transitions keep rows for; prefix serves any.
+      transitions keep rows for; prefix serves any, and has 1 here.
   """
 
   fraction: float = 1.0
@@ -96,6 +96,9 @@ class Split:
         f'Split.convention is {self.convention!r}: choose one of '
         f'{", ".join(CONVENTIONS)}.'
       )
+    if self.convention == 'prefix':  # The same rows, whatever these are.
+      object.__setattr__(self, 'seed', 0)
+      object.__setattr__(self, 'update_horizon', 1)
     if (
       not isinstance(self.shards, (tuple, list))
       or [type(index) for index in self.shards] != [int, int]
@@ -235,13 +238,11 @@ class Split:
     return chosen
 
 
-def named_split(name: str, convention: str = 'prefix', seed: int = 0) -> Split:
+def named_split(name: str) -> Split:
   """A split by the name its gin files have.
 
   Args:
     name: 1pct, 10pct, first20pct, all, or a share such as 0.05.
-    convention: see Split.
-    seed: see Split.
 
   Raises:
     UserError: there is no such split.
@@ -255,7 +256,7 @@ def named_split(name: str, convention: str = 'prefix', seed: int = 0) -> Split:
         f'there is no split {name!r}: choose one of {", ".join(NAMED_SPLITS)}, '
         'or give a share such as 0.05.'
       ) from None
-  return Split(**settings, convention=convention, seed=seed)
+  return Split(**settings)
 
 
 def _is_number(value: object) -> bool:

@@ -10,7 +10,7 @@ A store is a folder:
 - `actions.npy`, `rewards.npy`, `terminals.npy`: (R,) arrays;
 - `drawn.npy`: bool (R,), rows that may be sampled if they are valid;
 - `manifest.json`: format version, game, run, split, the rows of every shard,
-  sizes and checksums of the sources.
+  sizes and checksums of the sources, checksums of the files above.
 
 It is written under a temporary name and renamed when whole.
 """
@@ -26,15 +26,17 @@ import threading
 
 import numpy as np
 import zstandard
+from isal import isal_zlib
 
 from cql_atari.errors import UserError
 from cql_atari.replay import returns
 from cql_atari.replay import rows as rows_lib
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FRAMES_PER_BLOCK = 4
 _FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
+_PIECE = 1 << 24  # Entries of an array that are checked at a time.
 COMPRESSION_LEVEL = 9  # Decompresses fastest, for it leaves the least to do.
 COLUMNS = ('actions', 'rewards', 'terminals', 'drawn')
 _ARRAYS = (*COLUMNS, 'frame_offsets', 'dictionary')
@@ -79,7 +81,8 @@ class Store:
         processes on the machine.
 
     Raises:
-      UserError: the folder is no store, or its files are damaged.
+      UserError: the folder is no store, or its files are not as they were
+        written; every byte is read for that.
     """
     directory = pathlib.Path(directory)
     try:
@@ -99,10 +102,15 @@ class Store:
         len(blocks) != arrays['frame_offsets'][-1]
       ):
         raise ValueError('its files do not fit together')
-    except (OSError, ValueError, KeyError, EOFError) as error:
+      if checksums(blocks, arrays) != {
+        name: manifest[name]
+        for name in ('sha256_of_columns', 'crc32_of_frames')
+      }:
+        raise ValueError('its contents have changed')
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
       raise UserError(
-        f'the store {directory} is damaged ({error}): delete it, and the next '
-        'run builds it again.'
+        f'the store {directory} is damaged ({error!r}): delete it. Training '
+        'builds it again, or cql_atari.replay.prepare where that made it.'
       ) from None
     return cls(manifest, blocks=blocks, **arrays)
 
@@ -208,7 +216,7 @@ class Store:
     except zstandard.ZstdError as error:
       raise UserError(
         f'the frames of the store of {self.manifest["game"]} are damaged '
-        f'({error}): delete it, and the next run builds it again.'
+        f'({error}): delete it and give the same command again.'
       ) from None
 
   def _read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
@@ -282,6 +290,27 @@ class Store:
       total += returns.summed_returns(rewards, gamma)
       steps += len(rewards)
     return total / steps if steps else None
+
+
+def checksums(
+  blocks: np.ndarray, arrays: dict[str, np.ndarray]
+) -> dict[str, str | int]:
+  """The manifest's entries that tell a changed store.
+
+  Args:
+    blocks: the compressed frames.
+    arrays: the others, by name.
+  """
+  digest = hashlib.sha256()
+  for name in COLUMNS:
+    digest.update(np.ascontiguousarray(arrays[name]))
+  crc = 0
+  for array in (blocks, arrays['frame_offsets'], arrays['dictionary']):
+    for start in range(0, len(array), _PIECE):
+      crc = isal_zlib.crc32(
+        np.ascontiguousarray(array[start : start + _PIECE]), crc
+      )
+  return {'sha256_of_columns': digest.hexdigest(), 'crc32_of_frames': crc}
 
 
 def segments_of(shards: list[dict]) -> np.ndarray:

@@ -16,6 +16,7 @@ import tqdm
 from absl import flags
 
 from cql_atari import environments, errors
+from cql_atari.files import make_folder, write_text, writing
 from cql_atari.replay import fetched, replay_logs
 from cql_atari.replay.shard import Shard
 
@@ -115,7 +116,11 @@ def table(findings: list[dict]) -> str:
 
 
 def plot(findings: list[dict], game: str, path: str) -> None:
-  """Draws the mean clipped return of each shard's games."""
+  """Draws the mean clipped return of each shard's games.
+
+  Raises:
+    UserError: the file can't be written, or its ending names no format.
+  """
   from matplotlib import figure
 
   shown = [found for found in findings if found.get('return_mean') is not None]
@@ -141,7 +146,13 @@ def plot(findings: list[dict], game: str, path: str) -> None:
     ylabel='return of a game, clipped rewards',
   )
   axes.grid(alpha=0.3)
-  canvas.savefig(path, dpi=150)
+  try:
+    canvas.savefig(pathlib.Path(path).expanduser(), dpi=150)
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+      f'--plot={path} cannot be written ({error}): give another file, such as '
+      'returns.png.'
+    ) from None
 
 
 def main(replay_dir: str) -> int:
@@ -149,6 +160,10 @@ def main(replay_dir: str) -> int:
   game = _GAME.value or replay_logs.game_of(replay_dir)
   num_actions = environments.num_actions(game)
   shards = replay_logs.list_shards(replay_dir)
+  replay_logs.check_game(shards[0].directory.parent, game)
+  for flag, path in (('report', _REPORT.value), ('plot', _PLOT.value)):
+    if path:  # Before hours of reading.
+      make_folder(flag, pathlib.Path(path).expanduser().parent)
   record = fetched.read(shards[0].directory)
   with (
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -179,7 +194,11 @@ def main(replay_dir: str) -> int:
   )
   if _REPORT.value:
     report = {'game': game, 'missing': missing, 'shards': findings}
-    pathlib.Path(_REPORT.value).write_text(json.dumps(report, indent=1) + '\n')
+    with writing(f'--report={_REPORT.value}'):
+      write_text(
+        pathlib.Path(_REPORT.value).expanduser(),
+        json.dumps(report, indent=1) + '\n',
+      )
   if _PLOT.value:
     plot(findings, game, _PLOT.value)
   return 1 if broken else 0

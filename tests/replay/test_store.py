@@ -10,6 +10,7 @@ from cql_atari.errors import UserError
 from cql_atari.replay import cache, recording, replay_logs
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
+from cql_atari.replay import store as store_lib
 from cql_atari.replay.frames import stack_frames
 
 
@@ -165,9 +166,33 @@ def test_damaged_stores_are_named(demo_dir, tmp_path):
   os.truncate(frames, frames.stat().st_size - 1)
   with pytest.raises(UserError, match='delete it'):
     open_demo(demo_dir, tmp_path)
-  (folder / 'manifest.json').write_text('{')
-  with pytest.raises(UserError, match='delete it'):
-    open_demo(demo_dir, tmp_path)
+  for text in ('{', '[]'):
+    (folder / 'manifest.json').write_text(text)
+    with pytest.raises(UserError, match='delete it'):
+      open_demo(demo_dir, tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['frames.zst', 'frame_offsets.npy', 'dictionary.npy', 'actions.npy',
+   'rewards.npy', 'terminals.npy', 'drawn.npy'],
+)  # fmt: skip
+@pytest.mark.parametrize('in_memory', [True, False])
+def test_a_single_changed_bit_is_noticed(demo_dir, tmp_path, name, in_memory):
+  open_demo(demo_dir, tmp_path)
+  (folder,) = tmp_path.iterdir()
+  content = bytearray((folder / name).read_bytes())
+  content[-len(content) // 3] ^= 1
+  (folder / name).write_bytes(content)
+  with pytest.raises(UserError, match='contents have changed'):
+    store_lib.Store.load(folder, in_memory)
+
+
+def test_a_prefix_is_the_same_whatever_the_seed(demo_dir, tmp_path):
+  first = open_demo(demo_dir, tmp_path, fraction=0.1)
+  other = open_demo(demo_dir, tmp_path, fraction=0.1, seed=5, update_horizon=3)
+  assert first.digest == other.digest
+  assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_play_of_another_game_is_refused(demo_dir, tmp_path):
