@@ -71,7 +71,8 @@ def main() -> None:
   gin_files = _GIN_FILES.value or [
     'collect.gin' if game else 'd4rl/collect.gin'
   ]
-  configuration.parse(gin_files, bindings, final=False)
+  required = f'{"" if game else "SAC"}Collector.create_agent_fn'
+  configuration.parse(gin_files, bindings, final=False, required=required)
   run_dir = make_folder('out', _OUT.value, game or _TASK.value, str(_RUN.value))
   with locks.alone_in(run_dir, 'collecting'):
     with startup.quiet():
@@ -81,7 +82,7 @@ def main() -> None:
       configuration.import_all(module)
       startup.share_cores()
       tf.constant(0)
-    configuration.parse(gin_files, bindings, final=True)
+    configuration.parse(gin_files, bindings, final=True, required=required)
     if game:
       _collect_game(game, run_dir)
     else:

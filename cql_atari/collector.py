@@ -85,6 +85,8 @@ class Collector:
       ('seed', seed, 0),
     ):
       check_number(f'Collector.{name}', value, least, whole=True)
+    check_number('Collector.epsilon_train', epsilon_train, 0, most=1)
+    check_number('Collector.checkpoint_minutes', checkpoint_minutes, 0)
     if rows % num_shards or rows < 100 * num_shards:
       raise UserError(
         f'--steps={rows} do not fill {num_shards} shards: give a multiple of '

@@ -18,9 +18,11 @@ from collections.abc import Iterator, Sequence
 import gin
 from gin import config_parser
 
+from cql_atari import startup
 from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
+_QUOTES = '\'"'
 _LIGHT_MODULES = (
   'cql_atari.startup',
   'cql_atari.environments',
@@ -43,6 +45,21 @@ _DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.
   'discrete_domains/run_experiment.py',
   'metrics/collector_dispatcher.py',
 )
+
+
+_AGENT = 'FixedReplayRunner.create_agent_fn'
+_REQUIRED = {
+  _AGENT: 'no gin file names the agent to train: start from one of the '
+  'package, such as --gin_files=cql_1pct.gin, or bind '
+  'FixedReplayRunner.create_agent_fn.',
+  'Sweep.configs': 'no gin file names the configs of the sweep: start from one '
+  'of the package, such as --gin_files=sweeps/table3.gin, or bind '
+  'Sweep.configs.',
+  'Collector.create_agent_fn': 'no gin file names the agent that plays: give '
+  '--gin_files=collect.gin or collect_small.gin, or leave --gin_files out.',
+  'SACCollector.create_agent_fn': 'no gin file names the agent that plays: '
+  'give --gin_files=d4rl/collect.gin, or leave --gin_files out.',
+}
 
 
 def config_dir() -> pathlib.Path:
@@ -82,7 +99,7 @@ def import_all(runner: str = 'cql_atari.runners') -> None:
 def check(
   gin_files: Sequence[str],
   gin_bindings: Sequence[str],
-  required: str = 'create_agent_fn',
+  required: str = _AGENT,
 ) -> dict[str, object]:
   """Checks every name in gin files and bindings, and parses nothing.
 
@@ -106,7 +123,7 @@ def parse(
   gin_files: Sequence[str],
   gin_bindings: Sequence[str],
   final: bool,
-  required: str = 'create_agent_fn',
+  required: str = _AGENT,
 ) -> None:
   """Checks and parses gin files and bindings.
 
@@ -154,6 +171,7 @@ def one_line(error: Exception) -> str:
 @dataclasses.dataclass(frozen=True)
 class _Configurable:
   parameters: frozenset[str]
+  denied: frozenset[str]  # Those of its denylist, which callers give.
   bases: tuple[str, ...]
   passes_on: bool  # Has **kwargs, handed to the base class.
 
@@ -178,6 +196,13 @@ def _configurables() -> dict[str, _Configurable]:
 
 
 def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
+  denied = frozenset(
+    element.value
+    for decorator in node.decorator_list
+    for keyword in getattr(decorator, 'keywords', ())
+    if keyword.arg == 'denylist'
+    for element in keyword.value.elts
+  )
   if isinstance(node, ast.FunctionDef):
     function, bases = node, ()
   else:
@@ -192,22 +217,25 @@ def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
     names = [
       item.target.id for item in node.body if isinstance(item, ast.AnnAssign)
     ]
-    return _Configurable(frozenset(names), bases, True)
+    return _Configurable(frozenset(names), denied, bases, True)
   arguments = function.args
   names = [arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)]
   return _Configurable(
-    frozenset(names) - {'self'}, bases, arguments.kwarg is not None
+    frozenset(names) - {'self'}, denied, bases, arguments.kwarg is not None
   )
 
 
-def _parameters(name: str) -> set[str]:
+def _parameters(name: str) -> tuple[set[str], set[str]]:
+  """Parameters that can be bound, and those that callers give."""
   described = _configurables()[name]
-  names = set(described.parameters)
+  names, denied = set(described.parameters), set(described.denied)
   if described.passes_on:
     for base in described.bases:
       if base in _configurables():
-        names |= _parameters(base)
-  return names
+        of_base, denied_by_base = _parameters(base)
+        names |= of_base
+        denied |= denied_by_base
+  return names - denied, denied
 
 
 class _References(config_parser.ParserDelegate):
@@ -226,34 +254,49 @@ class _References(config_parser.ParserDelegate):
 
 
 def _statements(text: str, place: str, references: _References) -> Iterator:
-  """The statements of a gin text, those of included files in their place."""
+  """The bindings of a gin text; what it imports is imported."""
+  parser = config_parser.ConfigParser(text, references)
+  while True:
+    try:
+      statement = next(parser, None)
+    except (SyntaxError, ValueError) as error:
+      raise UserError(f'{place}: {one_line(error)}') from None
+    if statement is None:
+      return
+    if isinstance(statement, config_parser.ImportStatement):
+      _import(statement.module, place)
+    elif isinstance(statement, config_parser.BindingStatement):
+      yield place, statement
+
+
+def _import(module: str, place: str) -> None:
+  """Imports a module of the user's own agents."""
   try:
-    parser = config_parser.ConfigParser(text, references)
-    for statement in parser:
-      if isinstance(statement, config_parser.IncludeStatement):
-        path = find_config(statement.filename)
-        yield from _statements(_read(path), str(path), references)
-      elif isinstance(statement, config_parser.ImportStatement):
-        importlib.import_module(statement.module)  # The user's own agents.
-      elif isinstance(statement, config_parser.BindingStatement):
-        yield place, statement
-  except (SyntaxError, ValueError) as error:
-    raise UserError(f'{place}: {one_line(error)}') from None
+    with startup.quiet():
+      importlib.import_module(module)
   except ModuleNotFoundError as error:
-    raise UserError(
-      f'{place}: {error}. Its folder has to be in PYTHONPATH.'
-    ) from None
+    if error.name and f'{module}.'.startswith(f'{error.name}.'):
+      raise UserError(
+        f'{place}: {error}. Its folder has to be in PYTHONPATH.'
+      ) from None
+    raise
 
 
-def _with_includes(path: pathlib.Path) -> str:
+def _with_includes(
+  path: pathlib.Path, within: tuple[pathlib.Path, ...] = ()
+) -> str:
   """A gin file with the included ones in their places.
 
   Gin would look for them among Python's packages, and trip over a folder of the
   same name.
   """
+  within = (*within, path.resolve())
 
   def included(statement: re.Match) -> str:
-    return _with_includes(find_config(statement['file']))
+    file = find_config(statement['file'])
+    if file.resolve() in within:
+      raise UserError(f'the gin file {file} includes itself.')
+    return _with_includes(file, within)
 
   pattern = r'^include\s+([\'"])(?P<file>.+?)\1\s*(#.*)?$'
   return re.sub(pattern, included, _read(path), flags=re.MULTILINE)
@@ -266,22 +309,14 @@ def _read(path: pathlib.Path) -> str:
     raise UserError(f'the gin file {path} cannot be read ({error}).') from None
 
 
-_REQUIRED = {
-  'create_agent_fn': 'no gin file names the agent: start from one of the '
-  'package, such as --gin_files=cql_1pct.gin, or bind '
-  'FixedReplayRunner.create_agent_fn.',
-  'configs': 'no gin file names the configs of the sweep: start from one of '
-  'the package, such as --gin_files=sweeps/table3.gin, or bind Sweep.configs.',
-}
-
-
 def _check(
   paths: Sequence[pathlib.Path], bindings: Sequence[str], required: str
 ) -> dict[str, object]:
   references = _References()
   macros, bound = set(), {}
   for path in paths:
-    for place, binding in _statements(_read(path), str(path), references):
+    text = _with_includes(path)
+    for place, binding in _statements(text, str(path), references):
       bound[_full_name(binding)] = binding.value
       if binding.arg_name:
         _check_binding(place, binding)
@@ -298,7 +333,7 @@ def _check(
           f'{place}: no gin file has a macro {binding.selector}'
           + _suggest(binding.selector, macros)
         )
-  if required not in {name.split('.')[-1] for name in bound}:
+  if required not in bound:
     raise UserError(_REQUIRED[required])
   for name in references.configurables:
     _check_configurable('', name)
@@ -317,12 +352,18 @@ def _check_parentheses(name: str, value: str) -> None:
   parameter = name.split('.')[-1]
   is_named = re.fullmatch(r'.*_fn|optimizer|trunk|network', parameter)
   right = value.removesuffix('()')
-  if parameter == 'strategy':
+  if parameter in ('strategy', 'num_actions'):
     right += '()'
   elif not is_named:
     return
   if value.startswith('@') and value != right:
     raise UserError(f'{name} is {value}: write {right}.')
+  if value[0] != '@' and value != 'None' and parameter != 'num_actions':
+    reference = f'@{value.strip(_QUOTES)}{"()" * (parameter == "strategy")}'
+    raise UserError(
+      f'{name} is {value!r}: give what makes it, such as {reference}, without '
+      'quotes.'
+    )
 
 
 def _full_name(binding) -> str:
@@ -335,7 +376,12 @@ def _check_binding(place: str, binding) -> None:
   name = _check_configurable(f'{place}: ', binding.selector)
   if name not in _configurables():
     return  # The user's own, which gin checks when it binds.
-  parameters = _parameters(name)
+  parameters, denied = _parameters(name)
+  if binding.arg_name in denied:
+    raise UserError(
+      f'{place}: {name}.{binding.arg_name} is given by the program'
+      + (': bind SEED instead.' if binding.arg_name == 'seed' else ' itself.')
+    )
   if binding.arg_name not in parameters:
     raise UserError(
       f'{place}: {name} has no parameter {binding.arg_name}'

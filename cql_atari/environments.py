@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from ale_py import roms, vector_env
 
-from cql_atari.errors import UserError, check_number
+from cql_atari.errors import UserError, check_flag, check_number
 from cql_atari.replay.frames import stack_frames
 from cql_atari.replay.store import Store
 
@@ -45,9 +45,9 @@ def rom_name(game: str) -> str:
   """
   games = game_names()
   if game not in games:
-    close = difflib.get_close_matches(str(game), games, 1, 0.5)
     lower = {name.lower(): name for name in games}
-    close = [lower.get(str(game).lower(), *close)] if close else close
+    close = difflib.get_close_matches(str(game).lower(), lower, 1, 0.5)
+    close = [lower[name] for name in close]
     hint = f': did you mean {close[0]}?' if close else '.'
     raise UserError(f'there is no Atari game {game!r}{hint}')
   return games[game]
@@ -123,6 +123,7 @@ class AtariEnvironments:
     check_number(
       'AtariEnvironments.num_environments', num_environments, 1, whole=True
     )
+    check_flag('AtariEnvironments.sticky_actions', sticky_actions)
     self.rom = rom_path(game, rom_dir)
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode
@@ -184,7 +185,17 @@ class AtariEnvironments:
     return {'rom_md5': hashlib.md5(self.rom.read_bytes()).hexdigest()}
 
   def check(self, store: Store) -> None:
-    """Warns when the data were recorded with another ROM than is played."""
+    """Warns when the data were recorded with another ROM than is played.
+
+    Raises:
+      UserError: they are of another game.
+    """
+    recorded, played = store.manifest['game'], self._settings['game']
+    if rom_name(recorded) != played:
+      raise UserError(
+        f'the data are of {recorded}, but AtariEnvironments.game is another, '
+        f'{played}: bind GAME, which is for both.'
+      )
     difference = start_difference(store, self.rom.parent)
     if difference:
       logging.warning(
@@ -201,6 +212,9 @@ class AtariEnvironments:
 @contextlib.contextmanager
 def _playing(rom: pathlib.Path) -> Iterator[None]:
   """Makes ALE's vector environment load this file, whatever its checksum."""
+  if rom == pathlib.Path(roms.get_rom_path(rom.stem)):
+    yield  # Its own.
+    return
   with mock.patch.object(vector_env, 'roms') as stand_in:
     stand_in.get_rom_path.return_value = rom
     yield

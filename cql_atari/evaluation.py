@@ -41,7 +41,7 @@ def evaluate(
 
   Args:
     environments: where to play.
-    select_actions: (states (E, 84, 84, 4), generator) -> actions (E,).
+    select_actions: (states (B, 84, 84, 4), generator) -> actions (B,).
     evaluation_steps: least number of counted agent steps.
     seed: of the stickiness and of exploration.
     on_step: called after every step of all environments with the counted
@@ -57,8 +57,10 @@ def evaluate(
   length, counted = np.zeros(count, np.int64), np.ones(count, bool)
   returns, lengths = [], []
   states = environments.reset(seed)
-  while counted.any():
-    states, rewards, ended = environments.step(select_actions(states, rng))
+  actions = np.zeros(count, np.int32)
+  while counted.any():  # The others go on, whatever is played there.
+    actions[counted] = select_actions(states[counted], rng)
+    states, rewards, ended = environments.step(actions)
     score += rewards
     length += 1
     played += counted

@@ -20,7 +20,10 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """
   partial = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
-    partial.write_text(text)
+    with open(partial, 'w') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
     os.replace(partial, path)
   except OSError:
     partial.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.errors import UserError, check_number
+
 
 class _SeededInitializers:
   """Hands every layer its own seed, in order, from the network's seed."""
@@ -69,6 +71,8 @@ def nature_trunk(
   Returns:
     Features (B, hidden_units).
   """
+  _check_sizes('nature_trunk.filters', filters, 3)
+  check_number('nature_trunk.hidden_units', hidden_units, 1, whole=True)
   x = states
   for channels, kernel, stride in zip(filters, (8, 4, 3), (4, 2, 1)):
     x = _convolution(channels, kernel, initializer, stride, 'relu')(x)
@@ -95,6 +99,9 @@ def impala_trunk(
   Returns:
     Features (B, hidden_units).
   """
+  _check_sizes('impala_trunk.filters', filters)
+  check_number('impala_trunk.blocks', blocks, 0, whole=True)
+  check_number('impala_trunk.hidden_units', hidden_units, 1, whole=True)
   x = states
   for channels in filters:
     x = _convolution(channels, 3, initializer)(x)
@@ -104,6 +111,17 @@ def impala_trunk(
       y = _convolution(channels, 3, initializer, activation='relu')(y)
       x = tf.keras.layers.Add()([x, _convolution(channels, 3, initializer)(y)])
   return _features(tf.keras.layers.ReLU()(x), initializer, hidden_units)
+
+
+def _check_sizes(
+  name: str, sizes: Sequence[int], count: int | None = None
+) -> None:
+  """Checks the widths of layers: `count` of them, where it is given."""
+  if not isinstance(sizes, (tuple, list)) or count not in (None, len(sizes)):
+    number = 'numbers' if count is None else f'{count} numbers'
+    raise UserError(f'{name} is {sizes!r}: give {number} in parentheses.')
+  for size in sizes:
+    check_number(name, size, 1, whole=True)
 
 
 def _convolution(channels, kernel, initializer, stride=1, activation=None):
@@ -133,7 +151,7 @@ def _network(trunk: Trunk, shape: tuple[int, ...], seed: int) -> tf.keras.Model:
   return tf.keras.Model(states, tf.keras.layers.Reshape(shape)(x))
 
 
-@gin.configurable
+@gin.configurable(denylist=['num_actions', 'seed'])
 def q_network(
   num_actions: int, seed: int = 0, trunk: Trunk = nature_trunk
 ) -> tf.keras.Model:
@@ -149,7 +167,7 @@ def q_network(
   return _network(trunk, (num_actions,), seed)
 
 
-@gin.configurable
+@gin.configurable(denylist=['num_actions', 'seed'])
 def quantile_network(
   num_actions: int,
   num_quantiles: int = 200,
@@ -164,10 +182,11 @@ def quantile_network(
     seed: of the initial weights.
     trunk: makes the layers below the head.
   """
+  check_number('quantile_network.num_quantiles', num_quantiles, 1, whole=True)
   return _network(trunk, (num_actions, num_quantiles), seed)
 
 
-@gin.configurable
+@gin.configurable(denylist=['num_actions', 'seed'])
 def multi_head_network(
   num_actions: int,
   num_heads: int = 200,
@@ -182,10 +201,11 @@ def multi_head_network(
     seed: of the initial weights.
     trunk: makes the layers below the heads.
   """
+  check_number('multi_head_network.num_heads', num_heads, 1, whole=True)
   return _network(trunk, (num_actions, num_heads), seed)
 
 
-@gin.configurable
+@gin.configurable(denylist=['num_actions', 'seed'])
 def categorical_network(
   num_actions: int,
   num_atoms: int = 51,
@@ -200,4 +220,5 @@ def categorical_network(
     seed: of the initial weights.
     trunk: makes the layers below the head.
   """
+  check_number('categorical_network.num_atoms', num_atoms, 2, whole=True)
   return _network(trunk, (num_actions, num_atoms), seed)

@@ -24,9 +24,14 @@ class Optimizer(tf.Module, abc.ABC):
 
   SLOTS: tuple[str, ...] = ()
 
-  def __init__(self, name: str, learning_rate: float):
+  def __init__(self, learning_rate: float, epsilon: float, **decays: float):
+    """Checks the settings: decays are in [0, 1)."""
     super().__init__()
+    name = type(self).__name__
     check_number(f'{name}.learning_rate', learning_rate, 0)
+    check_number(f'{name}.epsilon', epsilon, 0)
+    for decay, value in decays.items():
+      check_number(f'{name}.{decay}', value, 0, most=1 - 1e-9)
     self.iterations = tf.Variable(
       0,
       dtype=tf.int64,
@@ -82,7 +87,7 @@ class Adam(Optimizer):
       beta_2: decay of the second moment.
       epsilon: added to sqrt(v).
     """
-    super().__init__('Adam', learning_rate)
+    super().__init__(learning_rate, epsilon, beta_1=beta_1, beta_2=beta_2)
     self._hyperparameters = {
       'lr': learning_rate,
       'beta1': beta_1,
@@ -125,7 +130,7 @@ class RMSProp(Optimizer):
       decay: of the running means.
       epsilon: added under the root.
     """
-    super().__init__('RMSProp', learning_rate)
+    super().__init__(learning_rate, epsilon, decay=decay)
     self._hyperparameters = {
       'lr': learning_rate,
       'rho': decay,

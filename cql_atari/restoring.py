@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import pathlib
+import re
 
 import gin
 
-from cql_atari import checkpoints, configuration, startup
+from cql_atari import checkpoints, configuration, records, startup
 from cql_atari.errors import UserError
 from cql_atari.replay import cache
 
@@ -49,7 +49,7 @@ def restore(run_dir: str | pathlib.Path) -> Restored:
     )
   _configure(folder)
   step, arrays = _load(folder, None)
-  manifest = json.loads((folder / 'manifest.json').read_text())
+  manifest = records.read(folder / 'manifest.json')
   agent = _create_agent(manifest['num_actions'], None)
   agent.restore(str(folder / 'checkpoints'), arrays)
   return Restored(agent, manifest['game'], step)
@@ -112,18 +112,21 @@ def _record(folder: pathlib.Path) -> dict:
         f'{folder} is no run folder: it has no {name}. Give the --base_dir of '
         'a training run.'
       )
-  return json.loads((folder / 'run.json').read_text())
+  return records.read(folder / 'run.json')
 
 
 def _configure(folder: pathlib.Path, with_data: bool = False):
   """Parses the run's config; opens its data, if they are asked for."""
   gin.clear_config()
-  config = [str(folder / 'config.gin')]
-  configuration.parse(config, [], final=False)
+  path = folder / 'config.gin'
+  # It may have been trained on devices that are not here.
+  devices = re.findall(r'^(\w+\.strategy) = ', path.read_text(), re.MULTILINE)
+  config = [str(path)], [f'{name} = None' for name in devices]
+  configuration.parse(*config, final=False)
   data = cache.open_data() if with_data else None
   with startup.quiet():
     configuration.import_all()
-  configuration.parse(config, [], final=True)
+  configuration.parse(*config, final=True)
   return data
 
 

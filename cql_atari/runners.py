@@ -53,7 +53,7 @@ METRICS = (
 _STEPS_PER_REPORT = 50
 
 
-@gin.configurable
+@gin.configurable(denylist=['base_dir', 'store'])
 class FixedReplayRunner(run_experiment.Runner):
   """Trains an agent on a store and evaluates it, iteration by iteration."""
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 
 import gin
-from absl import flags
+from absl import flags, logging
 
 
 @contextlib.contextmanager
@@ -42,6 +43,20 @@ def quiet() -> Iterator[None]:
       sys.stderr.flush()
       os.dup2(stderr, 2)
       os.close(stderr)
+
+
+def warn_of_idle_gpus() -> None:
+  """Says so when the machine has a GPU that TensorFlow can't use."""
+  import tensorflow as tf
+
+  hidden = os.environ.get('CUDA_VISIBLE_DEVICES', '0') in ('', '-1')
+  if hidden or not shutil.which('nvidia-smi'):
+    return
+  if not tf.config.list_physical_devices('GPU'):
+    logging.warning(
+      'This machine has nvidia-smi, but TensorFlow sees no GPU: it computes on '
+      "the CPU. pip install 'cql_atari[gpu]' brings CUDA."
+    )
 
 
 @gin.configurable

@@ -75,6 +75,10 @@ def main() -> int:
     for run in runs:
       print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
     print(plan.estimate(sweep, runs, engine.workers))
+    folders = {run.replay_dir for run in runs if run.replay_dir}
+    for folder in sorted(folders):
+      if not folder.exists():
+        print(f'There is no {folder} yet: fetch or collect it first.')
     return 0
   base_dir = make_folder('base_dir', _BASE_DIR.value)
   with locks.alone_in(base_dir, 'sweeping'):
@@ -90,7 +94,9 @@ def _sweep() -> plan.Sweep:
   """The sweep by the flags, with the bindings that are for its runs."""
   of_sweep = [b for b in _GIN_BINDINGS.value if b.strip().startswith('Sweep.')]
   of_runs = []
-  bound = configuration.check(_GIN_FILES.value, of_sweep, required='configs')
+  bound = configuration.check(
+    _GIN_FILES.value, of_sweep, required='Sweep.configs'
+  )
   for binding in _GIN_BINDINGS.value:
     name = binding.split('=')[0].strip()
     if name in _OWN_MACROS:
@@ -107,7 +113,7 @@ def _sweep() -> plan.Sweep:
         'put it into Sweep.gin_bindings.'
       )
   configuration.parse(
-    _GIN_FILES.value, of_sweep, final=False, required='configs'
+    _GIN_FILES.value, of_sweep, final=False, required='Sweep.configs'
   )
   try:
     sweep = plan.Sweep()

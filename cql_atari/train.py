@@ -7,7 +7,7 @@ TensorFlow is imported.
 import json
 import pathlib
 
-from absl import flags
+from absl import flags, logging
 
 from cql_atari import (
   configuration,
@@ -32,6 +32,7 @@ _REPLAY_DIR = flags.DEFINE_string(
   'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
 )
 
+_RECORDS = ('config.gin', 'run.json', 'manifest.json')
 _ROM_DIR = flags.DEFINE_string(
   'rom_dir', None, "A folder of other ROMs than ALE's, such as pong.bin."
 )
@@ -66,9 +67,15 @@ def main() -> None:
       configuration.import_all()
       startup.share_cores()
       tf.constant(0)  # Starts the devices, which is noisy too.
+    startup.warn_of_idle_gpus()
     configuration.parse(_GIN_FILES.value, bindings, final=True)
     runner = runners.FixedReplayRunner(base_dir, data)
-    if not runner.is_finished:
+    for name in records.unused(_GIN_BINDINGS.value):
+      logging.warning('%s is bound, but nothing in this run uses it.', name)
+    has_records = all((base_dir / name).is_file() for name in _RECORDS)
+    if runner.is_finished and has_records:
+      records.tell_of_other_settings(base_dir)
+    else:
       runner.environments.check(data)
       with writing(base_dir):
         _write_records(base_dir, data, runner)

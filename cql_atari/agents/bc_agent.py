@@ -18,6 +18,7 @@ class BCAgent(fixed_replay_agent.FixedReplayAgent):
   the data's and of the likeliest actions.
   """
 
+  OUTPUT_RANK = 2  # (B, A).
   SCALARS = ('accuracy',)
   BOOTSTRAPS = False
   HAS_VALUES = False

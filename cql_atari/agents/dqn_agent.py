@@ -15,6 +15,7 @@ from cql_atari.replay.dataset import Transition
 class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
   """Deep Q-learning."""
 
+  OUTPUT_RANK = 2  # (B, A).
   SCALARS = ('td_loss',)
 
   def __init__(

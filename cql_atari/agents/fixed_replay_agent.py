@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from cql_atari import optimizers
 from cql_atari.agents import acting, offline_agent
-from cql_atari.errors import UserError, check_number
+from cql_atari.errors import UserError, check_flag, check_number
 from cql_atari.replay import dataset as dataset_lib
 from cql_atari.replay import store as store_lib
 
@@ -38,7 +38,7 @@ class Outputs(NamedTuple):
   step: tf.Tensor
 
 
-@gin.configurable
+@gin.configurable(denylist=['num_actions', 'store', 'seed', 'summary_writer'])
 class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
   """A value-based agent that learns from a fixed replay and never explores.
 
@@ -51,6 +51,7 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
   # Scalars that `loss` returns, in order; see SHARED_SCALARS for the rest.
   SCALARS: tuple[str, ...] = ()
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
+  OUTPUT_RANK = 3  # Of the network's output, (B, A, N).
   needs_target_outputs = False  # Whether it asks for `Outputs.target`.
   SHARED_SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
 
@@ -102,7 +103,9 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
       ('target_update_period', target_update_period),
     ):
       check_number(f'FixedReplayAgent.{name}', value, 1, whole=True)
-    check_number('FixedReplayAgent.gamma', gamma, 0, most=1)
+    for name, value in (('gamma', gamma), ('epsilon_eval', epsilon_eval)):
+      check_number(f'FixedReplayAgent.{name}', value, 0, most=1)
+    check_flag('FixedReplayAgent.double_q', double_q)
     super().__init__(summary_writer)
     self.num_actions = num_actions
     self.gamma = gamma
@@ -135,6 +138,12 @@ class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
     self.online_network, self.target_network = (
       self._network(self.num_actions, seed=self.seed) for _ in range(2)
     )
+    rank = len(self.online_network.output_shape)
+    if rank != self.OUTPUT_RANK:
+      raise UserError(
+        f'the network of {type(self).__name__} has outputs of {rank} axes, not '
+        f'{self.OUTPUT_RANK}: bind another to its `network`, or none.'
+      )
     self._variables, self._target_variables = (
       [variable.value for variable in model.trainable_variables]
       for model in (self.online_network, self.target_network)

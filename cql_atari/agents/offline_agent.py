@@ -55,8 +55,8 @@ class OfflineAgent(abc.ABC):
   def _make_totals(self, scalar_names: Sequence[str]) -> None:
     self.scalar_names = tuple(scalar_names)
     self._scalar_sums, self._scalar_counts = (
-      tf.Variable(
-        tf.zeros(len(self.scalar_names)),
+      tf.Variable(  # In float32, 62,500 additions would show.
+        tf.zeros(len(self.scalar_names), tf.float64),
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
       )
       for _ in range(2)
@@ -72,7 +72,7 @@ class OfflineAgent(abc.ABC):
     ):
       totals.assign_add(
         tf.stack(
-          [tf.cast(values[name], tf.float32) for name in self.scalar_names]
+          [tf.cast(values[name], tf.float64) for name in self.scalar_names]
         )
       )
 

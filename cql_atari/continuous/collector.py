@@ -25,7 +25,7 @@ from cql_atari.continuous import (
 )
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
-from cql_atari.errors import UserError, check_number
+from cql_atari.errors import UserError, check_flag, check_number
 from cql_atari.files import write_csv, write_text, writing
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
@@ -80,6 +80,7 @@ class SACCollector:
       ('snapshot_episodes', snapshot_episodes),
     ):
       check_number(f'SACCollector.{name}', value, 1, whole=True)
+    check_flag('SACCollector.write_minari', write_minari)
     if steps % snapshot_period or snapshot_period % steps_per_call:
       raise UserError(
         f'--steps={steps}: give a multiple of SACCollector.snapshot_period '

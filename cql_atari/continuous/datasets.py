@@ -10,7 +10,7 @@ import gin
 import numpy as np
 
 from cql_atari.continuous import d4rl_files, tasks
-from cql_atari.errors import UserError, check_number
+from cql_atari.errors import UserError, check_flag, check_number
 from cql_atari.files import sha256
 from cql_atari.replay import fetched, returns
 
@@ -131,6 +131,7 @@ def open_task_data(
     UserError: no such task or file, or one that is broken or doesn't fit.
   """
   found = tasks.task(task)
+  check_flag('open_task_data.normalize_states', normalize_states)
   for name, value, least in (
     ('reward_scale', reward_scale, -math.inf),
     ('reward_shift', reward_shift, -math.inf),

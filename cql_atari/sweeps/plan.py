@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gin
 
@@ -17,6 +17,8 @@ from cql_atari.errors import UserError, check_number
 from cql_atari.files import write_text
 
 STATE_FILE = 'sweep.json'
+# Six checkpoints of 70 MB, or of 10, at the paper's networks.
+_BYTES_OF_GAMES, _BYTES_OF_TASKS = 420e6, 60e6
 _LISTS = ('configs', 'games', 'tasks', 'seeds', 'gin_files', 'gin_bindings')
 
 
@@ -31,6 +33,7 @@ class Run:
     digest: of every value in them.
     training_steps: gradient steps of an iteration.
     num_iterations: iterations.
+    replay_dir: where its data are; None where the configs tell.
   """
 
   directory: pathlib.Path
@@ -39,6 +42,7 @@ class Run:
   digest: str
   training_steps: int
   num_iterations: int
+  replay_dir: pathlib.Path | None = None
 
   @property
   def total_steps(self) -> int:
@@ -102,6 +106,7 @@ class Sweep:
     tasks: such as 'hopper-medium-v2', for configs of D4RL.
     replay_dir: where the data are, with {game}, {task} or {domain} in it; or
       None to leave it to the configs.
+    replay_dirs: games or tasks whose data are elsewhere, to where.
     gin_files: more gin files, for all runs; they override the configs.
     gin_bindings: and bindings, for all runs.
     cpus_per_run: processors a run gets.
@@ -115,6 +120,7 @@ class Sweep:
   games: Sequence[str] = ()
   tasks: Sequence[str] = ()
   replay_dir: str | None = None
+  replay_dirs: Mapping[str, str] = dataclasses.field(default_factory=dict)
   gin_files: Sequence[str] = ()
   gin_bindings: Sequence[str] = ()
   cpus_per_run: int = 1
@@ -128,6 +134,27 @@ class Sweep:
         raise UserError(
           f'Sweep.{name} is {getattr(self, name)!r}: give a list, in brackets.'
         )
+    for name in ('configs', 'gin_files', 'gin_bindings'):
+      for value in getattr(self, name):
+        if not isinstance(value, str):
+          raise UserError(f'Sweep.{name} has {value!r}: give it in quotes.')
+    if not isinstance(self.replay_dirs, Mapping):
+      raise UserError(
+        f'Sweep.replay_dirs is {self.replay_dirs!r}: give such as '
+        "{'Asterix': 'data/Asterix/2'}."
+      )
+    for path in (self.replay_dir, *self.replay_dirs.values()):
+      if not isinstance(path, (str, type(None))):
+        raise UserError(
+          f'Sweep.replay_dir is {path!r}: give a path, in quotes.'
+        )
+    for subject in self.replay_dirs:
+      if subject not in (*self.games, *self.tasks):
+        raise UserError(
+          f'Sweep.replay_dirs has {subject!r}, which the sweep is not over.'
+        )
+    for seed in self.seeds:
+      check_number('Sweep.seeds', seed, 0, whole=True)
     for name in ('configs', 'seeds'):
       if not getattr(self, name):
         raise UserError(f'Sweep.{name} is empty: name at least one.')
@@ -184,16 +211,9 @@ class Sweep:
       macro, braces = 'TASK', {'task': subject, 'domain': domain}
     config, own = _split_config(config)
     bindings = [f'{macro}={subject!r}', f'SEED={seed}', *self.gin_bindings]
-    if self.replay_dir is not None:
-      try:
-        folder = pathlib.Path(self.replay_dir.format(**braces)).expanduser()
-      except (KeyError, IndexError, ValueError):
-        known = ' or '.join(f'{{{name}}}' for name in braces)
-        raise UserError(
-          f'Sweep.replay_dir is {self.replay_dir!r}: only {known} can stand '
-          'in braces.'
-        ) from None
-      bindings.append(f'REPLAY_DIR={str(folder.absolute())!r}')
+    folder = self._replay_dir(subject, braces)
+    if folder is not None:
+      bindings.append(f'REPLAY_DIR={str(folder)!r}')
     bindings += own
     # Files by their whole path, for processes that start in other folders.
     files = [
@@ -203,15 +223,32 @@ class Sweep:
       for name in (config, *self.gin_files)
     ]
     values = configuration.check(files, bindings)
+    lengths = {'training_steps': 62_500, 'num_iterations': 200}
+    for name in lengths:
+      full_name = f'FixedReplayRunner.{name}'
+      lengths[name] = values.get(full_name, lengths[name])
+      check_number(full_name, lengths[name], 1, whole=True)
     text = repr(sorted((name, repr(value)) for name, value in values.items()))
     return Run(
       base / subject / _folder_name(config, own) / str(seed),
       tuple(files),
       tuple(bindings),
       hashlib.sha256(text.encode()).hexdigest()[:16],
-      training_steps=values.get('FixedReplayRunner.training_steps', 62_500),
-      num_iterations=values.get('FixedReplayRunner.num_iterations', 200),
+      **lengths,
+      replay_dir=folder,
     )
+
+  def _replay_dir(self, subject, braces) -> pathlib.Path | None:
+    path = self.replay_dirs.get(subject, self.replay_dir)
+    if path is None:
+      return None
+    try:
+      return pathlib.Path(path.format(**braces)).expanduser().absolute()
+    except (KeyError, IndexError, ValueError):
+      known = ' or '.join(f'{{{name}}}' for name in braces)
+      raise UserError(
+        f'Sweep.replay_dir is {path!r}: only {known} can stand in braces.'
+      ) from None
 
 
 def _split_config(config: str) -> tuple[str, list[str]]:
@@ -248,7 +285,8 @@ def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   hours = steps / speed / min(workers, max(len(left), 1)) / 3600
   sizes = [_size(run.directory / 'checkpoints') for run in runs]
   sizes = [size for size in sizes if size]
-  each = sum(sizes) / len(sizes) if sizes else 300e6
+  assumed = _BYTES_OF_GAMES if sweep.games else _BYTES_OF_TASKS
+  each = sum(sizes) / len(sizes) if sizes else assumed
   source = (
     'measured, with evaluations'
     if speeds

@@ -6,7 +6,7 @@ import tensorflow as tf
 from cql_atari.continuous.agents.continuous_agent import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.errors import check_number
+from cql_atari.errors import check_flag, check_number
 from cql_atari.losses import actor_critic
 
 
@@ -40,6 +40,7 @@ class BRACAgent(SACAgent):
     """
     name = type(self).__name__
     check_number(f'{name}.alpha', alpha, 0)
+    check_flag(f'{name}.penalize_value', penalize_value)
     self.alpha, self.penalize_value = alpha, penalize_value
     self._behavior_learning_rate = behavior_learning_rate
     super().__init__(

@@ -41,7 +41,7 @@ class Part(NamedTuple):
   variables: Sequence[tf.Variable]
 
 
-@gin.configurable
+@gin.configurable(denylist=['action_size', 'data', 'seed', 'summary_writer'])
 class ContinuousAgent(offline_agent.OfflineAgent):
   """An agent with a policy, which learns from a fixed dataset.
 

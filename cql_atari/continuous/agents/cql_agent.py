@@ -9,7 +9,7 @@ from cql_atari.agents import penalty_weight
 from cql_atari.continuous.agents.continuous_agent import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.errors import UserError, check_number
+from cql_atari.errors import UserError, check_flag, check_number
 from cql_atari.losses import conservative
 
 PENALTIES = ('H', 'rho', 'mu', 'eq1')
@@ -57,6 +57,7 @@ class CQLSACAgent(SACAgent):
     """
     name = type(self).__name__
     check_number(f'{name}.num_samples', num_samples, 1, whole=True)
+    check_flag(f'{name}.max_backup', max_backup)
     check_number(f'{name}.cql_temperature', cql_temperature, 1e-6)
     if penalty not in PENALTIES:
       raise UserError(

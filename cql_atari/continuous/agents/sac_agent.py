@@ -10,7 +10,7 @@ from cql_atari import optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.agents.continuous_agent import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.errors import check_number
+from cql_atari.errors import check_flag, check_number
 from cql_atari.losses import actor_critic
 
 
@@ -56,6 +56,7 @@ class SACAgent(ContinuousAgent):
     if temperature is not None:
       check_number(f'{name}.temperature', temperature, 0)
     check_number(f'{name}.warmup_steps', warmup_steps, 0, whole=True)
+    check_flag(f'{name}.entropy_backup', entropy_backup)
     self._critic = critic
     self._critic_learning_rate = critic_learning_rate
     self._fixed_temperature = temperature
