@@ -21,6 +21,7 @@ _COLORS = (
 )  # fmt: skip
 _MARKERS = 'osD^vPX*'
 _LINES = ('-', '--', ':')
+_PANEL_WIDTH = 5.6  # Inches.
 
 
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
@@ -129,8 +130,13 @@ def plot(runs: Sequence[Run], out: str | os.PathLike) -> pathlib.Path:
 
 def save(figure: plt.Figure, *files: pathlib.Path) -> None:
   """Writes a figure to each file, and closes it."""
+  legends = [panel.get_legend() for panel in figure.axes if panel.get_legend()]
   try:
+    for legend in legends:  # Below the panels, which keep their size.
+      legend.set_in_layout(False)
     figure.tight_layout()
+    for legend in legends:
+      legend.set_in_layout(True)
     for file in files:
       figure.savefig(file, dpi=150, bbox_inches='tight')
   finally:
@@ -152,11 +158,17 @@ def game_panels(
   """
   games = sorted(group(runs).items())
   figure, panels = plt.subplots(
-    rows, len(games), figsize=(5.6 * len(games), 3.6 * rows), squeeze=False
+    rows,
+    len(games),
+    figsize=(_PANEL_WIDTH * len(games), 3.6 * rows),
+    squeeze=False,
   )
-  for row in panels:
+  for number, row in enumerate(panels, 1):
     for panel, (game, _) in zip(row, games):
-      panel.set(title=game, xlabel='gradient steps')
+      if number == 1:
+        panel.set(title=game)
+      if number == rows:
+        panel.set(xlabel='gradient steps')
       panel.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
       panel.grid(alpha=0.25)
       panel.spines[['top', 'right']].set_visible(False)
@@ -221,11 +233,19 @@ def draw(
       label='data, mean game'
       + (' (clipped rewards)' if 'clipped' in behavior['source'] else ''),
     )
+  legend_below(panel, *panel.get_legend_handles_labels())
+
+
+def legend_below(panel: plt.Axes, handles: Sequence, labels: list[str]) -> None:
+  """Puts a legend under a panel, no wider than that."""
+  longest = max(map(len, labels))
   panel.legend(
+    handles,
+    labels,
     frameon=False,
     loc='upper center',
-    bbox_to_anchor=(0.5, -0.2),
-    ncols=3,
+    bbox_to_anchor=(0.5, -0.18),
+    ncols=max(1, min(3, int(_PANEL_WIDTH / (0.4 + 0.07 * longest)))),
     fontsize='small',
   )
 

@@ -106,10 +106,14 @@ def _has(run: run_folders.Run, name: str) -> bool:
 
 
 def _save_with_legends(figure, columns, out: pathlib.Path) -> pathlib.Path:
+  """One legend a column, of all that its panels show."""
   for panels, _ in columns:
+    shown = {}
     for panel in panels:
-      if panel.get_legend_handles_labels()[0]:
-        panel.legend(frameon=False, fontsize='small')
+      for handle, label in zip(*panel.get_legend_handles_labels()):
+        shown.setdefault(label, handle)
+    if shown:
+      curves.legend_below(panels[-1], list(shown.values()), list(shown))
   return _save(figure, out)
 
 
@@ -125,11 +129,11 @@ def aggregate(
   agents = sorted(means)
   for row, agent in enumerate(agents):
     mean, low, high = means[agent]
-    color = looks[agent]['color']
+    color, line = looks[agent]['color'], looks[agent]['ls']
     left.plot([low, high], [row, row], lw=6, alpha=0.4, color=color)
     left.plot(mean, row, 'o', color=color)
     shares, (lows, highs) = profiles[agent]
-    right.plot(thresholds, shares, label=agent, color=color)
+    right.plot(thresholds, shares, line, label=agent, color=color)
     right.fill_between(thresholds, lows, highs, alpha=0.2, color=color, lw=0)
   left.set_yticks(range(len(agents)), agents)
   left.set(xlabel='normalised score, interquartile mean')
@@ -138,7 +142,7 @@ def aggregate(
     ylabel='share of runs above it',
     ylim=(0, 1),
   )
-  right.legend(frameon=False)
+  curves.legend_below(right, *right.get_legend_handles_labels())
   for panel in (left, right):
     panel.grid(alpha=0.25)
     panel.spines[['top', 'right']].set_visible(False)
