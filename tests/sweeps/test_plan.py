@@ -30,7 +30,7 @@ from cql_atari.sweeps import execute, plan, ray_engine
 def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
   gin.clear_config()
   configuration.parse(
-    [f'sweeps/{name}.gin'], [], final=False, required='configs'
+    [f'sweeps/{name}.gin'], [], final=False, required='Sweep.configs'
   )
   sweep = plan.Sweep()
   runs = sweep.runs(tmp_path)
