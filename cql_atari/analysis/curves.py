@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -42,6 +43,17 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
         label = ', '.join([agent, *_differences(run, members)])
         labelled[game].setdefault(label, []).append(run)
   return labelled
+
+
+def in_order(agents: dict[str, list[Run]]) -> list[tuple[str, list[Run]]]:
+  """Labels and their runs, numbers in labels by their size."""
+  return sorted(agents.items(), key=lambda item: _by_size(item[0]))
+
+
+def _by_size(label: str) -> list:
+  """A key: words and numbers in turn."""
+  parts = re.split(r'(\d+(?:\.\d+)?)', label)
+  return [float(p) if index % 2 else p for index, p in enumerate(parts)]
 
 
 def _differences(run: Run, members: Sequence[Run]) -> list[str]:
@@ -178,7 +190,7 @@ def game_panels(
 
 def styles(runs: Sequence[Run]) -> dict[str, dict]:
   """One look for each label, the same in every panel."""
-  labels = sorted(set().union(*group(runs).values()))
+  labels = sorted(set().union(*group(runs).values()), key=_by_size)
   return {
     label: {
       'color': _COLORS[index % len(_COLORS)],
@@ -204,7 +216,7 @@ def draw(
     agents: label to runs.
     styles: label to look.
   """
-  for agent, members in sorted(agents.items()):
+  for agent, members in in_order(agents):
     steps, returns = mean_curve(members)
     mean, style = returns.mean(axis=0), styles[agent]
     panel.plot(steps, mean, label=f'{agent} ({_count(members)})', **style)
@@ -262,7 +274,7 @@ def table(runs: Sequence[Run]) -> str:
     '|---|---|---|---|---|---|---|',
   ]
   for game, agents in sorted(group(runs).items()):
-    for agent, members in sorted(agents.items()):
+    for agent, members in in_order(agents):
       steps, returns = mean_curve(members)
       behavior = members[0].behavior_return
       cells = (

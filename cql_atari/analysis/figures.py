@@ -87,7 +87,7 @@ def _metric_panels(
   for panels, (_, agents) in columns:
     for panel, (name, label) in zip(panels, labels.items()):
       panel.set(ylabel=label)
-      for agent, members in sorted(agents.items()):
+      for agent, members in curves.in_order(agents):
         if all(_has(run, name) for run in members):
           steps = curves.mean_curve(members)[0]
           values = [

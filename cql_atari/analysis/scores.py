@@ -58,7 +58,7 @@ def scores(runs: Sequence[run_folders.Run]) -> list[Score]:
   found = []
   for data, members in by_data(runs).items():
     for game, agents in sorted(curves.group(members).items()):
-      for agent, seeds in sorted(agents.items()):
+      for agent, seeds in curves.in_order(agents):
         _check_seeds(seeds)
         steps, returns = curves.mean_curve(seeds)
         found.append(

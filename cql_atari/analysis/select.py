@@ -53,7 +53,7 @@ def main() -> None:
       )
   found, rows = [], []
   for game, agents in curves.group(runs).items():
-    for label, members in agents.items():
+    for label, members in curves.in_order(agents):
       for run in members:
         opened = restoring.TrainedRun(run.directory)
         of_run = selection.candidates(

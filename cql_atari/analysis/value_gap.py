@@ -73,7 +73,7 @@ def main() -> None:
       )
   rows = []
   for game, agents in curves.group(runs).items():
-    for label, members in agents.items():
+    for label, members in curves.in_order(agents):
       for run in members:
         row = _measure(run, game, label)
         if row is None:
@@ -175,6 +175,7 @@ def _figure(rows: Sequence[dict]) -> plt.Figure:
     if widest > _WIDE:
       panel.set_xscale('symlog', linthresh=_WIDE)
       panel.xaxis.get_major_locator().set_params(numticks=6)
+    panel.margins(x=0.1)
     panel.grid(alpha=0.25)
     panel.spines[['top', 'right']].set_visible(False)
   handles, labels = panels[0, 0].get_legend_handles_labels()

@@ -154,11 +154,13 @@ def _tightness(panels, sample) -> None:
       lambda p: lower_bounds.stated_alphas(p, 0.1),
     ),
   ):
-    for index, (penalty, label, color) in enumerate(
-      (('eq1', 'Eq. 1', _EQ1), ('mu', 'Eq. 2', _EQ2))
+    for name, penalty, label, color in (
+      ('q_by_eq1', 'eq1', 'Eq. 1, to bound Q', _EQ1),
+      ('v_by_eq1', 'eq1', 'Eq. 1, to bound V', _OTHERS[1]),
+      ('v_by_eq2', 'mu', 'Eq. 2, to bound V', _EQ2),
     ):
       values = [
-        _underestimate(p, penalty, np.maximum(alphas(p)[index], 0))
+        _underestimate(p, penalty, np.maximum(getattr(alphas(p), name), 0))
         for p in drawn
       ]
       _band(panel, _SIZES, np.maximum(values, 1e-9), label, color)
@@ -183,7 +185,7 @@ def _theorem_d_1(panels, sample) -> None:
   _band(panels[1], widths, below, None, _EQ2)
   panels[1].set(ylabel=r'least $\alpha$ of the first update', yscale='log')
   for panel in panels:
-    panel.set(xlabel='features')
+    panel.set(xlabel='random features, beside a constant one')
 
 
 def _theorem_3_3(panels, sample) -> None:
@@ -255,8 +257,8 @@ def _theorem_3_4(panels, sample) -> None:
   p = sample()
   empirical, behavior = p.dataset.empirical, p.behavior
   learned = np.zeros_like(p.policy)
-  for panel, iterations in zip(panels, (1, 10)):
-    for _ in range(iterations):
+  for panel, iteration, more in zip(panels, (1, 10), (1, 9)):
+    for _ in range(more):
       mu = policy_learning.softmax(learned)
       true = mdp_lib.action_values(p.mdp, mu)
       target = mdp_lib.backup(empirical, mu, learned)
@@ -272,7 +274,7 @@ def _theorem_3_4(panels, sample) -> None:
       return gap.min(axis=-1) / p.mdp.v_max
 
     _against_threshold(panel, excess, least, _EQ2)
-    panel.set(title=f'iteration {iterations}')
+    panel.set(title=f'iteration {iteration}')
     panel.set(ylabel=r'min gap gained, in $R_{max}/(1-\gamma)$')
 
 

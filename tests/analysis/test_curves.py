@@ -66,7 +66,7 @@ def test_what_most_settings_have_in_common_is_not_said(make_run, tmp_path):
   make_run('more', [9.0], alpha=16.0)
   # Of three alphas none is common, however many seeds one has.
   assert [row.split(' | ')[1] for row in table(tmp_path)] == [
-    'CQL, alpha 1', 'CQL, alpha 16', 'CQL, alpha 4',
+    'CQL, alpha 1', 'CQL, alpha 4', 'CQL, alpha 16',
   ]  # fmt: skip
   for name, rate in (('slow', '1e-05'), ('fast', '1e-03')):
     make_run(name, [2.0], alpha=4.0)

@@ -229,11 +229,33 @@ def one_state():
 def test_stated_alphas_by_hand():
   """The errors are c / 2 and c / sqrt(12), beta 1/4 and 3/4."""
   c = np.sqrt(2 * np.log(20))  # v_max is 2; each of 4 bounds fails with 0.1.
-  first, second = lower_bounds.stated_alphas(one_state(), 0.4)
+  first, second, third = lower_bounds.stated_alphas(one_state(), 0.4)
   # Of error beta / mu the second is greater: c / sqrt(12) 0.75 / 0.5.
   np.testing.assert_allclose(first, [c / np.sqrt(12) * 1.5])
   # D_CQL = 0.25 / 0.25 + 0.25 / 0.75 - 1 = 1 / 3.
   np.testing.assert_allclose(second, [3 * c * (1 / 4 + 1 / np.sqrt(48))])
+  np.testing.assert_allclose(third, second / 4)  # 1 / 3 in place of 4 / 3.
+
+
+def test_eq1_bounds_v_just_above_its_least_alpha(drawn):
+  least = lower_bounds.least_alphas(drawn).v_by_eq1
+  needed = least > checks.LEAST
+  assert needed.any()
+  true = mdp_lib.state_values(drawn.mdp, drawn.policy)
+
+  def over(alpha):
+    learned = fixed_points.fixed_point(
+      drawn.dataset.empirical,
+      drawn.policy,
+      'eq1',
+      alpha,
+      drawn.behavior,
+      drawn.policy,
+    )
+    values = checks.expectation(drawn.policy, learned)
+    return np.max(values - true, axis=-1)[needed]
+
+  assert (over(least * 1.01) < 0).all() and (over(least * 0.99) > 0).all()
 
 
 def test_improvement_bound_by_hand():
