@@ -41,7 +41,7 @@ def evaluate(
 
   Args:
     environments: where to play.
-    select_actions: (states (B, 84, 84, 4), generator) -> actions (B,).
+    select_actions: (states (B, ...), generator) -> actions (B, ...).
     evaluation_steps: least number of counted agent steps.
     seed: of the stickiness and of exploration.
     on_step: called after every step of all environments with the counted
@@ -57,9 +57,8 @@ def evaluate(
   length, counted = np.zeros(count, np.int64), np.ones(count, bool)
   returns, lengths = [], []
   states = environments.reset(seed)
-  actions = np.zeros(count, np.int32)
-  while counted.any():  # The others go on, whatever is played there.
-    actions[counted] = select_actions(states[counted], rng)
+  actions = select_actions(states, rng).copy()
+  while counted.any():
     states, rewards, ended = environments.step(actions)
     score += rewards
     length += 1
@@ -71,4 +70,6 @@ def evaluate(
     counted &= ~(ended & (played >= share))
     score[ended], length[ended] = 0.0, 0
     on_step(steps, returns[-1] if returns else np.nan)
+    if counted.any():  # The other games go on, whatever is played there.
+      actions[counted] = select_actions(states[counted], rng)
   return Episodes(np.array(returns), np.array(lengths, np.int64))
