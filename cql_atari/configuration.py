@@ -253,8 +253,16 @@ class _References(config_parser.ParserDelegate):
     return f'%{scoped_name}'
 
 
-def _statements(text: str, place: str, references: _References) -> Iterator:
-  """The bindings of a gin text; what it imports is imported."""
+def _statements(
+  text: str,
+  place: str,
+  references: _References,
+  within: tuple[pathlib.Path, ...] = (),
+) -> Iterator:
+  """The bindings of a gin text, those of included files in their place.
+
+  What it imports is imported.
+  """
   parser = config_parser.ConfigParser(text, references)
   while True:
     try:
@@ -263,7 +271,14 @@ def _statements(text: str, place: str, references: _References) -> Iterator:
       raise UserError(f'{place}: {one_line(error)}') from None
     if statement is None:
       return
-    if isinstance(statement, config_parser.ImportStatement):
+    if isinstance(statement, config_parser.IncludeStatement):
+      path = find_config(statement.filename).resolve()
+      if path in within:
+        raise UserError(f'the gin file {path} includes itself.')
+      yield from _statements(
+        _read(path), str(path), references, (*within, path)
+      )
+    elif isinstance(statement, config_parser.ImportStatement):
       _import(statement.module, place)
     elif isinstance(statement, config_parser.BindingStatement):
       yield place, statement
@@ -282,21 +297,15 @@ def _import(module: str, place: str) -> None:
     raise
 
 
-def _with_includes(
-  path: pathlib.Path, within: tuple[pathlib.Path, ...] = ()
-) -> str:
+def _with_includes(path: pathlib.Path) -> str:
   """A gin file with the included ones in their places.
 
   Gin would look for them among Python's packages, and trip over a folder of the
   same name.
   """
-  within = (*within, path.resolve())
 
   def included(statement: re.Match) -> str:
-    file = find_config(statement['file'])
-    if file.resolve() in within:
-      raise UserError(f'the gin file {file} includes itself.')
-    return _with_includes(file, within)
+    return _with_includes(find_config(statement['file']))
 
   pattern = r'^include\s+([\'"])(?P<file>.+?)\1\s*(#.*)?$'
   return re.sub(pattern, included, _read(path), flags=re.MULTILINE)
@@ -315,7 +324,7 @@ def _check(
   references = _References()
   macros, bound = set(), {}
   for path in paths:
-    text = _with_includes(path)
+    text = _read(path)
     for place, binding in _statements(text, str(path), references):
       bound[_full_name(binding)] = binding.value
       if binding.arg_name:
@@ -358,7 +367,7 @@ def _check_parentheses(name: str, value: str) -> None:
     return
   if value.startswith('@') and value != right:
     raise UserError(f'{name} is {value}: write {right}.')
-  if value[0] != '@' and value != 'None' and parameter != 'num_actions':
+  if not value.startswith(('@', 'None')) and parameter != 'num_actions':
     reference = f'@{value.strip(_QUOTES)}{"()" * (parameter == "strategy")}'
     raise UserError(
       f'{name} is {value!r}: give what makes it, such as {reference}, without '
