@@ -47,11 +47,11 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
 
 def in_order(agents: dict[str, list[Run]]) -> list[tuple[str, list[Run]]]:
   """Labels and their runs, numbers in labels by their size."""
-  return sorted(agents.items(), key=lambda item: _by_size(item[0]))
+  return sorted(agents.items(), key=lambda item: by_size(item[0]))
 
 
-def _by_size(label: str) -> list:
-  """A key: words and numbers in turn."""
+def by_size(label: str) -> list:
+  """A key to sort by: words and numbers in turn."""
   parts = re.split(r'(\d+(?:\.\d+)?)', label)
   return [float(p) if index % 2 else p for index, p in enumerate(parts)]
 
@@ -190,7 +190,7 @@ def game_panels(
 
 def styles(runs: Sequence[Run]) -> dict[str, dict]:
   """One look for each label, the same in every panel."""
-  labels = sorted(set().union(*group(runs).values()), key=_by_size)
+  labels = sorted(set().union(*group(runs).values()), key=by_size)
   return {
     label: {
       'color': _COLORS[index % len(_COLORS)],

@@ -46,6 +46,8 @@ def diagnostics(
     for value in returns - {None}:
       panels[0].axhline(value, color='0.35', ls='--', lw=1, label='data')
     panels[2].set_yscale('log')
+    for panel in panels[:2]:
+      _tame(panel, 10_000)
   return _save_with_legends(figure, columns, out)
 
 
@@ -72,9 +74,14 @@ def gaps(
   for panels, _ in columns:
     for panel in panels:
       panel.axhline(0, color='k', lw=0.8)
-      if np.abs(panel.get_ylim()).max() > 100:  # Some agent's Q has diverged.
-        panel.set_yscale('symlog', linthresh=1.0)
+      _tame(panel, 100)
   return _save_with_legends(figure, columns, out)
+
+
+def _tame(panel: plt.Axes, most: float) -> None:
+  """A logarithmic axis where some agent's Q has diverged."""
+  if np.abs(panel.get_ylim()).max() > most:
+    panel.set_yscale('symlog', linthresh=1.0)
 
 
 def _metric_panels(

@@ -45,8 +45,7 @@ def by_data(
   groups = defaultdict(list)
   for run in runs:
     groups[run.data].append(run)
-  order = {'1 %': 0, '10 %': 1, 'first 20 %': 2}
-  return dict(sorted(groups.items(), key=lambda i: (order.get(i[0], 3), i[0])))
+  return dict(sorted(groups.items(), key=lambda item: curves.by_size(item[0])))
 
 
 def scores(runs: Sequence[run_folders.Run]) -> list[Score]:
