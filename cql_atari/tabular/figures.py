@@ -11,6 +11,7 @@ from cql_atari.analysis import curves
 from cql_atari.tabular import (
   fixed_points,
   improvement,
+  linear,
   lower_bounds,
   policy_learning,
   problems,
@@ -176,8 +177,8 @@ def _theorem_d_1(panels, sample) -> None:
   below, above = [], []
   widths = np.arange(1, states * actions, 3)
   for width in widths:
-    features = lower_bounds.random_features(rng, p, width)
-    found = lower_bounds.linear_step(p, features, np.zeros_like(p.policy))
+    features = linear.random_features(rng, p, width)
+    found = linear.linear_step(p, features, np.zeros_like(p.policy))
     below.append(np.where(found.alpha > 0, found.alpha, np.nan))
     above.append(found.lowered)
   _band(panels[0], widths, above, None, _EQ2)

@@ -66,7 +66,12 @@ def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
   Returns:
     Every claim on every family and size.
   """
-  from cql_atari.tabular import lower_bounds, policy_learning, problems
+  from cql_atari.tabular import (
+    linear,
+    lower_bounds,
+    policy_learning,
+    problems,
+  )
 
   rng = np.random.default_rng(seed)
   found = []
@@ -83,9 +88,9 @@ def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
       if size in _SIZES:
         once = problems.sample(family, mdps, size, rng)
         width = once.policy[0].size // 4
-        features = lower_bounds.random_features(rng, once, width)
+        features = linear.random_features(rng, once, width)
         theorems += [
-          functools.partial(lower_bounds.theorem_d_1, once, features),
+          functools.partial(linear.theorem_d_1, once, features),
           functools.partial(policy_learning.theorem_3_3, once),
           functools.partial(policy_learning.theorem_3_4, once),
           functools.partial(policy_learning.theorem_3_5, once),
