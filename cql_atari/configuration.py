@@ -5,10 +5,7 @@ TensorFlow, which takes ten seconds. So names are first checked against the
 source of the package: a misspelt parameter is reported in a second.
 """
 
-import ast
-import dataclasses
 import difflib
-import functools
 import importlib
 import importlib.util
 import pathlib
@@ -18,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import gin
 from gin import config_parser
 
-from cql_atari import startup
+from cql_atari import configurables, startup
 from cql_atari.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parent
@@ -40,13 +37,6 @@ _AGENT_MODULES = (
   'cql_atari.continuous.agents.cql_agent',
   'cql_atari.distribution',
 )
-_DOPAMINE_SOURCES = (  # Those whose parameters a written config.gin names.
-  'discrete_domains/logger.py',
-  'discrete_domains/run_experiment.py',
-  'metrics/collector_dispatcher.py',
-)
-
-
 _AGENT = 'FixedReplayRunner.create_agent_fn'
 _REQUIRED = {
   _AGENT: 'no gin file names the agent to train: start from one of the '
@@ -166,76 +156,6 @@ def one_line(error: Exception) -> str:
 
 
 # --- The check against the package's source. ---
-
-
-@dataclasses.dataclass(frozen=True)
-class _Configurable:
-  parameters: frozenset[str]
-  denied: frozenset[str]  # Those of its denylist, which callers give.
-  bases: tuple[str, ...]
-  passes_on: bool  # Has **kwargs, handed to the base class.
-
-
-@functools.cache
-def _configurables() -> dict[str, _Configurable]:
-  """Every gin configurable in the package's source, by name."""
-  sources = list(_PACKAGE.rglob('*.py'))
-  dopamine = importlib.util.find_spec('dopamine')
-  if dopamine is not None:
-    root = pathlib.Path(dopamine.submodule_search_locations[0])
-    sources += [root / name for name in _DOPAMINE_SOURCES]
-  found = {}
-  for source in sources:
-    for node in ast.walk(ast.parse(source.read_text())):
-      if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and any(
-        ast.unparse(d).startswith('gin.configurable')
-        for d in node.decorator_list
-      ):
-        found[node.name] = _describe(node)
-  return found
-
-
-def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
-  denied = frozenset(
-    element.value
-    for decorator in node.decorator_list
-    for keyword in getattr(decorator, 'keywords', ())
-    if keyword.arg == 'denylist'
-    for element in keyword.value.elts
-  )
-  if isinstance(node, ast.FunctionDef):
-    function, bases = node, ()
-  else:
-    bases = tuple(ast.unparse(base).split('.')[-1] for base in node.bases)
-    functions = [
-      item
-      for item in node.body
-      if isinstance(item, ast.FunctionDef) and item.name == '__init__'
-    ]
-    function = functions[0] if functions else None
-  if function is None:  # Its bases', or a dataclass's fields.
-    names = [
-      item.target.id for item in node.body if isinstance(item, ast.AnnAssign)
-    ]
-    return _Configurable(frozenset(names), denied, bases, True)
-  arguments = function.args
-  names = [arg.arg for arg in (*arguments.args, *arguments.kwonlyargs)]
-  return _Configurable(
-    frozenset(names) - {'self'}, denied, bases, arguments.kwarg is not None
-  )
-
-
-def _parameters(name: str) -> tuple[set[str], set[str]]:
-  """Parameters that can be bound, and those that callers give."""
-  described = _configurables()[name]
-  names, denied = set(described.parameters), set(described.denied)
-  if described.passes_on:
-    for base in described.bases:
-      if base in _configurables():
-        of_base, denied_by_base = _parameters(base)
-        names |= of_base
-        denied |= denied_by_base
-  return names - denied, denied
 
 
 class _References(config_parser.ParserDelegate):
@@ -383,9 +303,9 @@ def _full_name(binding) -> str:
 
 def _check_binding(place: str, binding) -> None:
   name = _check_configurable(f'{place}: ', binding.selector)
-  if name not in _configurables():
+  if name not in configurables.known():
     return  # The user's own, which gin checks when it binds.
-  parameters, denied = _parameters(name)
+  parameters, denied = configurables.parameters(name)
   if binding.arg_name in denied:
     raise UserError(
       f'{place}: {name}.{binding.arg_name} is given by the program'
@@ -400,10 +320,10 @@ def _check_binding(place: str, binding) -> None:
 
 def _check_configurable(place: str, selector: str) -> str:
   name = selector.split('.')[-1]
-  if name not in _configurables() and not _is_registered(name):
+  if name not in configurables.known() and not _is_registered(name):
     raise UserError(
       f'{place}there is no configurable {name}'
-      + _suggest(name, _configurables())
+      + _suggest(name, configurables.known())
     )
   return name
 
