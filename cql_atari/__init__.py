@@ -1,7 +1,7 @@
 """Conservative Q-Learning on the DQN Replay dataset, in the Dopamine style."""
 
-from cql_atari import compat
+from cql_atari.core import baselines
 
 __version__ = '0.1.0'
 
-compat.provide_baselines()
+baselines.provide_baselines()

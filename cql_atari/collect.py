@@ -12,16 +12,11 @@ import pathlib
 
 from absl import flags
 
-from cql_atari import (
-  configuration,
-  environments,
-  errors,
-  locks,
-  records,
-  startup,
-)
 from cql_atari.continuous import tasks
-from cql_atari.files import make_folder, write_text
+from cql_atari.core import errors, locks, quiet, settings
+from cql_atari.core.files import make_folder, write_text
+from cql_atari.environments import atari
+from cql_atari.runs import provenance
 
 _GAME = flags.DEFINE_string('game', None, 'An Atari game; Pong by default.')
 _TASK = flags.DEFINE_enum(
@@ -57,7 +52,7 @@ def main() -> None:
     raise errors.UserError('give --game or --task, not both.')
   game = None if _TASK.value else _GAME.value or 'Pong'
   if game:
-    environments.rom_name(game)
+    atari.rom_name(game)
   for binding in _GIN_BINDINGS.value:
     macro = binding.split('=')[0].strip()
     if macro in ('GAME', 'SEED'):
@@ -72,17 +67,17 @@ def main() -> None:
     'collect.gin' if game else 'd4rl/collect.gin'
   ]
   required = f'{"" if game else "SAC"}Collector.create_agent_fn'
-  configuration.parse(gin_files, bindings, final=False, required=required)
+  settings.parse(gin_files, bindings, final=False, required=required)
   run_dir = make_folder('out', _OUT.value, game or _TASK.value, str(_RUN.value))
   with locks.alone_in(run_dir, 'collecting'):
-    with startup.quiet():
+    with quiet.quiet():
       import tensorflow as tf
 
       module = 'cql_atari.' + ('' if game else 'continuous.') + 'collector'
-      configuration.import_all(module)
-      startup.share_cores()
+      settings.import_all(module)
+      quiet.share_cores()
       tf.constant(0)
-    configuration.parse(gin_files, bindings, final=True, required=required)
+    settings.parse(gin_files, bindings, final=True, required=required)
     if game:
       _collect_game(game, run_dir)
     else:
@@ -90,7 +85,7 @@ def main() -> None:
 
 
 def _collect_game(game: str, run_dir: pathlib.Path) -> None:
-  from cql_atari import collector
+  from cql_atari.training import collector
 
   has_data = (run_dir / 'replay_logs').is_dir() and any(
     (run_dir / 'replay_logs').iterdir()
@@ -101,7 +96,7 @@ def _collect_game(game: str, run_dir: pathlib.Path) -> None:
       '--run or --out.'
     )
   collecting = collector.Collector(
-    run_dir, _STEPS.value or 1_000_000, environments.num_actions()
+    run_dir, _STEPS.value or 1_000_000, atari.num_actions()
   )
   if not collecting.is_finished:
     rom_md5 = hashlib.md5(collecting.rom.read_bytes()).hexdigest()
@@ -120,9 +115,9 @@ def _collect_task(run_dir: pathlib.Path) -> None:
 
 
 def _write_records(run_dir: pathlib.Path, **what: str) -> None:
-  records.write_config(run_dir)
+  provenance.write_config(run_dir)
   path = run_dir / 'collect.json'
-  record = {**what, 'seed': _SEED.value, **records.provenance(path)}
+  record = {**what, 'seed': _SEED.value, **provenance.provenance(path)}
   write_text(path, json.dumps(record, indent=1) + '\n')
 
 

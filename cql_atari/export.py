@@ -13,8 +13,9 @@ import tempfile
 
 from absl import flags
 
-from cql_atari import errors, restoring, startup
-from cql_atari.files import through_tensorflow, writing
+from cql_atari.core import errors, quiet
+from cql_atari.core.files import through_tensorflow, writing
+from cql_atari.runs import trained
 
 _RUN = flags.DEFINE_string('run', None, 'A run folder.')
 _OUT = flags.DEFINE_string('out', None, 'The model: RUN/export by default.')
@@ -29,7 +30,7 @@ def main() -> None:
   out = pathlib.Path(_OUT.value or run_dir / 'export').expanduser()
   if out.exists():
     raise errors.UserError(f'{out} exists already: give another --out.')
-  restored = restoring.restore(run_dir)
+  restored = trained.restore(run_dir)
   with writing(f'the model {out}', 'make room, or choose another --out'):
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
@@ -43,7 +44,7 @@ def main() -> None:
   )
 
 
-def save(restored: restoring.Restored, out: pathlib.Path, onnx: bool) -> None:
+def save(restored: trained.Restored, out: pathlib.Path, onnx: bool) -> None:
   """Writes the model.
 
   Args:
@@ -75,7 +76,7 @@ def save(restored: restoring.Restored, out: pathlib.Path, onnx: bool) -> None:
       }
 
   policy = Policy()
-  with startup.quiet():
+  with quiet.quiet():
     with through_tensorflow():
       tf.saved_model.save(policy, str(out), signatures=policy.act)
     if onnx:

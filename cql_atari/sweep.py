@@ -12,9 +12,10 @@ import rich.live
 import rich.table
 from absl import flags
 
-from cql_atari import configuration, errors, locks, stopping
-from cql_atari.files import make_folder
+from cql_atari.core import errors, locks, settings
+from cql_atari.core.files import make_folder
 from cql_atari.sweeps import execute, plan, ray_engine
+from cql_atari.training import signals
 
 _BASE_DIR = flags.DEFINE_string('base_dir', None, "The sweep's folder.")
 _GIN_FILES = flags.DEFINE_multi_string(
@@ -94,9 +95,7 @@ def _sweep() -> plan.Sweep:
   """The sweep by the flags, with the bindings that are for its runs."""
   of_sweep = [b for b in _GIN_BINDINGS.value if b.strip().startswith('Sweep.')]
   of_runs = []
-  bound = configuration.check(
-    _GIN_FILES.value, of_sweep, required='Sweep.configs'
-  )
+  bound = settings.check(_GIN_FILES.value, of_sweep, required='Sweep.configs')
   for binding in _GIN_BINDINGS.value:
     name = binding.split('=')[0].strip()
     if name in _OWN_MACROS:
@@ -112,13 +111,13 @@ def _sweep() -> plan.Sweep:
         f'the gin files of the sweep bind {name}, which its runs never see: '
         'put it into Sweep.gin_bindings.'
       )
-  configuration.parse(
+  settings.parse(
     _GIN_FILES.value, of_sweep, final=False, required='Sweep.configs'
   )
   try:
     sweep = plan.Sweep()
   except TypeError as error:
-    raise errors.UserError(configuration.one_line(error)) from None
+    raise errors.UserError(settings.one_line(error)) from None
   return dataclasses.replace(
     sweep, gin_bindings=(*sweep.gin_bindings, *of_runs)
   )
@@ -126,7 +125,7 @@ def _sweep() -> plan.Sweep:
 
 def watch(engine, runs: list[plan.Run]) -> None:
   """Starts what is not done, and shows how it goes until all has ended."""
-  console, stop_signal = rich.console.Console(), stopping.StopSignal()
+  console, stop_signal = rich.console.Console(), signals.StopSignal()
   seen = {}
   with (
     stop_signal.watch(),

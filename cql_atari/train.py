@@ -9,15 +9,10 @@ import pathlib
 
 from absl import flags, logging
 
-from cql_atari import (
-  configuration,
-  errors,
-  locks,
-  records,
-  startup,
-)
-from cql_atari.files import make_folder, write_text, writing
-from cql_atari.replay import cache
+from cql_atari.core import errors, locks, quiet, settings
+from cql_atari.core.files import make_folder, write_text, writing
+from cql_atari.replay import open_store
+from cql_atari.runs import provenance
 
 _BASE_DIR = flags.DEFINE_string(
   'base_dir', None, 'The run folder: checkpoints, logs, metrics, config.'
@@ -50,31 +45,31 @@ def main() -> None:
     if flag.value is not None:
       folder = pathlib.Path(flag.value).expanduser().absolute()
       bindings.append(f'{macro}={str(folder)!r}')
-  configuration.parse(_GIN_FILES.value, bindings, final=False)
+  settings.parse(_GIN_FILES.value, bindings, final=False)
   base_dir = _make_base_dir()
   with locks.alone_in(base_dir, 'training'):
     try:
-      data = cache.open_data()
+      data = open_store.open_data()
     except TypeError as error:  # Gin names the parameter that is not bound.
       if 'missing' not in str(error):
         raise
-      raise errors.UserError(configuration.one_line(error)) from None
-    with startup.quiet():
+      raise errors.UserError(settings.one_line(error)) from None
+    with quiet.quiet():
       import tensorflow as tf
 
-      from cql_atari import runners
+      from cql_atari.training import runner
 
-      configuration.import_all()
-      startup.share_cores()
+      settings.import_all()
+      quiet.share_cores()
       tf.constant(0)  # Starts the devices, which is noisy too.
-    startup.warn_of_idle_gpus()
-    configuration.parse(_GIN_FILES.value, bindings, final=True)
-    runner = runners.FixedReplayRunner(base_dir, data)
-    for name in records.unused(_GIN_BINDINGS.value):
+    quiet.warn_of_idle_gpus()
+    settings.parse(_GIN_FILES.value, bindings, final=True)
+    runner = runner.FixedReplayRunner(base_dir, data)
+    for name in provenance.unused(_GIN_BINDINGS.value):
       logging.warning('%s is bound, but nothing in this run uses it.', name)
     has_records = all((base_dir / name).is_file() for name in _RECORDS)
     if runner.is_finished and has_records:
-      records.tell_of_other_settings(base_dir)
+      provenance.tell_of_other_settings(base_dir)
     else:
       runner.environments.check(data)
       with writing(base_dir):
@@ -94,7 +89,7 @@ def _make_base_dir() -> pathlib.Path:
 
 def _write_records(base_dir: pathlib.Path, data, runner) -> None:
   """Writes config.gin (the operative config) and run.json."""
-  records.write_config(base_dir)
+  provenance.write_config(base_dir)
   record = {
     **runner.record,
     **runner.environments.record,
@@ -104,7 +99,7 @@ def _write_records(base_dir: pathlib.Path, data, runner) -> None:
     'discounted_return': data.discounted_return(runner.gamma),
     'manifest_digest': data.digest,
     'split': data.manifest['split'],
-    **records.provenance(base_dir / 'run.json'),
+    **provenance.provenance(base_dir / 'run.json'),
   }
   for name, content in (('run', record), ('manifest', data.manifest)):
     text = json.dumps(content, indent=1) + '\n'

@@ -14,8 +14,9 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from cql_atari import environments, errors
-from cql_atari.replay import recording
+from cql_atari.core import errors
+from cql_atari.environments import atari
+from cql_atari.replay import recorder as recorder_lib
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'The game.')
 _OUT = flags.DEFINE_string('out', 'data', 'The run becomes OUT/GAME/1.')
@@ -33,8 +34,8 @@ _GAMES = 16  # Side by side.
 
 def episodes(game: str, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
   """Whole games: frames (T, 84, 84), actions, clipped rewards, terminals."""
-  play = environments.AtariEnvironments(game, _GAMES)
-  num_actions = environments.num_actions(game)
+  play = atari.AtariEnvironments(game, _GAMES)
+  num_actions = atari.num_actions(game)
   rng = np.random.default_rng(seed)
   rows = [[] for _ in range(_GAMES)]
   states = play.reset(seed)
@@ -69,7 +70,7 @@ def main() -> None:
   if _DISTINCT.value:
     games = recurring(games, _DISTINCT.value, _SEED.value)
   folder = pathlib.Path(_OUT.value) / _GAME.value / '1' / 'replay_logs'
-  recorder = recording.Recorder(folder, _ROWS.value, _SHARDS.value)
+  recorder = recorder_lib.Recorder(folder, _ROWS.value, _SHARDS.value)
   with tqdm.tqdm(total=recorder.total_rows, unit=' rows', disable=None) as bar:
     while not recorder.is_full:
       recorder.append(*next(games))

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from cql_atari import startup
-from cql_atari.replay import cache, replay_logs
+from cql_atari.core import quiet
+from cql_atari.replay import open_store
+from cql_atari.replay import run as run_lib
 
-with startup.quiet():
+with quiet.quiet():
   from dopamine.tf.replay_memory import circular_replay_buffer
 
 import numpy as np
@@ -24,7 +25,7 @@ if not flags.FLAGS.is_parsed():
 
 @pytest.fixture(scope='session')
 def demo_dir() -> pathlib.Path:
-  return pathlib.Path(replay_logs.demo_replay_dir())
+  return pathlib.Path(run_lib.demo_replay_dir())
 
 
 @pytest.fixture(scope='session')
@@ -37,7 +38,7 @@ def demo_frames(demo_dir) -> np.ndarray:
 @pytest.fixture(scope='session')
 def demo_store(demo_dir, tmp_path_factory) -> store_lib.Store:
   """Two demo shards as a store."""
-  return cache.open_store(
+  return open_store.open_store(
     str(demo_dir),
     'Freeway',
     3,

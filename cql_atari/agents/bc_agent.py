@@ -5,9 +5,8 @@ from collections.abc import Callable
 import gin
 import tensorflow as tf
 
-from cql_atari import networks
-from cql_atari.agents import fixed_replay_agent
-from cql_atari.replay.dataset import Transition
+from cql_atari.agents import fixed_replay_agent, networks
+from cql_atari.replay.sampler import Transition
 
 
 @gin.configurable

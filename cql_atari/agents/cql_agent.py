@@ -10,9 +10,9 @@ from cql_atari.agents import (
   penalty_weight,
   qrdqn_agent,
 )
-from cql_atari.errors import UserError, check_number
+from cql_atari.core.errors import UserError, check_number
 from cql_atari.losses import conservative
-from cql_atari.replay.dataset import Transition
+from cql_atari.replay.sampler import Transition
 
 PENALTIES = ('H', 'rho', 'mu', 'eq1', 'var')
 

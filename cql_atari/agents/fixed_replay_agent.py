@@ -8,10 +8,9 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from cql_atari import optimizers
-from cql_atari.agents import acting, offline_agent
-from cql_atari.errors import UserError, check_flag, check_number
-from cql_atari.replay import dataset as dataset_lib
+from cql_atari.agents import acting, base, optimizers
+from cql_atari.core.errors import UserError, check_flag, check_number
+from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import store as store_lib
 
 _STEPS_PER_NORM = 10  # Reading all gradients once more costs 3 % of a step.
@@ -39,7 +38,7 @@ class Outputs(NamedTuple):
 
 
 @gin.configurable(denylist=['num_actions', 'store', 'seed', 'summary_writer'])
-class FixedReplayAgent(acting.Acting, offline_agent.OfflineAgent):
+class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   """A value-based agent that learns from a fixed replay and never explores.
 
   It speaks Dopamine's agent protocol for acting and saving. Learning is

@@ -3,10 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from cql_atari import optimizers
-from cql_atari.agents import dqn_agent, fixed_replay_agent
+from cql_atari.agents import dqn_agent, fixed_replay_agent, optimizers
 from cql_atari.replay import store as store_lib
-from cql_atari.replay.dataset import Transition
+from cql_atari.replay.sampler import Transition
 
 _RATE = 1e-4
 # Gradient steps between copies to the target network: each copy carries rewards

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from cql_atari import optimizers
-from cql_atari.errors import UserError, check_number
+from cql_atari.agents import optimizers
+from cql_atari.core.errors import UserError, check_number
 
 _MOST = 1e6
 

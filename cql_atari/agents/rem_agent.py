@@ -5,10 +5,9 @@ from collections.abc import Callable
 import gin
 import tensorflow as tf
 
-from cql_atari import networks
-from cql_atari.agents import fixed_replay_agent
+from cql_atari.agents import fixed_replay_agent, networks
 from cql_atari.losses import temporal_difference
-from cql_atari.replay.dataset import Transition
+from cql_atari.replay.sampler import Transition
 
 
 @gin.configurable

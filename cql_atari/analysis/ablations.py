@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cql_atari.analysis.run_folders import Run
+from cql_atari.analysis.loading import Run
 
 _FEWEST = 2  # Variants of the common settings, for an ablation to be one.
 

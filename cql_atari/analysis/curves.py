@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 from absl import logging
 
-from cql_atari.analysis.run_folders import Run
-from cql_atari.errors import UserError
+from cql_atari.analysis.loading import Run
+from cql_atari.core.errors import UserError
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

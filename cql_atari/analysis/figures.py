@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 
-from cql_atari.analysis import ablations, curves, run_folders
+from cql_atari.analysis import ablations, curves, loading
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ _OF_VALUES = ('q_data', 'gap_policy', 'gap_random')
 
 
 def learning_curves(
-  runs: Sequence[run_folders.Run], out: pathlib.Path
+  runs: Sequence[loading.Run], out: pathlib.Path
 ) -> pathlib.Path:
   """Figure 1: evaluation return, one panel a game, bands of standard errors."""
   figure, panels = curves.game_panels(runs)
@@ -27,9 +27,7 @@ def learning_curves(
   return _save(figure, out)
 
 
-def diagnostics(
-  runs: Sequence[run_folders.Run], out: pathlib.Path
-) -> pathlib.Path:
+def diagnostics(runs: Sequence[loading.Run], out: pathlib.Path) -> pathlib.Path:
   """Q of data actions, penalty and gradient norm, one column a game."""
   figure, columns = _metric_panels(
     runs,
@@ -51,9 +49,7 @@ def diagnostics(
   return _save_with_legends(figure, columns, out)
 
 
-def gaps(
-  runs: Sequence[run_folders.Run], out: pathlib.Path
-) -> pathlib.Path | None:
+def gaps(runs: Sequence[loading.Run], out: pathlib.Path) -> pathlib.Path | None:
   """After appendix B: how far Q of data actions is above that of others.
 
   Returns:
@@ -85,7 +81,7 @@ def _tame(panel: plt.Axes, most: float) -> None:
 
 
 def _metric_panels(
-  runs: Sequence[run_folders.Run], labels: dict[str, str]
+  runs: Sequence[loading.Run], labels: dict[str, str]
 ) -> tuple[plt.Figure, list[tuple]]:
   """A row of panels for every metric, a column for every game."""
   figure, columns = curves.game_panels(runs, rows=len(labels))
@@ -106,7 +102,7 @@ def _metric_panels(
   return figure, columns
 
 
-def _has(run: run_folders.Run, name: str) -> bool:
+def _has(run: loading.Run, name: str) -> bool:
   if name in _OF_VALUES and run.agent in _NO_VALUES:
     return False
   return not np.isnan(run.metric(name)).all()

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import tqdm
 
-from cql_atari import environments
-from cql_atari.restoring import Restored
+from cql_atari.environments import atari
+from cql_atari.runs.trained import Restored
 
 FRAMES_PER_SECOND = 15  # Agent steps of four frames at 60 a second.
 _SCREEN = (320, 420)  # Twice the console's own, so its pixels are as wide.
@@ -67,7 +67,7 @@ def _play(
 ) -> Iterator[np.ndarray]:
   """RGB pictures of every step; the scores go into `returns`."""
   agent, games = restored.agent, restored.environments(1)
-  names = environments.action_names(games.rom)
+  names = atari.action_names(games.rom)
   rng = np.random.default_rng(seed)
   for episode in range(episodes):
     states, score = games.reset(seed + episode), 0.0

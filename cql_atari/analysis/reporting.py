@@ -11,16 +11,16 @@ from cql_atari.analysis import (
   curves,
   document,
   figures,
+  loading,
   reference,
   reference_d4rl,
-  run_folders,
 )
 from cql_atari.analysis import scores as scores_lib
-from cql_atari.files import write_csv, write_text
+from cql_atari.core.files import write_csv, write_text
 
 
 def write(
-  runs: Sequence[run_folders.Run], out: pathlib.Path, title: str
+  runs: Sequence[loading.Run], out: pathlib.Path, title: str
 ) -> list[scores_lib.Score]:
   """Writes a report.
 

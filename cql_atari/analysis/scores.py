@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cql_atari.analysis import curves, reference, run_folders
-from cql_atari.errors import UserError
+from cql_atari.analysis import curves, loading, reference
+from cql_atari.core.errors import UserError
 
 _BOOTSTRAP_REPETITIONS = 2000
 
@@ -32,15 +32,15 @@ class Score:
   game: str
   data: str
   agent: str
-  runs: Sequence[run_folders.Run]
+  runs: Sequence[loading.Run]
   gradient_steps: int
   final: np.ndarray
   peak: np.ndarray
 
 
 def by_data(
-  runs: Sequence[run_folders.Run],
-) -> dict[str, list[run_folders.Run]]:
+  runs: Sequence[loading.Run],
+) -> dict[str, list[loading.Run]]:
   """Runs by the share of the data they learned from, least first."""
   groups = defaultdict(list)
   for run in runs:
@@ -48,7 +48,7 @@ def by_data(
   return dict(sorted(groups.items(), key=lambda item: curves.by_size(item[0])))
 
 
-def scores(runs: Sequence[run_folders.Run]) -> list[Score]:
+def scores(runs: Sequence[loading.Run]) -> list[Score]:
   """The scores of every agent on every game and share of the data.
 
   Raises:
@@ -69,7 +69,7 @@ def scores(runs: Sequence[run_folders.Run]) -> list[Score]:
   return found
 
 
-def _check_seeds(runs: Sequence[run_folders.Run]) -> None:
+def _check_seeds(runs: Sequence[loading.Run]) -> None:
   folders = {}
   for run in runs:
     if run.seed in folders:

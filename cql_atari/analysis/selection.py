@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from cql_atari.analysis import reference
-from cql_atari.restoring import TrainedRun
+from cql_atari.runs.trained import TrainedRun
 
 _STATES = 500
 _STEPS_PER_CALL = 50

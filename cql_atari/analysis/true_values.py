@@ -18,7 +18,7 @@ import tqdm
 from absl import logging
 from scipy import stats
 
-from cql_atari.restoring import TrainedRun
+from cql_atari.runs.trained import TrainedRun
 
 _TAIL = 0.01  # Of a value that a cut-off may leave unknown.
 _MOST_GAMES = 10  # Side by side.

@@ -16,17 +16,13 @@ import gin
 import numpy as np
 import tqdm
 
-from cql_atari import checkpoints, stopping
-from cql_atari.continuous import (
-  d4rl_files,
-  environments,
-  minari_datasets,
-  tasks,
-)
+from cql_atari.continuous import environments, files, minari_files, tasks
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
-from cql_atari.errors import UserError, check_flag, check_number
-from cql_atari.files import write_csv, write_text, writing
+from cql_atari.core.errors import UserError, check_flag, check_number
+from cql_atari.core.files import write_csv, write_text, writing
+from cql_atari.runs import checkpoints
+from cql_atari.training import signals
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
 _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
@@ -106,7 +102,7 @@ class SACCollector:
     self._snapshots: list[Weights] = []
     self._metrics: list[list] = []
     self._wall_seconds = 0.0
-    self._stop_signal = stopping.StopSignal()
+    self._stop_signal = signals.StopSignal()
     self._resume()
 
   @property
@@ -240,15 +236,13 @@ class SACCollector:
     }
     made['medium-replay'] = self._replay(self._metrics[medium][0])
     for name in ('medium', 'random'):
-      made[f'{name}-expert'] = d4rl_files.concatenate(
-        made[name], made['expert']
-      )
+      made[f'{name}-expert'] = files.concatenate(made[name], made['expert'])
     about = {}
     for name, steps in made.items():
       path = self._dir / f'{self._task.domain}-{name}.hdf5'
-      d4rl_files.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
+      files.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
       if self._write_minari:
-        minari_datasets.write(
+        minari_files.write(
           f'cql_atari/{self._task.domain}/{name}-v0',
           steps,
           self._task,
@@ -270,7 +264,7 @@ class SACCollector:
     text = json.dumps(about, indent=1) + '\n'
     write_text(self._dir / 'datasets.json', text)
 
-  def _roll_out(self, weights: Weights, name: str) -> d4rl_files.Steps:
+  def _roll_out(self, weights: Weights, name: str) -> files.Steps:
     """Plays a policy with its noise; the last episode is cut off."""
     rng = np.random.default_rng([self._seed, len(name), *name.encode()])
     environment = environments.make(self._task)
@@ -289,7 +283,7 @@ class SACCollector:
       state = environment.reset()[0] if terminal or cut_off else following
     return _steps(*map(np.array, zip(*rows)))
 
-  def _replay(self, count: int) -> d4rl_files.Steps:
+  def _replay(self, count: int) -> files.Steps:
     """The first steps that were played."""
     columns = self._memory.columns()
     return _steps(
@@ -368,7 +362,7 @@ def act(
 
 
 def _steps(observations, actions, rewards, terminals, timeouts, following):
-  return d4rl_files.Steps(
+  return files.Steps(
     observations.astype(np.float32),
     np.clip(actions, -1.0, 1.0).astype(np.float32),
     rewards.astype(np.float32),

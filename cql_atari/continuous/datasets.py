@@ -9,10 +9,11 @@ import pathlib
 import gin
 import numpy as np
 
-from cql_atari.continuous import d4rl_files, tasks
-from cql_atari.errors import UserError, check_flag, check_number
-from cql_atari.files import sha256
-from cql_atari.replay import fetched, returns
+from cql_atari.continuous import files, tasks
+from cql_atari.core import fetched
+from cql_atari.core.errors import UserError, check_flag, check_number
+from cql_atari.core.files import sha256
+from cql_atari.replay import returns
 
 MINARI = 'minari:'
 _LEAST_DEVIATION = 1e-3  # Of a state's numbers, where states are normalized.
@@ -140,7 +141,7 @@ def open_task_data(
     if value is not None:
       check_number(f'open_task_data.{name}', value, least)
   steps, source, digest = _read(found, path)
-  rows = d4rl_files.transition_rows(steps)
+  rows = files.transition_rows(steps)
   if not len(rows):
     raise UserError(f'{source} holds no transition: fetch or make it anew.')
   mean, std = _moments(steps.observations[rows], normalize_states)
@@ -184,20 +185,18 @@ def open_task_data(
   )
 
 
-def _read(
-  task: tasks.Task, path: str | None
-) -> tuple[d4rl_files.Steps, str, str]:
+def _read(task: tasks.Task, path: str | None) -> tuple[files.Steps, str, str]:
   """A file's or a Minari dataset's steps, its name and its checksum."""
   if path is not None and str(path).startswith(MINARI):
-    from cql_atari.continuous import minari_datasets
+    from cql_atari.continuous import minari_files
 
     source = str(path)
-    steps, digest = minari_datasets.read(source.removeprefix(MINARI), task)
+    steps, digest = minari_files.read(source.removeprefix(MINARI), task)
   else:
     file = _find(task, path)
     source = file.name
-    steps, digest = d4rl_files.read_hdf5(file, task), _checksum(file)
-  d4rl_files.check(steps, task, source)
+    steps, digest = files.read_hdf5(file, task), _checksum(file)
+  files.check(steps, task, source)
   return steps, source, digest
 
 
@@ -253,7 +252,7 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
       f'{task.domain}" and pass --replay_dir=data/{task.domain}/1'
     )
   raise UserError(
-    f'{where}: fetch it with "python -m cql_atari.continuous.fetch '
+    f'{where}: fetch it with "python -m cql_atari.continuous.fetching '
     f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl{own}.'
   )
 

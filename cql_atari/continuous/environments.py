@@ -12,7 +12,7 @@ import numpy as np
 
 from cql_atari.continuous import tasks
 from cql_atari.continuous.datasets import Dataset
-from cql_atari.errors import UserError, check_number
+from cql_atari.core.errors import UserError, check_number
 
 _GYM = {
   'halfcheetah': 'HalfCheetah-v4',

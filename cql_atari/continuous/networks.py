@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.errors import UserError, check_number
+from cql_atari.core.errors import UserError, check_number
 
 _LARGEST = 1.0 - 1e-6  # The largest action whose density is finite.
 

@@ -8,7 +8,7 @@ and its infos.py); a score of 0 is random play, 100 an expert's.
 import dataclasses
 import difflib
 
-from cql_atari.errors import UserError
+from cql_atari.core.errors import UserError
 
 URL = 'https://rail.eecs.berkeley.edu/datasets/offline_rl'
 

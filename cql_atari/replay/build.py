@@ -23,11 +23,11 @@ import tqdm
 import zstandard
 from absl import logging
 
-from cql_atari.errors import UserError
-from cql_atari.files import writing
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import writing
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
-from cql_atari.replay import statistics
+from cql_atari.replay import summary
 from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.store import (
   COLUMNS,
@@ -169,10 +169,10 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'split': dataclasses.asdict(split),
     'num_rows': int(first_rows[-1]),
     **checksums(blocks, columns),
-    'transitions_gained_by_stitching': statistics.gained(
+    'transitions_gained_by_stitching': summary.gained(
       selection, columns, shards
     ),
-    'behavior_return': statistics.behavior_return(
+    'behavior_return': summary.behavior_return(
       selection, columns, shards, split
     ),
     'shards': shards,

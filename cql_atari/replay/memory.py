@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.errors import check_number
-from cql_atari.replay import dataset
-from cql_atari.replay import rows as rows_lib
+from cql_atari.core.errors import check_number
+from cql_atari.replay import episodes, sampler
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
-from cql_atari.replay.recording import PADDING_ROWS
+from cql_atari.replay.recorder import PADDING_ROWS
 
 
 class ReplayMemory:
@@ -85,7 +84,7 @@ class ReplayMemory:
       self._valid[update_horizon] = np.concatenate(
         [
           start
-          + rows_lib.valid_rows(
+          + episodes.valid_rows(
             np.append(self.terminals[start:stop], after), update_horizon
           )
           for start, stop in self._episodes
@@ -98,7 +97,7 @@ class ReplayMemory:
     return self.frames[first_rows[:, None] + np.arange(length)]
 
 
-class OnlineSampler(dataset.TransitionSampler):
+class OnlineSampler(sampler.TransitionSampler):
   """Draws uniformly over what a `ReplayMemory` holds at the time."""
 
   @property
@@ -106,8 +105,8 @@ class OnlineSampler(dataset.TransitionSampler):
     """(V,): the rows that may be sampled now."""
     return self.store.valid_transitions(self.update_horizon)
 
-  def batches(self, start: int = 0) -> Iterator[dataset.Transition]:
+  def batches(self, start: int = 0) -> Iterator[sampler.Transition]:
     """Batches start, start + 1, ..., each drawn when it is asked for."""
     for batch in itertools.count(start):
       transition = self.transitions(self.sample_rows(batch))
-      yield dataset.Transition(*map(tf.convert_to_tensor, transition))
+      yield sampler.Transition(*map(tf.convert_to_tensor, transition))

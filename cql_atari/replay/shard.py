@@ -17,10 +17,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cql_atari.errors import UserError
-from cql_atari.replay import rows as rows_lib
-from cql_atari.replay.arrays import ArrayReader, missing
+from cql_atari.core.errors import UserError
+from cql_atari.replay import episodes
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.npy_gz import ArrayReader, missing
 
 ELEMENTS = ('observation', 'action', 'reward', 'terminal')
 ROWS_PER_READ = 1024  # 7 MB of frames.
@@ -201,7 +201,7 @@ class Shard:
     Returns:
       Sorted row indices, int64 of shape (V,).
     """
-    valid = rows_lib.valid_rows(self.read('terminal'), update_horizon)
+    valid = episodes.valid_rows(self.read('terminal'), update_horizon)
     return valid[~np.isin(valid, self.invalid_range)]
 
   def check(self, num_actions: int | None = None) -> None:
@@ -269,7 +269,7 @@ class Shard:
     """
     stop = self.num_rows if stop is None else stop
     terminals = self.read('terminal', stop)
-    returns = rows_lib.episode_returns(
+    returns = episodes.episode_returns(
       terminals,
       self.read('reward', stop),
       from_start=self.add_count <= self.capacity,
@@ -277,7 +277,7 @@ class Shard:
     count = len(returns)
     return {
       'rows': stop,
-      'transitions': len(rows_lib.valid_rows(terminals, 1)),
+      'transitions': len(episodes.valid_rows(terminals, 1)),
       'episodes': count,
       'return_mean': float(returns.mean()) if count else None,
       'return_error': float(returns.std(ddof=1) / count**0.5)

@@ -13,8 +13,9 @@ import os
 import gin
 import numpy as np
 
-from cql_atari.errors import UserError, check_number
-from cql_atari.replay import fetched, replay_logs
+from cql_atari.core import fetched
+from cql_atari.core.errors import UserError, check_number
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay.frames import STACK_SIZE
 
@@ -121,7 +122,7 @@ class Split:
     Raises:
       UserError: no such data, broken files, or nothing left to train on.
     """
-    available = replay_logs.list_shards(replay_dir)
+    available = run_lib.list_shards(replay_dir)
     first, stop = self.shards
     shards = [s for s in available if first <= s.index < stop]
     if not shards:
@@ -165,7 +166,7 @@ class Split:
         raise UserError(
           f'{shard.directory} holds the first {rows:,} rows of shard '
           f'{shard.index}, but the split reads {needed:,}: fetch the rest with '
-          f'"python -m cql_atari.replay.fetch --game={game} --run={run} '
+          f'"python -m cql_atari.fetch --game={game} --run={run} '
           f'--split={self.to_fetch} --out={folder.parents[2]}".'
         )
 

@@ -28,9 +28,8 @@ import numpy as np
 import zstandard
 from isal import isal_zlib
 
-from cql_atari.errors import UserError
-from cql_atari.replay import returns
-from cql_atari.replay import rows as rows_lib
+from cql_atari.core.errors import UserError
+from cql_atari.replay import episodes, returns
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 
 FORMAT_VERSION = 3
@@ -110,7 +109,7 @@ class Store:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
       raise UserError(
         f'the store {directory} is damaged ({error!r}): delete it. Training '
-        'builds it again, or cql_atari.replay.prepare where that made it.'
+        'builds it again, or cql_atari.prepare where that made it.'
       ) from None
     return cls(manifest, blocks=blocks, **arrays)
 
@@ -187,7 +186,7 @@ class Store:
         f'out: bind Split.update_horizon={update_horizon}.'
       )
     valid = [
-      start + rows_lib.valid_rows(self.terminals[start:stop], update_horizon)
+      start + episodes.valid_rows(self.terminals[start:stop], update_horizon)
       for start, stop in self.segments
     ]
     rows = np.concatenate(valid)

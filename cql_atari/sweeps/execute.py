@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from cql_atari.errors import UserError
+from cql_atari.core.errors import UserError
 from cql_atari.sweeps.plan import Run
 
 _BUSY = 'another process is training'

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import gin
 
-from cql_atari import checkpoints, configuration, environments
 from cql_atari.continuous import tasks
-from cql_atari.errors import UserError, check_number
-from cql_atari.files import write_text
+from cql_atari.core import settings
+from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.files import write_text
+from cql_atari.environments import atari
+from cql_atari.runs import checkpoints
 
 STATE_FILE = 'sweep.json'
 # Six checkpoints of 70 MB, or of 10, at the paper's networks.
@@ -161,7 +163,7 @@ class Sweep:
     if bool(self.games) == bool(self.tasks):
       raise UserError('name Sweep.games or Sweep.tasks: one of them.')
     for game in self.games:
-      environments.rom_name(game)
+      atari.rom_name(game)
     for name in self.tasks:
       tasks.task(name)
     check_number('Sweep.cpus_per_run', self.cpus_per_run, 1, whole=True)
@@ -217,12 +219,12 @@ class Sweep:
     bindings += own
     # Files by their whole path, for processes that start in other folders.
     files = [
-      str(configuration.find_config(name).absolute())
+      str(settings.find_config(name).absolute())
       if pathlib.Path(name).expanduser().is_file()
       else name
       for name in (config, *self.gin_files)
     ]
-    values = configuration.check(files, bindings)
+    values = settings.check(files, bindings)
     lengths = {'training_steps': 62_500, 'num_iterations': 200}
     for name in lengths:
       full_name = f'FixedReplayRunner.{name}'

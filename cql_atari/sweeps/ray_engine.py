@@ -8,7 +8,7 @@ import contextlib
 import socket
 from collections.abc import Sequence
 
-from cql_atari.errors import UserError
+from cql_atari.core.errors import UserError
 from cql_atari.sweeps import execute
 from cql_atari.sweeps.plan import Run
 

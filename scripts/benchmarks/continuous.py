@@ -15,8 +15,8 @@ import numpy as np
 import turns as turns_lib
 from absl import flags
 
-from cql_atari import errors, startup
 from cql_atari.continuous import datasets, tasks
+from cql_atari.core import errors, quiet
 
 _D3RLPY = flags.DEFINE_string(
   'd3rlpy_python', None, 'Python of an environment with d3rlpy; else left out.'
@@ -136,10 +136,10 @@ def products() -> turns_lib.Turn:
 
 def main() -> None:
   """Runs the contenders by turns."""
-  with startup.quiet():
+  with quiet.quiet():
     import tensorflow as tf
 
-    startup.share_cores(2)  # As train and collect do.
+    quiet.share_cores(2)  # As train and collect do.
     tf.constant(0)
   contenders = {'ours': ours()}
   if _D3RLPY.value:

@@ -11,8 +11,9 @@ import time
 
 from absl import flags
 
-from cql_atari import errors, startup
-from cql_atari.replay import cache, replay_logs
+from cql_atari.core import errors, quiet
+from cql_atari.replay import open_store
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'The game to play.')
@@ -22,16 +23,16 @@ _ENVIRONMENTS = flags.DEFINE_integer('environments', 32, 'Games side by side.')
 
 def main():
   """Times both loops by turns."""
-  with startup.quiet():
+  with quiet.quiet():
     from dopamine.discrete_domains import atari_lib, run_experiment
 
-    from cql_atari import environments, evaluation
     from cql_atari.agents import cql_agent
-  store = cache.open_store(
-    replay_logs.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
+    from cql_atari.environments import atari, evaluation
+  store = open_store.open_store(
+    run_lib.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
   )
-  agent = cql_agent.CQLAgent(environments.num_actions(_GAME.value), store)
-  ours = environments.AtariEnvironments(_GAME.value, _ENVIRONMENTS.value)
+  agent = cql_agent.CQLAgent(atari.num_actions(_GAME.value), store)
+  ours = atari.AtariEnvironments(_GAME.value, _ENVIRONMENTS.value)
 
   def our_turn():
     began, seed = time.perf_counter(), len(rates['ours'])

@@ -19,8 +19,9 @@ import numpy as np
 import turns as turns_lib
 from absl import flags
 
-from cql_atari import errors, startup
-from cql_atari.replay import cache, replay_logs
+from cql_atari.core import errors, quiet
+from cql_atari.replay import open_store
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
 _D3RLPY = flags.DEFINE_string(
@@ -70,20 +71,20 @@ for line in sys.stdin:
 
 def ours_and_bare(base_dir):
   """Our learner under its runner, and its step on a batch in memory."""
-  with startup.quiet():
+  with quiet.quiet():
     import tensorflow as tf
 
-    from cql_atari import runners
     from cql_atari.agents import cql_agent
-    from cql_atari.environments import AtariEnvironments
-  store = cache.open_store(
-    replay_logs.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
+    from cql_atari.environments.atari import AtariEnvironments
+    from cql_atari.training import runner
+  store = open_store.open_store(
+    run_lib.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
   )
   # The paper's games have up to 18 actions; Pong's 6 are the usual example.
   store = dataclasses.replace(
     store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}
   )
-  runner = runners.FixedReplayRunner(
+  runner = runner.FixedReplayRunner(
     base_dir,
     store,
     lambda *args, **kwargs: cql_agent.CQLAgent(*args, alpha=4.0, **kwargs),
@@ -101,7 +102,7 @@ def ours_and_bare(base_dir):
     runner._training_steps, runner._iteration = steps, 0
     agent.optimizer.iterations.assign(0)
     began = time.perf_counter()
-    runner._run_train_phase(runners.iteration_statistics.IterationStatistics())
+    runner._run_train_phase(runner.iteration_statistics.IterationStatistics())
     return time.perf_counter() - began
 
   def bare(steps):

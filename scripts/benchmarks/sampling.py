@@ -11,8 +11,10 @@ import time
 import numpy as np
 from absl import flags
 
-from cql_atari import environments, errors, startup
-from cql_atari.replay import cache, replay_logs
+from cql_atari.core import errors, quiet
+from cql_atari.environments import atari
+from cql_atari.replay import open_store
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
 _REPLAY_DIR = flags.DEFINE_string('replay_dir', None, 'A run; demo by default.')
@@ -23,14 +25,14 @@ _BATCHES = flags.DEFINE_integer('batches', 20, 'Batches a turn.')
 
 def main():
   """Times both samplers by turns."""
-  with startup.quiet():
+  with quiet.quiet():
     from dopamine.tf.replay_memory import circular_replay_buffer
 
-    from cql_atari.replay import dataset as dataset_lib
-  store = cache.open_store(
-    _REPLAY_DIR.value or replay_logs.demo_replay_dir(),
+    from cql_atari.replay import sampler as dataset_lib
+  store = open_store.open_store(
+    _REPLAY_DIR.value or run_lib.demo_replay_dir(),
     _GAME.value,
-    environments.num_actions(_GAME.value),
+    atari.num_actions(_GAME.value),
     split_lib.Split(),
   )
   rows = min(store.manifest['num_rows'], 100_000)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cql_atari import errors
+from cql_atari.core import errors
 
 # Takes a number of steps; returns the seconds that they took.
 Turn = Callable[[int], float]

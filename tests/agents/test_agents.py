@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cql_atari import networks
-from cql_atari.agents import cql_agent, qrdqn_agent
-from cql_atari.errors import UserError
+from cql_atari.agents import cql_agent, networks, qrdqn_agent
+from cql_atari.core.errors import UserError
 
 TRUNK = functools.partial(
   networks.nature_trunk, filters=(4, 8, 8), hidden_units=32
@@ -128,7 +127,7 @@ def test_one_cql_step_equals_eq_4_written_out(demo_store, update_horizon):
 
 
 def test_adam_equals_its_formula_over_steps():
-  from cql_atari import optimizers
+  from cql_atari.agents import optimizers
 
   rng = np.random.default_rng(0)
   x = tf.Variable(rng.normal(size=7).astype(np.float32))

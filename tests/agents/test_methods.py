@@ -8,19 +8,21 @@ import pytest
 import tensorflow as tf
 from dopamine.tf.agents.rainbow import rainbow_agent
 
-from cql_atari import configuration, networks, optimizers
 from cql_atari.agents import (
   bc_agent,
   c51_agent,
   cql_agent,
   dqn_agent,
   fixed_replay_agent,
+  networks,
+  optimizers,
   qrdqn_agent,
   rem_agent,
 )
-from cql_atari.errors import UserError
+from cql_atari.core import settings
+from cql_atari.core.errors import UserError
 from cql_atari.losses import temporal_difference
-from cql_atari.replay import dataset
+from cql_atari.replay import sampler
 
 B, A, N, DISCOUNT, STEP = 5, 3, 4, 0.9, 7
 TRUNK = functools.partial(
@@ -65,7 +67,7 @@ def made_up(name):
   outputs = fixed_replay_agent.Outputs(
     online, target, selector, here, tf.constant(STEP, tf.int64)
   )
-  batch = dataset.Transition(
+  batch = sampler.Transition(
     None, action.astype(np.int32), reward, None, terminal
   )
   return outputs, batch
@@ -234,7 +236,7 @@ def test_alpha_is_tuned_to_its_gap_on_three_states(demo_store, target_gap):
   actions = np.array([0] * 7 + [1] + [2] * 7 + [0] + [3] * 7 + [2], np.int32)
   # The data's actions are bad ones, so that values alone leave a gap.
   rewards = np.where(actions == [0] * 8 + [2] * 8 + [3] * 8, -1.0, 1.0)
-  batch = dataset.Transition(
+  batch = sampler.Transition(
     None, actions, rewards.astype(np.float32), None, np.ones(24, np.uint8)
   )
 
@@ -418,8 +420,8 @@ def test_configs_set_alpha_of_every_cql(name, demo_store):
   for bindings, alpha in (([], 4.0), ([f'{name}.alpha=2.0'], 2.0)):
     gin.clear_config()
     bindings.append(f'FixedReplayRunner.create_agent_fn=@{name}')
-    configuration.import_all()
-    configuration.parse(['cql_1pct.gin', 'small.gin'], bindings, final=True)
+    settings.import_all()
+    settings.parse(['cql_1pct.gin', 'small.gin'], bindings, final=True)
     create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
     agent = create.scoped_configurable_fn(3, demo_store)
     gin.clear_config()

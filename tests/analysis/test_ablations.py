@@ -4,13 +4,7 @@ import pathlib
 
 import numpy as np
 
-from cql_atari.analysis import (
-  ablations,
-  curves,
-  figures,
-  reporting,
-  run_folders,
-)
+from cql_atari.analysis import ablations, curves, figures, loading, reporting
 from cql_atari.continuous import tasks
 
 
@@ -18,7 +12,7 @@ def run(settings, finals=(5.0,), agent='CQL', data='1 %', task=None):
   """Runs of one kind, a seed each final score."""
   behavior = {'mean': 3.0, 'episodes': 9, 'source': 'raw'}
   return [
-    run_folders.Run(
+    loading.Run(
       pathlib.Path(f'{settings}/{seed}'),
       agent,
       task.domain if task else 'Breakout',

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from cql_atari.analysis import curves, run_folders
-from cql_atari.errors import UserError
+from cql_atari.analysis import curves, loading
+from cql_atari.core.errors import UserError
 
 
 @pytest.fixture
@@ -36,9 +36,7 @@ def make_run(tmp_path):
 
 
 def table(tmp_path):
-  return curves.table(
-    run_folders.load_runs([str(tmp_path / '*')])
-  ).splitlines()[2:]
+  return curves.table(loading.load_runs([str(tmp_path / '*')])).splitlines()[2:]
 
 
 def test_seeds_of_one_experiment_are_averaged(make_run, tmp_path):
@@ -124,7 +122,7 @@ def test_runs_of_different_lengths_are_cut_with_a_word(
 
 def test_the_picture_is_drawn(make_run, tmp_path):
   make_run('a', [1.0, 2.0])
-  runs = run_folders.load_runs([str(tmp_path / '*')])
+  runs = loading.load_runs([str(tmp_path / '*')])
   out = curves.plot(runs, tmp_path / 'figures' / 'curve')
   assert out.name == 'curve.png' and out.stat().st_size > 5000
   with pytest.raises(UserError, match='cannot be written'):
@@ -138,11 +136,11 @@ def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):
   with pytest.raises(UserError, match='no run with an evaluated iteration'):
     table(tmp_path)
   assert 'was never evaluated' in caplog.text
-  (run,) = run_folders.load_runs([str(tmp_path / '*')], need_evaluation=False)
+  (run,) = loading.load_runs([str(tmp_path / '*')], need_evaluation=False)
   assert run.directory.name == 'a'
   make_run('b', [1.0])
   make_run('c', [])
   with pytest.raises(UserError, match=r'no run folder matches .*/typo'):
-    run_folders.load_runs([str(tmp_path / 'b'), str(tmp_path / 'typo')])
+    loading.load_runs([str(tmp_path / 'b'), str(tmp_path / 'typo')])
   assert table(tmp_path) == ['| Pong | CQL | 1 | 10 | 1.0 | 1.0 | -15.7 |']
   assert 'c has no finished iteration yet' in caplog.text

@@ -13,8 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from cql_atari.analysis import curves, reference, reporting, run_folders, scores
-from cql_atari.errors import UserError
+from cql_atari.analysis import curves, loading, reference, reporting, scores
+from cql_atari.core.errors import UserError
 
 # Evaluation returns of three seeds.
 CURVES = {
@@ -65,7 +65,7 @@ def written(root, tmp_path_factory):
   out = tmp_path_factory.mktemp('report')
   done = subprocess.run(
     [
-      sys.executable, '-m', 'cql_atari.analysis.report', f'--runs={root}',
+      sys.executable, '-m', 'cql_atari.report', f'--runs={root}',
       f'--out={out}', '--title=A <report>',
     ],
     capture_output=True,
@@ -157,7 +157,7 @@ def test_intervals_are_the_same_each_time():
 
 
 def test_what_does_not_compare_is_left_out_of_aggregates(root):
-  runs = run_folders.load_runs([str(root / '*' / '*_0.01' / '*')])
+  runs = loading.load_runs([str(root / '*' / '*_0.01' / '*')])
 
   def aggregated(*left_out):
     kept = [r for r in runs if (r.agent, r.game, r.seed) not in left_out]
@@ -182,13 +182,13 @@ def test_what_does_not_compare_is_left_out_of_aggregates(root):
 
 
 def test_the_same_seed_twice_is_refused(root):
-  runs = run_folders.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
+  runs = loading.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
   with pytest.raises(UserError, match='same experiment with the same seed'):
     scores.scores([*runs, runs[0]])
 
 
 def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
-  runs = run_folders.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
+  runs = loading.load_runs([str(root / 'Pong' / 'CQLAgent_0.01' / '*')])
 
   def published(**settings):
     changed = [
@@ -224,7 +224,7 @@ def test_pictures_are_drawn_as_png_and_pdf(written):
 
 
 def test_gaps_are_of_the_data_s_actions(root):
-  run = run_folders.load_folders([root / 'Pong' / 'CQLAgent_0.01' / '0'], '')[0]
+  run = loading.load_folders([root / 'Pong' / 'CQLAgent_0.01' / '0'], '')[0]
   np.testing.assert_allclose(run.metric('gap_policy'), [0, -0.2, -0.4])
   assert np.isnan(run.metric('gap_random')).all()
 
@@ -278,7 +278,7 @@ def test_mistakes_end_in_one_sentence(tmp_path):
     ([f'--runs={tmp_path}'], 'give the runs and a folder'),
   ):
     done = subprocess.run(
-      [sys.executable, '-m', 'cql_atari.analysis.report', *flags],
+      [sys.executable, '-m', 'cql_atari.report', *flags],
       capture_output=True,
       text=True,
       timeout=100,

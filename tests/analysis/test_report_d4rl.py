@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cql_atari.analysis import reference_d4rl, reporting, run_folders
+from cql_atari.analysis import loading, reference_d4rl, reporting
 from cql_atari.continuous import tasks
 
 HOPPER = tasks.task('hopper-medium').settings.score_range
@@ -51,7 +51,7 @@ def runs(tmp_path_factory):
         writer.writerow(['gradient_steps', 'eval_return_mean', 'q_data'])
         for step, score in ((100, 30 + index), (200, 10 * index + 2 * seed)):
           writer.writerow([step, raw(score), 1.0])
-  return run_folders.load_runs([str(root / '*' / '*')])
+  return loading.load_runs([str(root / '*' / '*')])
 
 
 def test_tables_1_and_2_by_hand(runs, tmp_path):

@@ -15,7 +15,7 @@ from cql_atari.continuous.agents import (
   sac_agent,
 )
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
-from cql_atari.errors import UserError
+from cql_atari.core.errors import UserError
 
 GAMMA, SAMPLES, SIZE = 0.9, 3, 2  # SIZE of an action.
 STATES = np.eye(2)

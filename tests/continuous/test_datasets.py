@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cql_atari.continuous import d4rl_files, datasets, tasks
-from cql_atari.errors import UserError
-from cql_atari.replay import download
+from cql_atari.continuous import datasets, files, tasks
+from cql_atari.core import download
+from cql_atari.core.errors import UserError
 
 HOPPER = tasks.task('hopper-medium-v2')
 KITCHEN = tasks.task('kitchen-mixed')
@@ -147,7 +147,7 @@ def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
 
 def test_what_is_written_is_read_again(tmp_path):
   arrays = columns()
-  steps = d4rl_files.Steps(
+  steps = files.Steps(
     *(
       arrays[name].astype(np.float32)
       for name in ('observations', 'actions', 'rewards')
@@ -156,12 +156,12 @@ def test_what_is_written_is_read_again(tmp_path):
     arrays['timeouts'],
   )
   path = tmp_path / 'hopper-medium.hdf5'
-  d4rl_files.write_hdf5(path, steps, seed=3)
-  again = d4rl_files.read_hdf5(path, HOPPER)
+  files.write_hdf5(path, steps, seed=3)
+  again = files.read_hdf5(path, HOPPER)
   for name in arrays:
     np.testing.assert_array_equal(getattr(again, name), getattr(steps, name))
   assert datasets.open_task_data('hopper-medium', str(tmp_path))
-  twice = d4rl_files.concatenate(steps, again)
+  twice = files.concatenate(steps, again)
   assert len(twice) == 80 and twice.timeouts[39] and twice.timeouts[79]
 
 
@@ -292,7 +292,7 @@ def server(tmp_path):
 def fetch(url, out, task):
   return subprocess.run(
     [
-      sys.executable, '-m', 'cql_atari.continuous.fetch', f'--task={task}',
+      sys.executable, '-m', 'cql_atari.continuous.fetching', f'--task={task}',
       f'--out={out}', f'--source={url}',
     ],
     capture_output=True,
@@ -394,7 +394,7 @@ def test_no_file_is_left_half_written(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(h5py.Group, 'create_dataset', full)
-  steps = d4rl_files.Steps(*(np.zeros((3, 2)) for _ in range(5)))
+  steps = files.Steps(*(np.zeros((3, 2)) for _ in range(5)))
   with pytest.raises(OSError, match='space'):
-    d4rl_files.write_hdf5(tmp_path / 'a.hdf5', steps)
+    files.write_hdf5(tmp_path / 'a.hdf5', steps)
   assert not list(tmp_path.iterdir())

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gymnasium.utils import env_checker
 
-from cql_atari import evaluation
 from cql_atari.continuous import environments, tasks
-from cql_atari.errors import UserError
+from cql_atari.core.errors import UserError
+from cql_atari.environments import evaluation
 
 pytest.importorskip('gymnasium_robotics')
 

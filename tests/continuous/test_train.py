@@ -13,10 +13,10 @@ import h5py
 import numpy as np
 import pytest
 
-from cql_atari import checkpoints, restoring
 from cql_atari.analysis import selection
-from cql_atari.continuous import d4rl_files, datasets, minari_datasets, tasks
-from cql_atari.errors import UserError
+from cql_atari.continuous import datasets, files, minari_files, tasks
+from cql_atari.core.errors import UserError
+from cql_atari.runs import checkpoints, trained
 
 SMALL = (
   'Critic.hidden_units=(16, 16)',
@@ -111,12 +111,12 @@ def test_collected_datasets_are_as_d4rl_defines_them(collected):
 def test_minari_has_the_same_play(collected, tmp_path, monkeypatch):
   monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
   task = tasks.task('hopper-medium')
-  steps = d4rl_files.read_hdf5(collected / 'hopper-medium.hdf5', task)
+  steps = files.read_hdf5(collected / 'hopper-medium.hdf5', task)
   with h5py.File(collected / 'hopper-medium.hdf5') as file:
     following = file['next_observations'][()]
   steps = dataclasses.replace(steps, next_observations=following)
   for _ in range(2):  # The second in the place of the first.
-    minari_datasets.write('cql_atari/hopper/medium-v0', steps, task)
+    minari_files.write('cql_atari/hopper/medium-v0', steps, task)
   plain = datasets.open_task_data('hopper-medium', str(collected))
   data = datasets.open_task_data(
     'hopper-medium', 'minari:cql_atari/hopper/medium-v0'
@@ -192,7 +192,7 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
   for name, array in ends[0][1].items():
     np.testing.assert_array_equal(array, ends[1][1][name], err_msg=name)
   with pytest.raises(UserError, match='only agents of Atari'):
-    restoring.restore(tmp_path / 'whole')
+    trained.restore(tmp_path / 'whole')
   record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
   assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
   assert record['split'] == {'data': 'medium', 'version': None}  # Our own.
@@ -206,7 +206,7 @@ def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
   assert done.returncode == 0, done.stderr
   out = tmp_path / 'out'
   done = call(
-    'cql_atari.analysis.value_gap', f'--run={tmp_path / "run"}',
+    'cql_atari.value_gap', f'--run={tmp_path / "run"}',
     '--episodes=3', '--states=300', f'--out={out}',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
@@ -220,7 +220,7 @@ def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
   assert float(row['low']) <= difference <= float(row['high'])
   assert (out / 'value_gap.png').read_bytes()[:4] == b'\x89PNG'
   done = call(
-    'cql_atari.analysis.select', f'--run={tmp_path / "run"}',
+    'cql_atari.select_checkpoint', f'--run={tmp_path / "run"}',
     '--fqe_steps=60', f'--out={out}',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
@@ -233,7 +233,7 @@ def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
   record = json.loads((tmp_path / 'run' / 'run.json').read_text())
   record['manifest_digest'] = 'other'
   (tmp_path / 'run' / 'run.json').write_text(json.dumps(record))
-  done = call('cql_atari.analysis.select', f'--run={tmp_path / "run"}')
+  done = call('cql_atari.select_checkpoint', f'--run={tmp_path / "run"}')
   assert done.returncode == 1 and 'have changed since' in done.stderr
 
 

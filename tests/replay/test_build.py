@@ -11,9 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from cql_atari.errors import UserError
-from cql_atari.replay import build, cache, replay_logs
-from cql_atari.replay import dataset as dataset_lib
+from cql_atari.core.errors import UserError
+from cql_atari.replay import build, open_store
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import split as split_lib
 
 CAPACITY = 97  # Not a multiple of a block.
@@ -49,7 +50,7 @@ def long_run(tmp_path, dopamine_buffer, demo_frames):
 
 
 def open_run(folder, stores, **split):
-  return cache.open_store(
+  return open_store.open_store(
     str(folder), 'Freeway', 3, split_lib.Split(**split), str(stores)
   )
 
@@ -78,7 +79,7 @@ def test_stitched_shards_equal_one_buffer_of_everything(
     ours.next_state[~terminal], theirs[3][~terminal]
   )
   alone = sum(
-    len(shard.valid_transitions(1)) for shard in replay_logs.list_shards(folder)
+    len(shard.valid_transitions(1)) for shard in run_lib.list_shards(folder)
   )
   gained = store.manifest['transitions_gained_by_stitching']
   assert gained == len(store.valid_transitions(1)) - alone > 0
@@ -101,7 +102,7 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 _BUILD = """
 import sys
 from cql_atari.replay import cache, split
-cache.open_store(
+open_store.open_store(
   sys.argv[1], 'Freeway', 3, split.Split(shards=(0, 20)), sys.argv[2]
 )
 """
@@ -158,7 +159,7 @@ def test_parts_of_another_split_are_not_used(demo_dir, tmp_path, monkeypatch):
 
   def prepare(fraction):
     split = split_lib.Split(shards=(10, 15), fraction=fraction)
-    return cache.ensure_store(
+    return open_store.ensure_store(
       demo_dir, 'Freeway', 3, split, out=tmp_path / 'store'
     )
 

@@ -7,9 +7,8 @@ import numpy as np
 from dopamine.tf.replay_memory import circular_replay_buffer
 from hypothesis import strategies as st
 
-from cql_atari.replay import cache
-from cql_atari.replay import dataset as dataset_lib
-from cql_atari.replay import rows as rows_lib
+from cql_atari.replay import episodes, open_store
+from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
@@ -51,7 +50,7 @@ def test_a_shard_of_any_shape_gives_what_dopamines_buffer_does(
     np.testing.assert_array_equal(valid, expected)
     if not expected:
       return
-    store = cache.open_store(
+    store = open_store.open_store(
       folder, 'Freeway', 3, split_lib.Split(shards=(0, 1)), f'{folder}/stores'
     )
     sampler = dataset_lib.TransitionSampler(
@@ -89,5 +88,5 @@ def test_valid_rows_for_any_stack_are_dopamines(
   ]
   terminals = buffer._store['terminal'][:rows]
   np.testing.assert_array_equal(
-    rows_lib.valid_rows(terminals, update_horizon, stack_size), expected
+    episodes.valid_rows(terminals, update_horizon, stack_size), expected
   )

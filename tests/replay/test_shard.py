@@ -8,9 +8,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cql_atari.errors import UserError
-from cql_atari.replay import recording, replay_logs
-from cql_atari.replay import rows as rows_lib
+from cql_atari.core.errors import UserError
+from cql_atari.replay import episodes, recorder
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 
 
@@ -28,7 +28,7 @@ def rewrite(shard, name, array):
 
 
 def test_demo_shards_keep_the_published_format(demo_dir):
-  shards = replay_logs.list_shards(demo_dir)
+  shards = run_lib.list_shards(demo_dir)
   assert [shard.index for shard in shards] == list(range(0, 50, 2))
   for shard in shards:
     shard.check(num_actions=3)
@@ -111,7 +111,7 @@ def test_dopamine_loads_what_write_shard_writes(
 ):
   arrays = {name: one_shard.read(name, 2000) for name in shard_lib.ELEMENTS[1:]}
   frames = list(one_shard.frames(stop=2000))
-  written = recording.write_shard(
+  written = recorder.write_shard(
     tmp_path / 'out',
     3,
     frames,
@@ -208,15 +208,15 @@ def test_missing_and_damaged_files_are_named(one_shard):
 
 def test_folders_without_shards_are_named(tmp_path):
   with pytest.raises(UserError, match='holds no shards'):
-    replay_logs.list_shards(tmp_path)
+    run_lib.list_shards(tmp_path)
   with pytest.raises(UserError, match='there is no replay folder'):
-    replay_logs.list_shards(tmp_path / 'nowhere')
+    run_lib.list_shards(tmp_path / 'nowhere')
 
 
 def test_episode_returns_counts_whole_episodes_only():
   terminals = np.array([0, 1, 0, 0, 1, 0])
   rewards = np.array([1, 2, 4, 8, 16, 32])
-  returns = rows_lib.episode_returns
+  returns = episodes.episode_returns
   assert returns(terminals, rewards, from_start=True).tolist() == [3, 28]
   assert returns(terminals, rewards, from_start=False).tolist() == [28]
   assert returns(0 * terminals, rewards, from_start=True).tolist() == []

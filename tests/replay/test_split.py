@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cql_atari.errors import UserError
-from cql_atari.replay import recording, replay_logs
-from cql_atari.replay import rows as rows_lib
+from cql_atari.core.errors import UserError
+from cql_atari.replay import episodes, recorder
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
 
@@ -15,7 +15,7 @@ def replay(tmp_path_factory):
   for index, add_count in enumerate((999, 1999, 2999, 3400)):
     terminals = np.zeros(1000, np.uint8)
     terminals[30 + 60 * np.arange(16) + rng.integers(0, 20, 16)] = 1
-    recording.write_shard(
+    recorder.write_shard(
       directory,
       index,
       [np.ones((1000, 84, 84), np.uint8)],
@@ -67,14 +67,14 @@ def test_trajectories_are_whole_episodes(replay, update_horizon):
     fraction=0.3, convention='trajectories', update_horizon=update_horizon
   )
   chosen = split.select(replay)
-  total = sum(s.num_rows for s in replay_logs.list_shards(replay))
+  total = sum(s.num_rows for s in run_lib.list_shards(replay))
   assert 0.3 * total <= sum(part.num_rows for part in chosen) < 0.42 * total
   for part in chosen:
     terminals = part.shard.read('terminal')
     for start, stop in part.ranges:
       begins = start == 0 and part.shard.index == 0
       assert begins or terminals[start - 1] == 1
-      valid = start + rows_lib.valid_rows(terminals[start:stop], update_horizon)
+      valid = start + episodes.valid_rows(terminals[start:stop], update_horizon)
       inside = terminals[start:stop].nonzero()[0] + start
       assert np.isin(inside, valid).all()  # The last transition is kept.
       episode = np.cumsum(terminals)[valid] - terminals[valid]
@@ -90,7 +90,7 @@ def test_trajectories_are_whole_episodes(replay, update_horizon):
 def test_uniform_draws_single_transitions(replay):
   split = split_lib.Split(fraction=0.1, convention='uniform', update_horizon=2)
   chosen = split.select(replay)
-  shards = replay_logs.list_shards(replay)
+  shards = run_lib.list_shards(replay)
   valid = [len(shard.valid_transitions(2)) for shard in shards]
   drawn = [len(part.transitions) for part in chosen]
   assert sum(drawn) == round(0.1 * sum(valid))

@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from cql_atari import environments
-from cql_atari.errors import UserError
-from cql_atari.replay import cache, recording, replay_logs
+from cql_atari.core.errors import UserError
+from cql_atari.environments import atari
+from cql_atari.replay import open_store, recorder
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay import store as store_lib
@@ -16,7 +17,7 @@ from cql_atari.replay.frames import stack_frames
 
 def open_demo(demo_dir, folder, **settings):
   split = split_lib.Split(**{'shards': (10, 15), **settings})
-  return cache.open_store(str(demo_dir), 'Freeway', 3, split, str(folder))
+  return open_store.open_store(str(demo_dir), 'Freeway', 3, split, str(folder))
 
 
 @pytest.mark.parametrize('convention', ['prefix', 'uniform'])
@@ -67,11 +68,11 @@ def test_games_start_where_the_data_say(tmp_path, convention):
     frames = np.arange(1000).astype(np.uint8)[:, None, None]
     frames = np.broadcast_to(frames, (1000, 84, 84))
     ones = np.ones(1000)
-    recording.write_shard(
-      folder, index, [frames], ones, ones, terminals, 10_999
-    )
+    recorder.write_shard(folder, index, [frames], ones, ones, terminals, 10_999)
   split = split_lib.Split(0.3, convention=convention, seed=1)
-  store = cache.open_store(str(folder), 'Pong', 3, split, str(tmp_path / 's'))
+  store = open_store.open_store(
+    str(folder), 'Pong', 3, split, str(tmp_path / 's')
+  )
   kept, starts, ends = [], set(), set()
   for entry in store.manifest['shards']:
     shard = shard_lib.Shard(folder, entry['shard'])
@@ -112,7 +113,7 @@ def test_games_start_where_the_data_say(tmp_path, convention):
 def test_a_store_without_a_start_has_no_initial_states(demo_dir, tmp_path):
   store = open_demo(demo_dir, tmp_path, fraction=0.1)
   assert store.initial_states(5).shape == (0, 84, 84, 4)
-  assert environments.start_difference(store) is None
+  assert atari.start_difference(store) is None
 
 
 def test_a_store_is_built_once(demo_dir, tmp_path):
@@ -132,13 +133,13 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
   split = split_lib.Split(shards=(10, 11))
 
   def digest():
-    return cache.open_store(
+    return open_store.open_store(
       str(copy), 'Freeway', 3, split, str(tmp_path / 'stores')
     ).digest
 
   before = digest()
-  shard = replay_logs.list_shards(copy)[5]
-  recording.write_shard(
+  shard = run_lib.list_shards(copy)[5]
+  recorder.write_shard(
     shard.directory,
     10,
     [np.zeros((2000, 84, 84), np.uint8)],
@@ -151,7 +152,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
 def test_a_failed_build_leaves_nothing(demo_dir, tmp_path):
   copy = tmp_path / 'Freeway' / '1'
   shutil.copytree(demo_dir, copy)
-  path = replay_logs.list_shards(copy)[6].path('observation')
+  path = run_lib.list_shards(copy)[6].path('observation')
   os.truncate(path, path.stat().st_size // 2)
   stores = tmp_path / 'stores'
   with pytest.raises(UserError, match=r'observation_ckpt.12.gz is truncated'):
@@ -197,9 +198,11 @@ def test_a_prefix_is_the_same_whatever_the_seed(demo_dir, tmp_path):
 
 def test_play_of_another_game_is_refused(demo_dir, tmp_path):
   with pytest.raises(UserError, match="GAME='Freeway'"):
-    cache.open_store(str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path))
+    open_store.open_store(
+      str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path)
+    )
   with pytest.raises(UserError, match='action set, 0 to 1'):
-    cache.open_store(
+    open_store.open_store(
       str(demo_dir), 'Freeway', 2, split_lib.Split(), str(tmp_path)
     )
 
@@ -207,7 +210,7 @@ def test_play_of_another_game_is_refused(demo_dir, tmp_path):
 def test_missing_data_names_the_command_that_gets_it(tmp_path):
   for replay_dir in (None, str(tmp_path / 'nowhere')):
     with pytest.raises(UserError, match=r'replay\.fetch --game=Pong'):
-      cache.open_store(replay_dir, 'Pong', 6)
+      open_store.open_store(replay_dir, 'Pong', 6)
 
 
 def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):

@@ -5,8 +5,8 @@ import dataclasses
 import gin
 import pytest
 
-from cql_atari import configuration
-from cql_atari.errors import UserError
+from cql_atari.core import settings
+from cql_atari.core.errors import UserError
 from cql_atari.sweeps import execute, plan, ray_engine
 
 
@@ -29,7 +29,7 @@ from cql_atari.sweeps import execute, plan, ray_engine
 )
 def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
   gin.clear_config()
-  configuration.parse(
+  settings.parse(
     [f'sweeps/{name}.gin'], [], final=False, required='Sweep.configs'
   )
   sweep = plan.Sweep()

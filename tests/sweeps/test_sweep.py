@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from cql_atari import checkpoints
+from cql_atari.runs import checkpoints
 
 SWEEP = """
 Sweep.configs = ['cql_demo.gin', 'qrdqn_demo.gin']

@@ -42,7 +42,7 @@ def failures(found):
 
 def verify(*flags):
   return subprocess.run(
-    [sys.executable, '-m', 'cql_atari.tabular.verify', *flags],
+    [sys.executable, '-m', 'cql_atari.theorems', *flags],
     capture_output=True,
     text=True,
     timeout=300,

@@ -3,7 +3,7 @@
 import gin
 import tensorflow as tf
 
-from cql_atari.continuous.agents.continuous_agent import ContinuousAgent, Loss
+from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
 
 

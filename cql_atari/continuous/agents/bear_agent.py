@@ -6,12 +6,12 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from cql_atari import optimizers
+from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
-from cql_atari.continuous.agents.continuous_agent import Loss
+from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.errors import UserError, check_number
+from cql_atari.core.errors import UserError, check_number
 from cql_atari.losses import actor_critic
 
 _MOST_LATENT = 0.5  # Of what likely actions are decoded from.

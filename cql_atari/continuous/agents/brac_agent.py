@@ -3,10 +3,10 @@
 import gin
 import tensorflow as tf
 
-from cql_atari.continuous.agents.continuous_agent import Loss
+from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.errors import check_flag, check_number
+from cql_atari.core.errors import check_flag, check_number
 from cql_atari.losses import actor_critic
 
 

@@ -3,7 +3,7 @@
 import functools
 
 from cql_atari.continuous import networks
-from cql_atari.continuous.agents.continuous_agent import ContinuousAgent, Loss
+from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import Noise, Transition

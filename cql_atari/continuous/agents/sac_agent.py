@@ -6,11 +6,11 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from cql_atari import optimizers
+from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
-from cql_atari.continuous.agents.continuous_agent import ContinuousAgent, Loss
+from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.errors import check_flag, check_number
+from cql_atari.core.errors import check_flag, check_number
 from cql_atari.losses import actor_critic
 
 

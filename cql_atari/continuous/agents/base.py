@@ -1,0 +1,233 @@
+"""What agents for continuous actions share: the gradient step, and acting.
+
+A gradient step is one graph: batch, losses, gradients, optimizers. Any number
+of steps run inside one call.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from cql_atari.agents import base, optimizers
+from cql_atari.continuous import networks
+from cql_atari.continuous.datasets import Dataset
+from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
+from cql_atari.core.errors import check_number
+
+_STEPS_PER_MEASURE = 100
+
+# A loss is a scalar, and the scalars to tell of.
+Loss = tuple[tf.Tensor, dict[str, tf.Tensor]]
+
+
+class Part(NamedTuple):
+  """What is learned by one loss.
+
+  Attributes:
+    name: what its loss is called among the scalars.
+    loss: of a batch.
+    optimizer: of the variables.
+    variables: what is learned.
+  """
+
+  name: str
+  loss: Callable[[Transition, Noise], Loss]
+  optimizer: optimizers.Optimizer
+  variables: Sequence[tf.Variable]
+
+
+@gin.configurable(denylist=['action_size', 'data', 'seed', 'summary_writer'])
+class ContinuousAgent(base.OfflineAgent):
+  """An agent with a policy, which learns from a fixed dataset.
+
+  A subclass adds parts, each with its loss.
+  """
+
+  SCALARS: tuple[str, ...] = ()  # What the losses tell of.
+  MEASURED: tuple[str, ...] = ()  # What `measure` tells of.
+  POLICY_LOSS = 'policy_loss'  # The metrics want one that is named `loss`.
+
+  def __init__(
+    self,
+    action_size: int,
+    data: Dataset,
+    policy: Callable[
+      ..., networks.TanhGaussianPolicy
+    ] = networks.TanhGaussianPolicy,
+    policy_learning_rate: float = 3e-4,
+    gamma: float = 0.99,
+    batch_size: int = 256,
+    sampler: Callable[..., FixedSampler] = FixedSampler,
+    seed: int = 0,
+    summary_writer: str | None = None,
+  ):
+    """Builds the networks, the optimizers and the compiled step.
+
+    Args:
+      action_size: numbers in an action, A.
+      data: what to learn from.
+      policy: makes the policy, called with (S, A, seed).
+      policy_learning_rate: Adam's.
+      gamma: discount per step.
+      batch_size: transitions in a gradient step, B.
+      sampler: makes the batches, called with the data.
+      seed: of the initial weights, the batches and all noise.
+      summary_writer: the run's folder for TensorBoard events, if any.
+    """
+    name = type(self).__name__
+    check_number(f'{name}.gamma', gamma, 0, most=1)
+    check_number(f'{name}.batch_size', batch_size, 1, whole=True)
+    super().__init__(summary_writer)
+    self.action_size, self.state_size = action_size, data.state.shape[1]
+    self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
+    self._state_mean, self._state_std = data.state_mean, data.state_std
+    self._sampler = sampler(data)
+    self._policy, self._policy_learning_rate = policy, policy_learning_rate
+    self.parts: list[Part] = []
+    self._build()
+    losses = [part.name for part in self.parts]
+    self._make_totals([*losses, *self.SCALARS, *self.MEASURED, 'gradient_norm'])
+    self._learn = tf.function(self._learn_steps)
+
+  def _build(self) -> None:
+    """Makes all variables."""
+    self.policy = self._make_policy(0)
+    self._add_part(
+      self.POLICY_LOSS,
+      self.policy_loss,
+      self._policy_learning_rate,
+      self.policy,
+    )
+
+  def _make_policy(self, number: int) -> networks.TanhGaussianPolicy:
+    return self._policy(
+      self.state_size, self.action_size, self._seed_sequence(number)
+    )
+
+  def _seed_sequence(self, number: int) -> np.random.SeedSequence:
+    """Of a network's weights; every network has its number."""
+    return np.random.SeedSequence([self.seed, number])
+
+  def _add_part(self, name, loss, learning_rate, module) -> None:
+    check_number(f'{type(self).__name__}: a learning rate', learning_rate, 0)
+    adam = optimizers.Adam(learning_rate, epsilon=1e-8)
+    adam.build(module.layers)
+    self.parts.append(Part(name, loss, adam, module.layers))
+
+  @abc.abstractmethod
+  def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """The policy's loss."""
+
+  def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
+    """What costs too much to tell of in every step: the scalars MEASURED.
+
+    It comes last in a step, so that its noise leaves that of learning alone.
+    """
+    del batch, noise
+    return {}
+
+  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
+    """Part of the gradient step: moves what no gradient moves."""
+
+  def _normal(self, noise: Noise, samples: int | None = None) -> tf.Tensor:
+    """Noise (B, A) for an action in every state, or (B, N, A) for N."""
+    each = () if samples is None else (samples,)
+    return noise.normal(self.batch_size, *each, self.action_size)
+
+  # --- The gradient step. ---
+
+  @property
+  def gradient_steps(self) -> int:
+    """Gradient steps taken so far."""
+    return int(self.parts[0].optimizer.iterations.numpy())
+
+  def train_steps(self, count: int) -> None:
+    """Takes gradient steps on the next batches, all in one graph."""
+    self._learn(tf.constant(count))
+
+  def _learn_steps(self, count: tf.Tensor) -> None:
+    for _ in tf.range(count):
+      self._learn_from_next_batch()
+
+  @tf.autograph.experimental.do_not_convert
+  def _learn_from_next_batch(self) -> None:
+    noise = Noise(self.seed, self.step_number())
+    batch = self._sampler.sample(noise, self.batch_size)
+    scalars, gradients = {}, {}
+    for part in self.parts:
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(part.variables)
+        value, told = part.loss(batch, noise)
+      gradients[part.name] = tape.gradient(value, part.variables)
+      scalars |= {part.name: value, **told}
+    scalars['gradient_norm'] = tf.linalg.global_norm(gradients['loss'])
+    is_measured = self.step_number() % _STEPS_PER_MEASURE == 0
+    if self.MEASURED:
+      scalars |= tf.cond(
+        is_measured,
+        lambda: self.measure(batch, noise),
+        lambda: dict.fromkeys(self.MEASURED, 0.0),
+      )
+    # All gradients are taken before anything moves.
+    for part in self.parts:
+      part.optimizer.apply(gradients[part.name])
+    self.after_step(scalars)
+    self._add_scalars(scalars, dict.fromkeys(self.MEASURED, is_measured))
+
+  def step_number(self) -> tf.Tensor:
+    """The number of this gradient step, an int64 scalar of the graph."""
+    return self.parts[0].optimizer.iterations.read_value()
+
+  # --- Acting. ---
+
+  @tf.function(reduce_retracing=True)
+  def _modes(self, states: tf.Tensor) -> tf.Tensor:
+    return self.policy.mode(self._normalized(states))
+
+  def _normalized(self, states: tf.Tensor) -> tf.Tensor:
+    return (states - self._state_mean) / self._state_std
+
+  def select_actions(
+    self, states: np.ndarray, rng: np.random.Generator | None = None
+  ) -> np.ndarray:
+    """The policy's modes: float32 (E, S), as observed -> (E, A)."""
+    del rng
+    return self._modes(tf.constant(states)).numpy()
+
+  def sample_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Actions of the policy with its noise: as observed (B, S) -> (B, A)."""
+    noise = rng.standard_normal((len(states), self.action_size), np.float32)
+    return self._samples(tf.constant(states), tf.constant(noise)).numpy()
+
+  @tf.function(reduce_retracing=True)
+  def _samples(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    return self.policy.sample(self._normalized(states), noise)[0]
+
+  def begin_episode(self, observation: np.ndarray) -> np.ndarray:
+    """Starts an episode: observation (S,) -> first action (A,)."""
+    return self.step(0.0, observation)
+
+  def step(self, reward: float, observation: np.ndarray) -> np.ndarray:
+    """Acts on the next observation; the reward teaches nothing here."""
+    del reward
+    return self.select_actions(np.asarray(observation, np.float32)[None])[0]
+
+  def end_episode(self, reward: float, terminal: bool = True) -> None:
+    """Ends an episode; nothing is recorded offline."""
+
+  # --- Saving. ---
+
+  def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
+    named = {}
+    for part in self.parts:
+      named[part.name] = part.variables
+      named[f'{part.name}_steps'] = [part.optimizer.iterations]
+      for name, slot in part.optimizer.slots.items():
+        named[f'{part.name}_{name}'] = slot
+    return named

@@ -1,0 +1,73 @@
+"""What a fetch left in a folder of shards: `fetched.json`.
+
+A fetch may bring only the first rows of a shard: then its files are the first
+bytes of the published ones, and this record says how many rows they hold.
+"""
+
+import json
+import os
+import pathlib
+import threading
+
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import sha256, write_text
+from cql_atari.replay.shard import ELEMENTS, Shard
+
+FILE = 'fetched.json'
+_LOCK = threading.Lock()
+
+
+def read(folder: str | os.PathLike) -> dict | None:
+  """The record of a folder of shards: file names to what was fetched.
+
+  Returns:
+    {name: {'bytes', 'sha256', 'rows'}}, rows being None for a whole file; None
+    for a folder that was not fetched by this package.
+
+  Raises:
+    UserError: the record is damaged.
+  """
+  path = pathlib.Path(folder) / FILE
+  if not path.is_file():
+    return None
+  try:
+    files = json.loads(path.read_text())['files']
+    for entry in files.values():
+      _ = entry['bytes'], entry['sha256'], entry['rows']
+    return files
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f'{path} is damaged ({error!r}): delete it and fetch again.'
+    ) from None
+
+
+def add(folder: pathlib.Path, source: str, name: str, entry: dict) -> None:
+  """Notes a file that has been fetched. Safe to call from threads."""
+  with _LOCK:
+    files = {**(read(folder) or {}), name: entry}
+    record = {'source': source, 'files': dict(sorted(files.items()))}
+    write_text(folder / FILE, json.dumps(record, indent=1) + '\n')
+
+
+def rows(shard: Shard, record: dict | None) -> int | None:
+  """Rows of a shard that were fetched; None when all of it was."""
+  fetched = [
+    (record or {}).get(shard.path(name).name, {}).get('rows')
+    for name in ELEMENTS
+  ]
+  return min((count for count in fetched if count is not None), default=None)
+
+
+def check(path: pathlib.Path, record: dict) -> None:
+  """Compares a file with its record.
+
+  Raises:
+    UserError: it is missing or is not what was fetched.
+  """
+  entry = record.get(path.name)
+  if entry is None:
+    raise UserError(f'{path.name} was not fetched: fetch again.')
+  if not path.is_file() or path.stat().st_size != entry['bytes']:
+    raise UserError(f'{path} is not the file that was fetched: fetch again.')
+  if sha256(path) != entry['sha256']:
+    raise UserError(f'{path} has changed since it was fetched: fetch again.')

@@ -1,0 +1,1 @@
+"""The games, and the protocol by which agents are evaluated in them."""

@@ -1,0 +1,75 @@
+"""The evaluation protocol: whole games, raw scores, unbiased by their length.
+
+Dopamine plays games one after another until `evaluation_steps` have been
+played, and finishes the last. Here E games run side by side and each
+environment follows that same rule with its share, evaluation_steps / E: it
+starts a new game as long as its own steps are below its share, and every game
+that was started is played to its end and counted. Whether a game counts is
+thus decided before its first step. Stopping all environments at once and
+counting what has finished would count short games too often.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from cql_atari.environments.atari import AtariEnvironments
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+  """The games of an evaluation.
+
+  Attributes:
+    returns: float64 (G,), raw undiscounted scores.
+    lengths: int64 (G,), agent steps.
+  """
+
+  returns: np.ndarray
+  lengths: np.ndarray
+
+
+def evaluate(
+  environments: AtariEnvironments,
+  select_actions: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+  evaluation_steps: int,
+  seed: int,
+  on_step: Callable[[int, float], None] = lambda steps, last_return: None,
+) -> Episodes:
+  """Plays whole games until every environment has played its share of steps.
+
+  Args:
+    environments: where to play.
+    select_actions: (states (B, ...), generator) -> actions (B, ...).
+    evaluation_steps: least number of counted agent steps.
+    seed: of the stickiness and of exploration.
+    on_step: called after every step of all environments with the counted
+      steps played by it and the last finished game's return (NaN before).
+
+  Returns:
+    The games, in the order they ended.
+  """
+  rng = np.random.default_rng(seed)
+  count = environments.num_environments
+  share = -(-evaluation_steps // count)
+  played, score = np.zeros(count, np.int64), np.zeros(count)
+  length, counted = np.zeros(count, np.int64), np.ones(count, bool)
+  returns, lengths = [], []
+  states = environments.reset(seed)
+  actions = select_actions(states, rng).copy()
+  while counted.any():
+    states, rewards, ended = environments.step(actions)
+    score += rewards
+    length += 1
+    played += counted
+    for game in np.flatnonzero(ended & counted):
+      returns.append(score[game])
+      lengths.append(length[game])
+    steps = int(counted.sum())
+    counted &= ~(ended & (played >= share))
+    score[ended], length[ended] = 0.0, 0
+    on_step(steps, returns[-1] if returns else np.nan)
+    if counted.any():  # The other games go on, whatever is played there.
+      actions[counted] = select_actions(states[counted], rng)
+  return Episodes(np.array(returns), np.array(lengths, np.int64))

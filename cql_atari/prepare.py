@@ -1,0 +1,98 @@
+"""Builds a store: python -m cql_atari.prepare --replay_dir=DIR.
+
+Training builds the store it needs by itself; this does it beforehand, or into
+a folder of its own.
+"""
+
+import dataclasses
+import os
+import re
+import time
+
+from absl import flags
+
+from cql_atari.core import errors
+from cql_atari.environments import atari
+from cql_atari.replay import open_store
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import split as split_lib
+from cql_atari.replay.store import Store
+
+_REPLAY_DIR = flags.DEFINE_string(
+  'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
+)
+_GAME = flags.DEFINE_string(
+  'game', None, 'The game, where the path does not end in GAME/RUN.'
+)
+_SPLIT = flags.DEFINE_string(
+  'split', '1pct', '1pct, 10pct, first20pct, all, or a share such as 0.05.'
+)
+_CONVENTION = flags.DEFINE_enum(
+  'convention', 'prefix', split_lib.CONVENTIONS, 'How rows are chosen.'
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the rows drawn; prefix draws none.')
+_SHARDS = flags.DEFINE_string(
+  'shards', None, 'FIRST:STOP, such as 0:10, in place of those of the split.'
+)
+_UPDATE_HORIZON = flags.DEFINE_integer(
+  'update_horizon',
+  1,
+  'n of the n-step return that drawn rows are to serve; prefix serves any.',
+)
+_OUT = flags.DEFINE_string(
+  'out', None, 'The store; by default one that training finds by itself.'
+)
+
+
+def main() -> None:
+  """Builds by the flags and says what came of it."""
+  if not _REPLAY_DIR.value:
+    raise errors.UserError(
+      'no --replay_dir given: name the folder that holds run.'
+    )
+  game = _GAME.value or run_lib.game_of(_REPLAY_DIR.value)
+  split = dataclasses.replace(
+    split_lib.named_split(_SPLIT.value),
+    convention=_CONVENTION.value,
+    seed=_SEED.value,
+    update_horizon=_UPDATE_HORIZON.value,
+  )
+  if _SHARDS.value:
+    split = dataclasses.replace(split, shards=_shards(_SHARDS.value))
+  print(f'Compressing on {os.cpu_count()} cores.')
+  began = time.monotonic()
+  directory = open_store.ensure_store(
+    _REPLAY_DIR.value,
+    game,
+    atari.num_actions(game),
+    split,
+    out=_OUT.value,
+  )
+  seconds = time.monotonic() - began
+  store = Store.load(directory, in_memory=False)
+  rows, size = store.manifest['num_rows'], store.nbytes
+  print(
+    f'{directory}: {rows:,} rows of {game}, '
+    f'{len(store.valid_transitions()):,} transitions '
+    f'({store.manifest["transitions_gained_by_stitching"]} of them across '
+    f'borders of shards), {size / 1e6:,.1f} MB, {size / rows:.0f} bytes a row, '
+    f'in {seconds:.1f} s.'
+  )
+
+
+def _shards(text: str) -> tuple[int, int]:
+  found = re.fullmatch(r'(\d+):(\d+)', text)
+  if not found:
+    raise errors.UserError(
+      f'--shards={text}: give FIRST:STOP, such as 0:10 for shards 0 to 9.'
+    )
+  return int(found[1]), int(found[2])
+
+
+def run() -> None:
+  """The console script."""
+  errors.run(main)
+
+
+if __name__ == '__main__':
+  run()

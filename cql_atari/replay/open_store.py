@@ -1,0 +1,194 @@
+"""Opens the store of a split: found where it was built, or built now."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import gin
+from absl import logging
+
+from cql_atari.core.errors import UserError, check_flag
+from cql_atari.replay import build
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import split as split_lib
+from cql_atari.replay.store import FORMAT_VERSION, Store
+
+
+@gin.configurable
+def open_data(open_fn: Callable[[], object] | None = None):
+  """Opens what a run learns from.
+
+  Args:
+    open_fn: opens it; `open_store` by default.
+
+  Returns:
+    A store, or what else has its `manifest`, `digest`, `action_size` and
+    `discounted_return`.
+  """
+  return (open_fn or open_store)()
+
+
+@gin.configurable
+def open_store(
+  replay_dir: str | None,
+  game: str,
+  num_actions: int,
+  split: split_lib.Split | None = None,
+  cache_dir: str | None = None,
+  in_memory: bool = True,
+) -> Store:
+  """The store of a split: reused when it is there, built when it is not.
+
+  Args:
+    replay_dir: a run's folder (with `replay_logs`), `replay_logs` itself, or a
+      store made by `python -m cql_atari.prepare`.
+    game: the game's name, such as 'Pong'.
+    num_actions: size of its action set; data outside it is refused.
+    split: which rows; by default the one gin describes.
+    cache_dir: where stores are kept; `cql_atari` in the user's cache folder by
+      default.
+    in_memory: whether to hold the compressed frames in memory, or to map their
+      file, which all processes on the machine share; see `Store.load`.
+
+  Returns:
+    The store.
+
+  Raises:
+    UserError: missing or broken data, data of another game, or a full disk.
+  """
+  split = split or split_lib.Split()
+  check_flag('open_store.in_memory', in_memory)
+  for name, path in (('replay_dir', replay_dir), ('cache_dir', cache_dir)):
+    if not isinstance(path, (str, os.PathLike, type(None))):
+      raise UserError(f'open_store.{name} is {path!r}: give a path, in quotes.')
+  if replay_dir is None or not os.path.isdir(os.path.expanduser(replay_dir)):
+    raise UserError(
+      (
+        f'there is no replay folder {replay_dir}'
+        if replay_dir
+        else f'no replay data of {game} was given'
+      )
+      + ': fetch a run with "python -m cql_atari.fetch '
+      f'--game={game} --split={split.to_fetch} --out=data" and pass '
+      f'--replay_dir=data/{game}/1, or try the built-in data with '
+      '--gin_files=cql_demo.gin.'
+    )
+  if (pathlib.Path(replay_dir).expanduser() / 'frames.zst').is_file():
+    return _prepared(replay_dir, game, split, in_memory)
+  directory = ensure_store(replay_dir, game, num_actions, split, cache_dir)
+  return Store.load(directory, in_memory)
+
+
+def ensure_store(
+  replay_dir: str | os.PathLike,
+  game: str,
+  num_actions: int,
+  split: split_lib.Split,
+  cache_dir: str | None = None,
+  out: str | os.PathLike | None = None,
+) -> pathlib.Path:
+  """Builds the store of a split unless it is there.
+
+  Args:
+    replay_dir: a run's folder, or its `replay_logs`.
+    game: the game's name.
+    num_actions: size of its action set; data outside it is refused.
+    split: which rows.
+    cache_dir: where stores are kept, as in `open_store`.
+    out: the store's own folder, if it is not to be kept with the others.
+
+  Returns:
+    The store's folder.
+
+  Raises:
+    UserError: missing or broken data, data of another game, a full disk, or
+      something else in `out`.
+  """
+  folder = run_lib.find_replay_logs(replay_dir)
+  run = folder.parent if folder.name == 'replay_logs' else folder
+  run_lib.check_game(run, game)
+  selection = split.select(folder)
+  missing = set(range(*split.shards)) - {rows.shard.index for rows in selection}
+  if missing and run != pathlib.Path(run_lib.demo_replay_dir()):
+    logging.warning(
+      '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
+      run,
+      len(missing),
+      split.shards[1] - split.shards[0],
+      min(missing),
+    )
+  key = _key(run, game, num_actions, split, selection)
+  if out is None:
+    cache = pathlib.Path(cache_dir or _default_cache()).expanduser()
+    directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
+  else:
+    directory = pathlib.Path(out).expanduser()
+    if directory.exists():
+      if not (directory / 'frames.zst').is_file():
+        raise UserError(
+          f'--out={out} is there already and is no store: name a folder that '
+          'is not there.'
+        )
+      _prepared(directory, game, split, in_memory=False)
+  if not directory.is_dir():
+    build.build_store(
+      directory, key, selection, split, game, run.name, num_actions
+    )
+  return directory
+
+
+def _key(
+  run: pathlib.Path,
+  game: str,
+  num_actions: int,
+  split: split_lib.Split,
+  selection: Sequence[split_lib.ShardRows],
+) -> str:
+  """Tells the store of these files and settings from any other."""
+  sources = [
+    [
+      (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+      for path in rows.shard.sources
+    ]
+    for rows in selection
+  ]
+  content = [
+    FORMAT_VERSION,
+    game,
+    num_actions,
+    dataclasses.astuple(split),
+    str(run.resolve()),
+    sources,
+  ]
+  return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _prepared(
+  directory: str | os.PathLike,
+  game: str,
+  split: split_lib.Split,
+  in_memory: bool,
+) -> Store:
+  """A store given by name, if it is what the configuration asks for."""
+  store = Store.load(pathlib.Path(directory).expanduser(), in_memory)
+  asked = {
+    'format_version': FORMAT_VERSION,
+    'game': game,
+    'split': json.loads(json.dumps(dataclasses.asdict(split))),
+  }
+  for name, value in asked.items():
+    if store.manifest.get(name) != value:
+      raise UserError(
+        f'the store {directory} has {name} {store.manifest.get(name)!r}, but '
+        f'{value!r} was asked for: change the binding, or give the folder of '
+        'the shards, whose store is built for it.'
+      )
+  return store
+
+
+def _default_cache() -> str:
+  cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return os.path.join(cache, 'cql_atari', 'stores')

@@ -1,0 +1,268 @@
+"""Writes play as a run in the published format."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from isal import igzip
+
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
+from cql_atari.replay.shard import ELEMENTS, Shard
+
+# A row that comes before an episode's first frame, so that it can be stacked.
+PADDING_ROWS = STACK_SIZE - 1
+_COMPRESSION_LEVEL = 2
+
+
+def write_shard(
+  directory: str | os.PathLike,
+  index: int,
+  frames: Iterable[np.ndarray],
+  actions: np.ndarray,
+  rewards: np.ndarray,
+  terminals: np.ndarray,
+  add_count: int,
+) -> Shard:
+  """Writes one shard as Dopamine's replay buffer saves it, file by file.
+
+  Args:
+    directory: the `replay_logs` folder; made when missing.
+    index: N of `ckpt.N`.
+    frames: uint8 arrays of shape (any, 84, 84) that make up the rows in order.
+    actions: (R,) integers.
+    rewards: (R,) clipped rewards.
+    terminals: (R,) 0/1 flags.
+    add_count: rows added to the buffer so far; its remainder by R is the write
+      cursor.
+
+  Returns:
+    The shard written.
+
+  Raises:
+    ValueError: the arrays differ in length.
+  """
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  shard, capacity = Shard(directory, index), len(actions)
+  if not len(actions) == len(rewards) == len(terminals):
+    raise ValueError('actions, rewards and terminals differ in length')
+  with atomic_gzip(shard.path('observation')) as file:
+    _write_header(file, capacity)
+    written = 0
+    for rows in frames:
+      file.write(np.ascontiguousarray(rows, np.uint8).data)
+      written += len(rows)
+    if written != capacity:
+      raise ValueError(f'{written} frames for {capacity} actions')
+  _write_columns(shard, actions, rewards, terminals, add_count)
+  return shard
+
+
+def _write_header(file, capacity: int) -> None:
+  np.lib.format.write_array_header_1_0(
+    file,
+    {'descr': '|u1', 'fortran_order': False, 'shape': (capacity, *FRAME_SHAPE)},
+  )
+
+
+def _write_columns(shard, actions, rewards, terminals, add_count) -> None:
+  offsets = np.arange(-1, STACK_SIZE)  # For 1-step returns, as published.
+  arrays = {
+    'action': np.asarray(actions, np.int32),
+    'reward': np.asarray(rewards, np.float32),
+    'terminal': np.asarray(terminals, np.uint8),
+    'add_count': np.array(add_count),
+    'invalid_range': (add_count + offsets) % len(actions),
+  }
+  for name, array in arrays.items():
+    with atomic_gzip(shard.path(name)) as file:
+      np.save(file, array, allow_pickle=False)
+
+
+class Recorder:
+  """Appends episodes to a run of shards, as the DQN Replay dataset has them.
+
+  A shard appears when one row short of full: the buffer it stands for is saved
+  before its last row is overwritten, so that row is stale there (zero in shard
+  0, otherwise the row between the shard before and this one). Until then its
+  frames grow in a hidden file, so little is kept in memory.
+
+  Attributes:
+    add_count: rows appended so far, padding included.
+  """
+
+  def __init__(
+    self, directory: str | os.PathLike, rows_per_shard: int, num_shards: int
+  ):
+    """Begins an empty run.
+
+    Args:
+      directory: the `replay_logs` folder; made when missing.
+      rows_per_shard: rows of each shard, the stale one included.
+      num_shards: shards of the whole run.
+    """
+    self._directory = pathlib.Path(directory)
+    self._directory.mkdir(parents=True, exist_ok=True)
+    self._rows_per_shard, self._num_shards = rows_per_shard, num_shards
+    self.add_count = 0
+    self._columns = {
+      'actions': np.zeros(rows_per_shard, np.int32),
+      'rewards': np.zeros(rows_per_shard, np.float32),
+      'terminals': np.zeros(rows_per_shard, np.uint8),
+    }
+    self._stale_frame = np.zeros(FRAME_SHAPE, np.uint8)
+
+  @property
+  def total_rows(self) -> int:
+    """Rows of the whole run."""
+    return self._rows_per_shard * self._num_shards - 1
+
+  @property
+  def is_full(self) -> bool:
+    """Whether every shard is written."""
+    return self.add_count >= self.total_rows
+
+  def append(
+    self,
+    frames: np.ndarray,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    terminals: np.ndarray,
+  ) -> None:
+    """Appends an episode, after its padding rows; what is too much is dropped.
+
+    Args:
+      frames: uint8 (T, 84, 84), each before its action.
+      actions: integers (T,).
+      rewards: (T,), clipped to [-1, 1].
+      terminals: (T,) 0/1.
+    """
+    padding = np.zeros((PADDING_ROWS, *FRAME_SHAPE), np.uint8)
+    values = [
+      np.concatenate([np.zeros(PADDING_ROWS, column.dtype), column])
+      for column in (actions, rewards, terminals)
+    ]
+    self._append_rows(np.concatenate([padding, frames]), values)
+
+  def _append_rows(self, frames, values) -> None:
+    start, size = 0, self._rows_per_shard
+    while start < len(frames) and not self.is_full:
+      row = self.add_count % size
+      stop = min(start + max(size - 1 - row, 1), len(frames))
+      for column, new in zip(self._columns.values(), values):
+        column[row : row + stop - start] = new[start:stop]
+      if row == size - 1:  # It will be the next shard's stale row.
+        self._stale_frame = frames[start].copy()
+      else:
+        self._write(frames[start:stop])
+      self.add_count += stop - start
+      if self.add_count % size == size - 1:
+        self._end_shard()
+      start = stop
+
+  def _write(self, frames: np.ndarray) -> None:
+    """Appends frames to the hidden file, as a gzip member of their own."""
+    begins = not self.add_count % self._rows_per_shard
+    with (
+      open(self._partial, 'wb' if begins else 'ab') as raw,
+      igzip.IGzipFile('', 'wb', _COMPRESSION_LEVEL, raw, mtime=0) as file,
+    ):
+      if begins:
+        _write_header(file, self._rows_per_shard)
+      file.write(np.ascontiguousarray(frames, np.uint8).data)
+
+  def _end_shard(self) -> None:
+    self._write(self._stale_frame[None])
+    _sync(self._partial)
+    _write_columns(self._shard, *self._columns.values(), self.add_count)
+    os.replace(self._partial, self._shard.path('observation'))
+
+  # --- Saving. ---
+
+  def bundle(self) -> tuple[dict[str, np.ndarray], dict]:
+    """What resuming needs beside the files: arrays and JSON-compatible data."""
+    data = {
+      'add_count': self.add_count,
+      'rows_per_shard': self._rows_per_shard,
+      'num_shards': self._num_shards,
+    }
+    if self._has_partial:
+      _sync(self._partial)
+      data['partial_bytes'] = self._partial.stat().st_size
+    return {'stale_frame': self._stale_frame, **self._columns}, data
+
+  def unbundle(self, arrays: dict[str, np.ndarray], data: dict) -> None:
+    """Goes back to what `bundle` gave; what was written later is deleted."""
+    self.add_count = data['add_count']
+    self._stale_frame = arrays['stale_frame']
+    self._columns = {name: arrays[name] for name in self._columns}
+    keep = {self._partial} if self._has_partial else set()
+    if keep:
+      if not self._partial.exists():  # The shard was finished since.
+        os.replace(self._shard.path('observation'), self._partial)
+      os.truncate(self._partial, data['partial_bytes'])
+    finished = (self.add_count + 1) // self._rows_per_shard
+    for index in range(finished):
+      keep.update(Shard(self._directory, index).sources)
+    for path in self._directory.iterdir():
+      if path not in keep:
+        path.unlink()
+
+  def newest_episodes(self, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The newest episodes, read back; those across two shards are left out.
+
+    Args:
+      rows: only the shards that the newest so many rows reach into.
+
+    Yields:
+      Tuples as `append` takes them, oldest first.
+    """
+    first = max(self.add_count - rows, 0) // self._rows_per_shard
+    for index in range(first, (self.add_count + 1) // self._rows_per_shard):
+      shard = Shard(self._directory, index)
+      columns = [shard.read(name) for name in ELEMENTS[1:]]
+      yield from _episodes(shard.path('observation'), columns, index == 0)
+    if self._has_partial:
+      stop = self.add_count % self._rows_per_shard
+      columns = [column[:stop] for column in self._columns.values()]
+      yield from _episodes(self._partial, columns, not self._shard.index)
+
+  @property
+  def _shard(self) -> Shard:
+    return Shard(self._directory, self.add_count // self._rows_per_shard)
+
+  @property
+  def _partial(self) -> pathlib.Path:
+    return self._directory / f'.observation.{self._shard.index}.partial'
+
+  @property
+  def _has_partial(self) -> bool:
+    """Whether the shard has begun and not ended."""
+    return self.add_count % self._rows_per_shard not in (
+      0,
+      self._rows_per_shard - 1,
+    )
+
+
+def _episodes(
+  path: pathlib.Path, columns: list[np.ndarray], from_start: bool
+) -> Iterator[tuple[np.ndarray, ...]]:
+  """The whole episodes of a shard: frames from a file, the rest as columns."""
+  ends = np.flatnonzero(columns[-1]) + 1
+  if from_start:
+    ends = np.append(0, ends)
+  with contextlib.closing(ArrayReader(path)) as reader:
+    if len(ends):
+      reader.read(int(ends[0]))
+    for first, stop in itertools.pairwise(ends.tolist()):
+      frames = reader.read(stop - first)[PADDING_ROWS:]
+      yield frames, *(column[first + PADDING_ROWS : stop] for column in columns)
+
+
+def _sync(path: pathlib.Path) -> None:
+  with open(path, 'rb') as file:
+    os.fsync(file.fileno())

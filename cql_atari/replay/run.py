@@ -1,0 +1,106 @@
+"""A run's folder of shards."""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Collection
+
+import gin
+
+from cql_atari.core.errors import UserError
+from cql_atari.replay.shard import Shard, file_name
+
+
+def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
+  """Finds the shard folder: `replay_dir` itself or its `replay_logs`.
+
+  Raises:
+    UserError: there is no such folder, or it holds no shard.
+  """
+  root = pathlib.Path(replay_dir).expanduser()
+  if not root.is_dir():
+    raise UserError(f'there is no replay folder {root}: check --replay_dir.')
+  for folder in (root / 'replay_logs', root):
+    if any(folder.glob(file_name('observation', '*'))):  # type: ignore
+      return folder
+  raise UserError(
+    f'{root} holds no shards: expected files such as '
+    f"'{file_name('observation', 0)}' in it or in its replay_logs folder."
+  )
+
+
+def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
+  """The shards of a run in order; numbers may be missing, as in the dataset.
+
+  Raises:
+    UserError: as `find_replay_logs`.
+  """
+  folder = find_replay_logs(replay_dir)
+  pattern = re.compile(r'\$store\$_observation_ckpt\.(\d+)\.gz')
+  matches = [pattern.fullmatch(path.name) for path in folder.iterdir()]
+  indices = sorted(int(match[1]) for match in matches if match)
+  return [Shard(folder, index) for index in indices]
+
+
+def recorded_returns(
+  replay_dir: str | os.PathLike, shards: Collection[int]
+) -> list[float] | None:
+  """Raw returns of whole games from `episodes.json` beside the shards, if any.
+
+  Args:
+    replay_dir: a run's folder, or its `replay_logs`.
+    shards: only games that begin in one of them count.
+
+  Not part of the published format: recorders that know the raw score leave it
+  there, since stored rewards are clipped.
+  """
+  path = find_replay_logs(replay_dir).parent / 'episodes.json'
+  if not path.is_file():
+    return None
+  try:
+    episodes = json.loads(path.read_text())['episodes']
+    return [
+      float(episode['return'])
+      for episode in episodes
+      if episode['complete'] and episode['first_shard'] in shards
+    ]
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{path} is not a list of episodes ({error!r}): delete it to go by the '
+      'rewards instead.'
+    ) from None
+
+
+def game_of(replay_dir: str | os.PathLike) -> str:
+  """The game of a run in the published layout, {Game}/{run}/replay_logs.
+
+  Raises:
+    UserError: the path does not tell.
+  """
+  folder = find_replay_logs(replay_dir).resolve()
+  run = folder.parent if folder.name == 'replay_logs' else folder
+  if run.name.isdigit() and run.parent.name[:1].isupper():
+    return run.parent.name
+  raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
+
+
+def check_game(run: pathlib.Path, game: str) -> None:
+  """Compares a game with the published layout, {Game}/{run}/replay_logs.
+
+  Raises:
+    UserError: it is another one.
+  """
+  folder = run.resolve().parent.name
+  if run.resolve().name.isdigit() and folder[:1].isupper() and folder != game:
+    raise UserError(
+      f'{run} holds play of {folder}, but the game is {game}: give '
+      f"--game={folder}, or in gin GAME='{folder}'; or another --replay_dir."
+    )
+
+
+@gin.configurable
+def demo_replay_dir() -> str:
+  """The recorded play of Freeway that ships inside the package."""
+  root = pathlib.Path(__file__).parents[1] / 'data' / 'demo'
+  return str(root / 'Freeway' / '1')

@@ -1,0 +1,58 @@
+"""What a split holds, for its manifest."""
+
+import numpy as np
+
+from cql_atari.replay import episodes
+from cql_atari.replay import run as run_lib
+from cql_atari.replay.frames import STACK_SIZE
+from cql_atari.replay.store import segments_of
+
+
+def gained(selection, columns, shards) -> int:
+  """Valid transitions that would not be if every shard stood for itself."""
+  valid = np.zeros(len(columns['drawn']), bool)
+  for start, stop in segments_of(shards):
+    valid[start + episodes.valid_rows(columns['terminals'][start:stop], 1)] = 1
+  valid &= columns['drawn']
+  count, row = 0, 0
+  for rows in selection:
+    if rows.stitch is not None:
+      own = row + rows.stitch[1] - rows.stitch[0]
+      horizon = len(rows.shard.invalid_range) - STACK_SIZE
+      count += int(valid[row - horizon : own + STACK_SIZE - 1].sum())
+    row += rows.num_rows
+  return count
+
+
+def behavior_return(selection, columns, shards, split) -> dict | None:
+  """Mean return of the data's games: raw where recorded, else clipped."""
+  recorded = run_lib.recorded_returns(
+    selection[0].shard.directory,
+    {rows.shard.index for rows in selection},
+  )
+  if recorded:
+    source, returns = 'raw scores of all games begun in these shards', recorded
+  else:
+    source, returns = 'clipped rewards of the games whole in the split', []
+    fresh, row = set(), 0  # Store rows where the run itself begins.
+    for rows in selection:
+      if rows.shard.add_count <= rows.shard.capacity and not rows.runs[0, 0]:
+        fresh.add(row)
+      row += rows.num_rows
+    if split.convention != 'uniform':  # Single transitions are no episodes.
+      for start, stop in segments_of(shards).tolist():
+        returns.extend(
+          episodes.episode_returns(
+            columns['terminals'][start:stop],
+            columns['rewards'][start:stop],
+            # Whole episodes were drawn, so each run of rows begins with one.
+            from_start=start in fresh or split.convention == 'trajectories',
+          )
+        )
+  if not len(returns):
+    return None
+  return {
+    'mean': float(np.mean(returns)),
+    'episodes': len(returns),
+    'source': source,
+  }

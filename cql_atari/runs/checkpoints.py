@@ -1,0 +1,161 @@
+"""Checkpoints: one file each, written atomically, checked when read.
+
+A checkpoint is `ckpt.<gradient steps>.npz`: plain arrays, and one string of
+JSON for the rest. Every member of the archive carries a CRC, so damage is
+found when it is read; nothing goes through pickle.
+"""
+
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+from absl import logging
+
+from cql_atari.core.errors import UserError
+
+_JSON_KEY = 'json'
+
+
+def save(
+  directory: str | os.PathLike,
+  step: int,
+  arrays: dict[str, np.ndarray],
+  data: dict,
+  keep: int,
+  every: int = 1,
+) -> None:
+  """Writes a checkpoint under its name once it is whole on disk.
+
+  Args:
+    directory: the folder of checkpoints.
+    step: gradient steps taken.
+    arrays: what to save.
+    data: JSON-compatible rest.
+    keep: newest checkpoints kept at multiples of `every`; older ones are
+      deleted, and others but the newest two.
+    every: gradient steps.
+
+  Raises:
+    OSError: the disk is full or can't be written; older checkpoints remain.
+  """
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  final = directory / f'ckpt.{step}.npz'
+  partial = directory / f'.{final.name}.partial'
+  try:
+    with open(partial, 'wb') as file:
+      np.savez(file, **arrays, **{_JSON_KEY: np.array(json.dumps(data))})
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, final)
+  except OSError:
+    partial.unlink(missing_ok=True)
+    raise
+  saved = steps(directory)
+  ends = [step for step in saved if step % every == 0]
+  between = [step for step in saved if step % every]
+  for old in (*ends[:-keep], *between[:-2]):
+    (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
+
+
+def load_newest(
+  directory: str | os.PathLike,
+) -> tuple[int, dict[str, np.ndarray], dict] | None:
+  """Reads the newest checkpoint that is whole.
+
+  A damaged one is passed over with a warning and kept under another name.
+
+  Args:
+    directory: the folder of checkpoints; it need not exist.
+
+  Returns:
+    Its step, arrays and data, or None when there is none.
+
+  Raises:
+    UserError: all there are are damaged, or may not be read.
+  """
+  directory, damaged = pathlib.Path(directory), []
+  for step in sorted(steps(directory), reverse=True):
+    path = directory / f'ckpt.{step}.npz'
+    try:
+      arrays, data = _read(path)
+      for old in damaged:
+        old.rename(old.with_suffix('.damaged'))
+      return step, arrays, data
+    except PermissionError as error:
+      raise UserError(
+        f'the checkpoint {path} cannot be read ({error.strerror}): mend its '
+        'permissions.'
+      ) from None
+    except Exception as error:  # Damage shows in every way there is.
+      logging.warning(
+        'The checkpoint %s is damaged (%s); going back to the one before.',
+        path,
+        error,
+      )
+      damaged.append(path)
+  if damaged:
+    raise UserError(
+      f'every checkpoint in {directory} is damaged: start anew in another '
+      'folder, or delete them to start anew here.'
+    )
+  return None
+
+
+def load(
+  directory: str | os.PathLike, step: int
+) -> tuple[dict[str, np.ndarray], dict]:
+  """Reads one checkpoint: its arrays and data.
+
+  Raises:
+    UserError: it is damaged, or not there.
+  """
+  path = pathlib.Path(directory) / f'ckpt.{step}.npz'
+  try:
+    return _read(path)
+  except Exception as error:  # Damage shows in every way there is.
+    raise UserError(
+      f'the checkpoint {path} cannot be read ({error}): delete it to go by '
+      'the others.'
+    ) from None
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
+  with np.load(path, allow_pickle=False) as archive:
+    arrays = {name: archive[name] for name in archive.files}
+  return arrays, json.loads(str(arrays.pop(_JSON_KEY)))
+
+
+def steps(directory: str | os.PathLike) -> list[int]:
+  """Gradient steps of the checkpoints in a folder, which need not exist."""
+  directory = pathlib.Path(directory)
+  if not directory.is_dir():
+    return []
+  names = [
+    re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()
+  ]
+  return sorted(int(name[1]) for name in names if name)
+
+
+def check_same(
+  run_dir: str | os.PathLike, began: dict, now: dict, instead: str
+) -> None:
+  """Sees to it that a run goes on with the settings it began with.
+
+  Args:
+    run_dir: its folder, for the error's text.
+    began: settings that its checkpoint holds.
+    now: those that matter, as they are given now.
+    instead: what else to give, such as 'a new --base_dir'.
+
+  Raises:
+    UserError: one of them is another.
+  """
+  for name, value in now.items():
+    if began[name] != value:
+      raise UserError(
+        f'the run in {run_dir} began with {name} {began[name]}, not {value}: '
+        f'give that, or {instead}.'
+      )

@@ -1,0 +1,1 @@
+"""Long resumable work: the offline runner and the collector."""

@@ -1,0 +1,171 @@
+"""Collecting as a user does it: real games, real kills."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cql_atari.replay import open_store, split
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import shard as shard_lib
+
+SMALL = (
+  'nature_trunk.filters=(4, 8, 8)',
+  'nature_trunk.hidden_units=32',
+  'Collector.num_shards=5',
+  'Collector.min_replay_history=1000',
+  'Collector.replay_capacity=30000',
+  'Collector.checkpoint_minutes=0.02',
+)
+
+
+def command(out, *flags, steps=6000):
+  return [
+    sys.executable, '-m', 'cql_atari.collect', '--game=Breakout',
+    f'--steps={steps}', f'--out={out}', '--gin_files=collect_small.gin',
+    *(f'--gin_bindings={binding}' for binding in SMALL), *flags,
+  ]  # fmt: skip
+
+
+def call(arguments):
+  return subprocess.run(
+    arguments, capture_output=True, text=True, timeout=300, check=False
+  )
+
+
+@pytest.fixture(scope='module')
+def collected(tmp_path_factory):
+  """A run that was killed three times, once politely."""
+  out = tmp_path_factory.mktemp('out')
+  logs = out / 'Breakout' / '1' / 'replay_logs'
+  for number, shards, status in (
+    (signal.SIGKILL, 0, -9),  # Before there is a shard.
+    (signal.SIGTERM, 1, 143),
+    (signal.SIGKILL, 3, -9),
+  ):
+    process = subprocess.Popen(
+      command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    sign = f'add_count_ckpt.{shards}.gz' if shards else '.observation.0.partial'
+    while not (logs / sign).exists():
+      assert process.poll() is None, process.communicate()
+      time.sleep(0.02)
+    process.send_signal(number)
+    output = process.communicate(timeout=100)
+    assert process.returncode == status, output
+    if number == signal.SIGTERM:
+      assert 'give the same command again' in output[0]
+  done = call(command(out))
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  return out / 'Breakout' / '1'
+
+
+def test_a_run_that_was_killed_is_whole(collected):
+  shards = run_lib.list_shards(collected)
+  assert [shard.index for shard in shards] == [0, 1, 2, 3, 4]
+  terminals = 0
+  for shard in shards:
+    shard.check(num_actions=4)
+    assert shard.capacity == 1200
+    assert shard.add_count == 1200 * (shard.index + 1) - 1
+    terminals += int(shard.read('terminal').sum())
+  assert not list((collected / 'replay_logs').glob('.*'))
+  with open(collected / 'metrics.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [int(row['shard']) for row in rows] == [0, 1, 2, 3, 4]
+  assert float(rows[-1]['gradient_steps']) > 300
+  assert all(float(row['return_mean']) >= 0 for row in rows)
+  episodes = json.loads((collected / 'episodes.json').read_text())['episodes']
+  # A game may end on a row that is in a shard only as the next one's stale row.
+  whole = [episode for episode in episodes if episode['complete']]
+  assert 0 <= len(whole) - terminals <= 4
+  lengths = sum(episode['length'] + 3 for episode in whole)
+  assert 6000 - 1200 < lengths <= 5999
+  store = open_store.open_store(
+    str(collected), 'Breakout', 4, split.Split(shards=(0, 5)),
+    cache_dir=str(collected / 'cache'),
+  )  # fmt: skip
+  assert store.manifest['behavior_return']['mean'] == pytest.approx(
+    np.mean([episode['return'] for episode in whole])
+  )
+  # Stitched, every step of every whole game is there to be learned from.
+  assert len(store.valid_transitions()) >= sum(e['length'] for e in whole)
+
+
+def test_dopamine_loads_what_was_collected(collected, dopamine_buffer):
+  buffer = dopamine_buffer(1200)
+  for index in range(5):
+    buffer.load(str(collected / 'replay_logs'), index)
+    shard = shard_lib.Shard(collected / 'replay_logs', index)
+    np.testing.assert_array_equal(
+      shard.valid_transitions(), buffer.valid_indices()
+    )
+    batch = buffer.sample_transition_batch()
+    assert batch[0].shape == (32, 84, 84, 4) and batch[0].any()
+
+
+def test_a_finished_run_says_so_and_changes_nothing(collected):
+  def contents():
+    return {
+      path: path.read_bytes() for path in collected.rglob('*') if path.is_file()
+    }
+
+  before = contents()
+  assert any(path.name == 'collect.json' for path in before)
+  for other in ((), ('--gin_bindings=Collector.epsilon_train=0.5',)):
+    done = call(command(collected.parents[1], *other))
+    assert done.returncode == 0 and 'logged already' in done.stdout
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+  ('flags', 'steps', 'sentence'),
+  [
+    (['--game=Brakeout'], 6000, 'did you mean Breakout?'),
+    ([], 6001, 'give a multiple of 5'),
+    (['--seed=-1'], 6000, 'seed'),
+    (['--gin_bindings=Collector.num_shard=3'], 6000, 'mean num_shards?'),
+    (['--gin_bindings=Collector.replay_capacity=10'], 6000, 'at least 30000'),
+    (['--gin_bindings=SEED=3'], 6000, 'by a flag here: --seed'),
+    (
+      ['--gin_bindings=Collector.min_replay_history=40000'],
+      6000,
+      'more than replay_capacity 30000',
+    ),
+  ],
+)
+def test_mistakes_end_in_one_sentence(tmp_path, flags, steps, sentence):
+  done = call(command(tmp_path, *flags, steps=steps))
+  assert done.returncode in (1, 2)
+  assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+  ('flags', 'steps', 'sentence'),
+  [
+    ([], 3000, 'began with --steps 6000, not 3000'),
+    (['--seed=1'], 6000, 'began with seed 0'),
+  ],
+)
+def test_other_settings_of_a_run_are_refused(collected, flags, steps, sentence):
+  done = call(command(collected.parents[1], *flags, steps=steps))
+  assert done.returncode == 1
+  assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+
+
+def test_data_of_others_is_not_overwritten(tmp_path, demo_dir):
+  logs = tmp_path / 'Breakout' / '1' / 'replay_logs'
+  logs.mkdir(parents=True)
+  os.link(
+    shard_lib.Shard(demo_dir / 'replay_logs', 10).path('reward'), logs / 'x.gz'
+  )
+  done = call(command(tmp_path))
+  assert done.returncode == 1 and 'give another --run' in done.stderr
+  assert [path.name for path in logs.iterdir()] == ['x.gz']

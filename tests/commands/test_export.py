@@ -1,0 +1,171 @@
+"""What a trained run gives away: films, and models that need no package."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from cql_atari.analysis import film
+from cql_atari.environments import atari
+
+
+def call(*arguments, **settings):
+  return subprocess.run(
+    [sys.executable, *arguments],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    **settings,
+  )
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A short run of the demo with a small network."""
+  folder = tmp_path_factory.mktemp('trained')
+  done = call(
+    '-m', 'cql_atari.train', f'--base_dir={folder / "run"}',
+    '--gin_files=cql_demo.gin',
+    *(
+      f'--gin_bindings={binding}'
+      for binding in (
+        'nature_trunk.filters=(4, 8, 8)',
+        'nature_trunk.hidden_units=32',
+        'quantile_network.num_quantiles=20',
+        'Split.shards=(10, 15)',
+        f"open_store.cache_dir='{folder / 'cache'}'",
+        'FixedReplayRunner.num_iterations=1',
+        'FixedReplayRunner.training_steps=200',
+        'FixedReplayRunner.evaluation_steps=0',
+      )
+    ),
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  return folder / 'run'
+
+
+def test_exports_act_without_the_package(trained, tmp_path, demo_store):
+  """Both models, in processes of their own, against the agent itself."""
+  model = tmp_path / 'model'
+  done = call(
+    '-m', 'cql_atari.export', f'--run={trained}', f'--out={model}', '--onnx'
+  )
+  assert done.returncode == 0 and done.stderr == '', done.stderr
+  assert 'CQLAgent of Freeway after 200 gradient steps' in done.stdout
+  frames = demo_store.read_frames(np.arange(100, 140), 4)
+  np.save(tmp_path / 'states.npy', frames.transpose(0, 2, 3, 1))
+  programs = {
+    'tf': """
+import tensorflow as tf
+model = tf.saved_model.load('model').signatures['serving_default']
+out = {k: v.numpy() for k, v in model(states=tf.constant(states)).items()}
+""",
+    'onnx': """
+import onnxruntime
+session = onnxruntime.InferenceSession('model/model.onnx')
+names = [output.name for output in session.get_outputs()]
+out = dict(zip(names, session.run(None, {'states': states})))
+""",
+    'agent': f"""
+import sys
+from absl import flags
+flags.FLAGS(sys.argv)
+from cql_atari import restoring
+agent = restoring.restore({str(trained)!r}).agent
+agent.epsilon_eval = 0.0
+out = {{
+  'action': agent.select_actions(states),
+  'q_values': agent.predict_q_values(states),
+}}
+""",
+  }
+  answers = {}
+  for name, program in programs.items():
+    (tmp_path / f'{name}.py').write_text(
+      "import sys\nimport numpy as np\nstates = np.load('states.npy')\n"
+      f"{program}\nnp.savez('{name}.npz', **out)\n"
+      f"assert ('cql_atari' in sys.modules) == {name == 'agent'}\n"
+    )
+    done = call(f'{name}.py', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers[name] = np.load(tmp_path / f'{name}.npz')
+  q_values = answers['agent']['q_values']
+  assert q_values.shape == (40, 3) and q_values.std() > 0
+  for name in ('tf', 'onnx'):
+    np.testing.assert_allclose(
+      answers[name]['q_values'], q_values, rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_array_equal(
+      answers[name]['action'], answers['agent']['action']
+    )
+
+
+def test_a_film_shows_the_play(trained, tmp_path):
+  out = tmp_path / 'films' / 'play.mp4'
+  done = call(
+    '-m', 'cql_atari.watch', f'--run={trained}', f'--out={out}',
+    '--episodes=2', '--max_steps=40',
+  )  # fmt: skip
+  assert done.returncode == 0 and done.stderr == '', done.stderr
+  assert 'Freeway after 200 gradient steps. Scores: ' in done.stdout
+  video = cv2.VideoCapture(str(out))
+  pictures = []
+  while True:
+    there, picture = video.read()
+    if not there:
+      break
+    pictures.append(picture)
+  assert len(pictures) == 80
+  assert pictures[0].shape == (420, 640, 3)
+  assert video.get(cv2.CAP_PROP_FPS) == 15
+  # The game moves, and a new one begins as the first did.
+  left = [picture[:, :320].astype(int) for picture in pictures]
+  assert np.abs(left[30] - left[10]).mean() > 0.5
+  assert np.abs(left[40] - left[0]).mean() < 0.5
+  assert [path.name for path in out.parent.iterdir()] == ['play.mp4']
+
+
+def test_the_chosen_action_stands_out():
+  frame = np.zeros((84, 84), np.uint8)
+  names = atari.action_names(atari.rom_path('Breakout'))
+  assert names == ['NOOP', 'FIRE', 'RIGHT', 'LEFT']
+  pictures = [
+    film.draw(frame, np.array([0.1, 0.2, 0.3, 0.4]), names, chosen, '')
+    for chosen in (1, 3)
+  ]
+  differing = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
+  # The rows of the two actions, 34 pixels each.
+  assert differing.min() > 24 + 26 + 34 - 20
+  assert differing.max() < 24 + 26 + 3 * 34 + 10
+  same = np.full(4, 0.5)
+  assert film.draw(frame, same, names, 0, '').shape == (420, 640, 3)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'sentence'),
+  [
+    (['-m', 'cql_atari.export'], 'give a run'),
+    (['-m', 'cql_atari.export', '--run=/nowhere'], 'no run folder'),
+    (['-m', 'cql_atari.watch', '--run=x'], 'give a run and a film'),
+    (
+      ['-m', 'cql_atari.watch', '--run=/nowhere', '--out=a.mp4'],
+      'no run folder',
+    ),
+    (
+      ['-m', 'cql_atari.watch', '--run=/nowhere', '--out=a.avi'],
+      'name it play.mp4',
+    ),
+  ],
+)
+def test_mistakes_end_in_one_sentence(tmp_path, arguments, sentence):
+  done = call(*arguments, cwd=tmp_path, env={**os.environ})
+  assert done.returncode == 1
+  assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+
+
+def test_an_export_is_not_overwritten(trained, tmp_path):
+  done = call('-m', 'cql_atari.export', f'--run={trained}', f'--out={tmp_path}')
+  assert done.returncode == 1 and 'exists already' in done.stderr

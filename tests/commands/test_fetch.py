@@ -1,0 +1,282 @@
+"""Fetching from a local server that misbehaves in every way we know."""
+
+import filecmp
+import http.server
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cql_atari.core import fetched
+from cql_atari.core.errors import UserError
+from cql_atari.replay import recorder
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import split as split_lib
+
+SHARDS = (10, 12)
+
+
+class Server(http.server.ThreadingHTTPServer):
+  """Serves files with ranges; `trouble` says what goes wrong, how often."""
+
+  daemon_threads = True
+
+  def __init__(self, root: pathlib.Path):
+    super().__init__(('127.0.0.1', 0), Handler)
+    self.root, self.trouble, self.left, self.sent = root, None, 0, 0
+    self.lock = threading.Lock()
+
+  def goes_wrong(self, trouble: str) -> bool:
+    with self.lock:
+      if self.trouble != trouble or not self.left:
+        return False
+      self.left -= 1
+      return True
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  protocol_version = 'HTTP/1.1'
+
+  def log_message(self, *args):
+    pass
+
+  def do_HEAD(self):
+    self.answer(body=False)
+
+  def do_GET(self):
+    self.answer(body=True)
+
+  def answer(self, body: bool) -> None:
+    server = self.server
+    path = server.root / self.path.lstrip('/').replace('%24', '$')
+    if server.goes_wrong('unavailable'):
+      return self.empty(503)
+    if not path.is_file():
+      return self.empty(404)
+    data = path.read_bytes()
+    version = 'old'
+    if server.trouble == 'truncated':
+      data = data[: len(data) // 2]
+    if server.trouble == 'changes' and not server.left:
+      version = 'new'
+    start, code = 0, 200
+    asked = re.fullmatch(r'bytes=(\d+)-(\d*)', self.headers.get('Range') or '')
+    if asked and server.trouble != 'no ranges':
+      start, code = int(asked[1]), 206
+      stop = int(asked[2] or len(data) - 1) + 1
+    else:
+      stop = len(data)
+    piece = data[start:stop]
+    self.send_response(code)
+    if server.trouble != 'no ranges':
+      self.send_header('Accept-Ranges', 'bytes')
+    if code == 206:
+      self.send_header(
+        'Content-Range', f'bytes {start}-{start + len(piece) - 1}/{len(data)}'
+      )
+    size = 10**15 if server.trouble == 'huge' else len(piece)
+    self.send_header('Content-Length', str(size))
+    self.send_header('ETag', f'"{version}-{len(data)}"')
+    self.end_headers()
+    if not body:
+      return None
+    if 'observation' in self.path and server.trouble:
+      half = len(piece) // 2
+      if server.goes_wrong('drops') or (
+        server.trouble == 'no ranges' and server.goes_wrong('no ranges')
+      ):
+        self.wfile.write(piece[:half])
+        self.close_connection = True
+        return self.connection.close()
+      if server.goes_wrong('stalls'):
+        self.wfile.write(piece[:half])
+        self.wfile.flush()
+        time.sleep(6)
+        self.close_connection = True
+        return None
+      if server.trouble == 'changes' and server.goes_wrong('changes'):
+        piece = piece[:half] + bytes(len(piece) - half)
+      if server.trouble == 'slow':
+        for first in range(0, len(piece), 2000):
+          self.wfile.write(piece[first : first + 2000])
+          time.sleep(0.02)
+        return None
+    server.sent += len(piece)
+    self.wfile.write(piece)
+    return None
+
+  def empty(self, code: int) -> None:
+    self.send_response(code)
+    self.send_header('Content-Length', '0')
+    self.end_headers()
+
+
+@pytest.fixture
+def server(demo_dir, tmp_path):
+  folder = tmp_path / 'served' / 'Freeway' / '1' / 'replay_logs'
+  folder.mkdir(parents=True)
+  for index in SHARDS:
+    for path in shard_lib.Shard(demo_dir / 'replay_logs', index).sources:
+      (folder / path.name).write_bytes(path.read_bytes())
+  served = Server(tmp_path / 'served')
+  threading.Thread(target=served.serve_forever, daemon=True).start()
+  yield served
+  served.shutdown()
+
+
+def start_fetch(server, out, split='all'):
+  address = f'http://127.0.0.1:{server.server_address[1]}'
+  return subprocess.Popen(
+    [
+      *(sys.executable, '-m', 'cql_atari.fetch', '--game=Freeway'),
+      *(f'--source={address}', f'--split={split}', f'--out={out}'),
+      *('--timeout=2', '--jobs=2'),
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def fetch(server, out, split='all'):
+  process = start_fetch(server, out, split)
+  stdout, stderr = process.communicate(timeout=120)
+  assert 'Traceback' not in stderr, stderr
+  return process.returncode, stdout, stderr
+
+
+def assert_same(server, out):
+  served = server.root / 'Freeway' / '1' / 'replay_logs'
+  got = out / 'Freeway' / '1' / 'replay_logs'
+  names = [path.name for path in served.iterdir()]
+  match, mismatch, errors = filecmp.cmpfiles(served, got, names, shallow=False)
+  assert (mismatch, errors) == ([], []) and len(match) == 12
+  assert sorted(path.name for path in got.iterdir()) == sorted(
+    [*names, fetched.FILE]
+  )
+
+
+@pytest.mark.parametrize(
+  ('trouble', 'times'),
+  [
+    (None, 0),
+    ('drops', 3),
+    ('unavailable', 5),
+    ('no ranges', 2),
+    ('stalls', 1),
+    ('changes', 1),
+  ],
+)
+def test_trouble_ends_in_the_right_bytes(server, tmp_path, trouble, times):
+  server.trouble, server.left = trouble, times
+  code, _, stderr = fetch(server, tmp_path / 'out')
+  assert code == 0, stderr
+  assert server.left == 0
+  assert_same(server, tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+  ('trouble', 'sentence'),
+  [
+    ('truncated', 'the file at the source is truncated'),
+    ('unavailable', 'could not be fetched in 6 attempts'),
+  ],
+)
+def test_lasting_trouble_is_one_clear_error(
+  server, tmp_path, trouble, sentence
+):
+  server.trouble, server.left = trouble, 10**6
+  code, _, stderr = fetch(server, tmp_path / 'out')
+  assert code == 1 and stderr.count('\n') == 1, stderr
+  assert sentence in stderr
+  server.trouble = None
+  assert fetch(server, tmp_path / 'out')[0] == 0
+  assert_same(server, tmp_path / 'out')
+
+
+def test_a_killed_fetch_goes_on_where_it_was(server, tmp_path):
+  server.trouble = 'slow'
+  out = tmp_path / 'out'
+  process = start_fetch(server, out)
+  deadline = time.monotonic() + 60
+  while time.monotonic() < deadline:
+    parts = list(out.rglob('*observation*.partial'))
+    if sum(path.stat().st_size for path in parts) > 100_000:
+      break
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  kept = sum(path.stat().st_size for path in out.rglob('*.partial'))
+  assert kept > 100_000
+  server.trouble, server.sent = None, 0
+  assert fetch(server, out)[0] == 0
+  assert_same(server, out)
+  total = sum(path.stat().st_size for path in server.root.rglob('*.gz'))
+  assert server.sent <= total - kept
+  server.sent = 0
+  assert fetch(server, out)[0] == 0
+  assert server.sent == 0
+
+
+def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
+  """And no other rows: asking for more is refused, and fetched."""
+  source = tmp_path / 'source' / 'Freeway' / '1' / 'replay_logs'
+  rng = np.random.default_rng(0)
+  frames = rng.integers(0, 256, (2000, 84, 84), np.uint8)
+  recorder.write_shard(
+    source,
+    0,
+    [frames],
+    rng.integers(0, 3, 2000),
+    np.zeros(2000),
+    np.zeros(2000),
+    add_count=1999,
+  )
+  command = [
+    *(sys.executable, '-m', 'cql_atari.fetch', '--game=Freeway'),
+    *(f'--source=file://{tmp_path}/source', f'--out={tmp_path}/out'),
+  ]
+  out, stores = tmp_path / 'out' / 'Freeway' / '1', []
+
+  def open_store(split):
+    split = split_lib.named_split(split)
+    return open_store.open_store(
+      str(out), 'Freeway', 3, split, str(tmp_path / 'stores')
+    )
+
+  for split, rows in (('1pct', 20), ('10pct', 200)):
+    subprocess.run([*command, f'--split={split}'], check=True, timeout=60)
+    shard = run_lib.list_shards(out)[0]
+    got = shard.path('observation').stat().st_size
+    whole = (source / shard.path('observation').name).stat().st_size
+    assert got < (rows / 2000 + 0.02) * whole
+    stores.append(open_store(split))
+    np.testing.assert_array_equal(
+      stores[-1].read_frames(np.array([0]), rows)[0], frames[:rows]
+    )
+  # The first one's files are longer now, and its rows the same.
+  again = open_store('1pct')
+  assert again.manifest != stores[0].manifest
+  assert again.digest == stores[0].digest != stores[1].digest
+  with pytest.raises(
+    UserError,
+    match=r'holds the first 200 rows of shard 0, but the split reads 1,999: '
+    rf'.* --game=Freeway --run=1 --split=all --out={tmp_path}/out"',
+  ):
+    open_store('all')
+
+
+def test_too_little_room_is_said_before_anything_is_read(server, tmp_path):
+  server.trouble = 'huge'
+  code, stdout, stderr = fetch(server, tmp_path / 'out')
+  assert code == 1 and 'has too little room: free ' in stderr
+  assert '12 files to read, about 12,000,000,000 MB' in stdout
+  assert server.sent == 0
+  assert not list((tmp_path / 'out').rglob('*.gz'))

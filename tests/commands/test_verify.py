@@ -1,0 +1,122 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cql_atari import verify
+from cql_atari.core import fetched
+from cql_atari.core.files import sha256
+from cql_atari.replay import recorder
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import shard as shard_lib
+
+
+@pytest.fixture
+def some_shards(demo_dir, tmp_path):
+  """Five shards of the demo, free to be broken."""
+  folder = tmp_path / 'Freeway' / '1' / 'replay_logs'
+  folder.mkdir(parents=True)
+  for index in (0, 2, 4, 6, 48):
+    for path in shard_lib.Shard(demo_dir / 'replay_logs', index).sources:
+      shutil.copy(path, folder)
+  return folder
+
+
+def findings(folder, num_actions=3):
+  record = fetched.read(folder)
+  found = [
+    verify.examine(shard, num_actions, fetched.rows(shard, record), record)
+    for shard in run_lib.list_shards(folder)
+  ]
+  verify.judge(found)
+  return {entry['shard']: entry for entry in found}
+
+
+def test_the_command_reports_and_draws(some_shards, tmp_path):
+  command = [sys.executable, '-m', 'cql_atari.verify', str(some_shards)]
+  files = [f'--report={tmp_path}/r.json', f'--plot={tmp_path}/r.png']
+  sound = subprocess.run([*command, *files], capture_output=True, text=True)
+  assert sound.returncode == 0, sound.stderr
+  assert '5 shards of Freeway: 0 broken, 0 with warnings' in sound.stdout
+  assert 'numbers missing: [1, 3, 5, 7,' in sound.stdout
+  report = json.loads((tmp_path / 'r.json').read_text())
+  assert report['shards'][0]['rows'] == 1999
+  assert (tmp_path / 'r.png').stat().st_size > 10_000
+  path = shard_lib.Shard(some_shards, 4).path('reward')
+  os.truncate(path, path.stat().st_size - 9)
+  broken = subprocess.run(command, capture_output=True, text=True)
+  assert broken.returncode == 1
+  assert 'reward_ckpt.4.gz is truncated or damaged' in broken.stdout
+
+
+def test_every_kind_of_damage_is_named(some_shards):
+  assert not any(entry['error'] for entry in findings(some_shards).values())
+  found = findings(some_shards, num_actions=2)
+  assert 'action set' in found[0]['error']
+  shard_lib.Shard(some_shards, 2).path('terminal').unlink()
+  observation = shard_lib.Shard(some_shards, 6).path('observation')
+  shutil.copy(shard_lib.Shard(some_shards, 4).path('observation'), observation)
+  found = findings(some_shards)
+  assert 'is missing' in found[2]['error']
+  assert 'should be zero padding' in found[6]['error']
+  assert not found[48]['error']
+
+
+def write_games(folder, index, wins, frame, games=40, length=25):
+  """A shard of short games of which each is won (1) or lost (-1)."""
+  terminals = np.tile([0] * (length - 1) + [1], games)
+  rewards = np.zeros(games * length, np.float32)
+  rewards[terminals == 1] = np.where(np.arange(games) % 10 < wins, 1, -1)
+  frames = np.repeat(frame[None], games * length, axis=0)
+  frames += np.arange(len(frames), dtype=np.uint8)[:, None, None]
+  for offset in range(3):
+    frames[offset::length] = 0
+  recorder.write_shard(
+    folder,
+    index,
+    [frames],
+    np.full(len(rewards), index % 3),
+    rewards,
+    terminals,
+    add_count=len(rewards) * (index + 1) - 1,
+  )
+
+
+def test_odd_play_is_a_warning(tmp_path, demo_frames):
+  for index, wins in enumerate([1, 3, 5, 8, 1, 9]):
+    write_games(tmp_path, index, wins, demo_frames[100])
+  for path in shard_lib.Shard(tmp_path, 3).sources:
+    shutil.copy(path, tmp_path / path.name.replace('.3.gz', '.6.gz'))
+  recorder.write_shard(
+    tmp_path,
+    7,
+    [np.repeat(demo_frames[:1], 500, axis=0)],
+    *np.zeros((3, 500), int),
+    add_count=499 + 500,
+  )
+  found = findings(tmp_path)
+  warnings = {shard: entry['warnings'] for shard, entry in found.items()}
+  assert warnings == {
+    **{shard: [] for shard in (0, 1, 2, 3, 5)},
+    4: ['plays no better than shard 0: near-random play?'],
+    6: ['the same play as shard 3'],
+    7: ['100% of the frames do not move'],
+  }
+
+
+def test_changed_files_are_told_from_fetched_ones(some_shards):
+  for shard in run_lib.list_shards(some_shards):
+    for path in shard.sources:
+      entry = {'bytes': path.stat().st_size, 'rows': None}
+      entry['sha256'] = sha256(path)
+      fetched.add(some_shards, 'file:///somewhere', path.name, entry)
+  assert not any(entry['error'] for entry in findings(some_shards).values())
+  path = shard_lib.Shard(some_shards, 4).path('action')
+  data = bytearray(path.read_bytes())
+  data[4] ^= 1  # The gzip header's time: the content is the same.
+  path.write_bytes(data)
+  assert 'has changed since it was fetched' in findings(some_shards)[4]['error']

@@ -1,0 +1,141 @@
+"""Settings that make no sense end in one sentence, before any work."""
+
+import json
+
+import gin
+import pytest
+import tensorflow as tf
+
+from cql_atari.agents import (
+  cql_agent,
+  networks,
+  optimizers,
+)
+from cql_atari.core.errors import UserError
+from cql_atari.environments import atari
+from cql_atari.replay import open_store
+from cql_atari.runs import provenance, trained
+from cql_atari.sweeps import plan
+
+ATARI = atari.AtariEnvironments
+
+
+def small(**settings):
+  """A trunk that builds at once."""
+
+  def trunk(states, initializer):
+    defaults = {'filters': (2, 2, 2), 'hidden_units': 4}
+    return networks.nature_trunk(states, initializer, **defaults | settings)
+
+  return trunk
+
+
+def sweep(**settings):
+  defaults = {'configs': ['cql_demo.gin'], 'seeds': [0], 'games': ['Freeway']}
+  return plan.Sweep(**defaults | settings)
+
+
+@pytest.mark.parametrize(
+  ('sentence', 'make'),
+  [
+    ('Adam.beta_1 is 2', lambda: optimizers.Adam(beta_1=2)),
+    ('Adam.epsilon is -1', lambda: optimizers.Adam(epsilon=-1)),
+    ("Adam.epsilon is 'x'", lambda: optimizers.Adam(epsilon='x')),
+    ('RMSProp.decay is 1.0', lambda: optimizers.RMSProp(decay=1.0)),
+    ('give 3 numbers', lambda: networks.q_network(2, 0, small(filters=(2, 2)))),
+    ('filters is 0', lambda: networks.q_network(2, 0, small(filters=[0] * 3))),
+    ('units is 0', lambda: networks.q_network(2, 0, small(hidden_units=0))),
+    ('num_quantiles is 0', lambda: networks.quantile_network(2, 0)),
+    ("num_heads is 'a'", lambda: networks.multi_head_network(2, 'a')),
+    ('num_atoms is 1', lambda: networks.categorical_network(2, 1)),
+    ('num_environments is 0', lambda: ATARI('Pong', 0)),
+    ("sticky_actions is 'no'", lambda: ATARI('Pong', sticky_actions='no')),
+    ('did you mean Pong', lambda: ATARI('PONG')),
+    ('did you mean MsPacman', lambda: ATARI('mspacman')),
+    ('replay_dir is 3', lambda: open_store.open_store(3, 'Pong', 6)),
+    (
+      "in_memory is 'no'",
+      lambda: open_store.open_store('x', 'Pong', 6, in_memory='no'),
+    ),
+    ('Sweep.configs has 1', lambda: sweep(configs=[1])),
+    ('Sweep.gin_bindings has 1', lambda: sweep(gin_bindings=[1])),
+    ('Sweep.seeds is -1', lambda: sweep(seeds=[-1])),
+    ('Sweep.replay_dir is 3', lambda: sweep(replay_dir=3)),
+    ('Sweep.replay_dirs is 3', lambda: sweep(replay_dirs=3)),
+    ("has 'Pong', which", lambda: sweep(replay_dirs={'Pong': 'x'})),
+    (
+      'training_steps is 1.5',
+      lambda: sweep(
+        gin_bindings=['FixedReplayRunner.training_steps=1.5']
+      ).runs('x'),
+    ),
+  ],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_one_sentence(sentence, make):
+  with pytest.raises(UserError, match=sentence):
+    make()
+
+
+@pytest.mark.parametrize(
+  ('sentence', 'settings'),
+  [
+    ('batch_size is 0', {'batch_size': 0}),
+    ('epsilon_eval is 2', {'epsilon_eval': 2}),
+    ("epsilon_eval is 'a'", {'epsilon_eval': 'a'}),
+    ("double_q is 'False'", {'double_q': 'False'}),
+    ('kappa is 0', {'kappa': 0}),
+    ('alpha is -1', {'alpha': -1}),
+    ('outputs of 2 axes, not 3', {'network': networks.q_network}),
+  ],
+)
+def test_an_agent_s_setting_out_of_range_is_one_sentence(
+  demo_store, sentence, settings
+):
+  with pytest.raises(UserError, match=sentence):
+    cql_agent.CQLAgent(3, demo_store, **settings)
+
+
+def test_data_of_another_game_than_is_played_are_refused(demo_store):
+  with pytest.raises(UserError, match='data are of Freeway'):
+    ATARI('Pong').check(demo_store)
+  ATARI('Freeway').check(demo_store)
+
+
+def test_a_sweep_s_data_may_be_elsewhere_for_some_games():
+  runs = sweep(
+    games=['Freeway', 'Pong'],
+    replay_dir='data/{game}/1',
+    replay_dirs={'Pong': 'other/{game}/2'},
+  ).runs('x')
+  ends = [run.replay_dir.parts[-3:] for run in runs]
+  assert ends == [('data', 'Freeway', '1'), ('other', 'Pong', '2')]
+  assert "other/Pong/2'" in runs[1].gin_bindings[-1]
+
+
+def test_what_nothing_uses_is_found():
+  gin.clear_config()
+  with gin.unlock_config():
+    gin.parse_config('Adam.learning_rate = 0.1\nRMSProp.decay = 0.5')
+  optimizers.Adam()
+  bindings = ['Adam.learning_rate=0.1', 'RMSProp.decay=0.5', "GAME='Pong'"]
+  assert provenance.unused(bindings) == ['RMSProp.decay']
+  gin.clear_config()
+
+
+@pytest.mark.parametrize('text', ['{', '[]', ''])
+def test_a_damaged_record_is_named(tmp_path, text):
+  for name in ('config.gin', 'manifest.json', 'run.json'):
+    (tmp_path / name).write_text(text)
+  with pytest.raises(UserError, match=r'run\.json is damaged'):
+    provenance.provenance(tmp_path / 'run.json')
+  with pytest.raises(UserError, match=r'run\.json is damaged'):
+    trained.restore(tmp_path)
+
+
+def test_provenance_tells_of_earlier_starts_and_devices(tmp_path):
+  path = tmp_path / 'run.json'
+  first = provenance.provenance(path)
+  assert first['devices'] == ['CPU'] or tf.config.list_physical_devices('GPU')
+  path.write_text(json.dumps(first))
+  (earlier,) = provenance.provenance(path)['earlier_starts']
+  assert earlier == {k: v for k, v in first.items() if k != 'earlier_starts'}

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from dopamine.discrete_domains import atari_lib
+from scipy import stats
+
+from cql_atari.core.errors import UserError
+from cql_atari.environments import atari
+
+
+@pytest.mark.parametrize('game', ['Pong', 'Breakout', 'Freeway', 'Seaquest'])
+def test_frames_rewards_and_ends_equal_dopamines(game):
+  """Without stickiness, bit for bit, over several games of random play."""
+  theirs = atari_lib.create_atari_environment(game, sticky_actions=False)
+  ours = atari.AtariEnvironments(game, 2, sticky_actions=False)
+  frame, states, ends = theirs.reset(), ours.reset(seed=0), 0
+  assert not states[..., :3].any()
+  expected = np.zeros((84, 84, 4), np.uint8)
+  expected[..., 3:] = frame
+  rng = np.random.default_rng(0)
+  for action in rng.integers(theirs.action_space.n, size=2500):
+    np.testing.assert_array_equal(states[0], expected)
+    np.testing.assert_array_equal(states[1], expected)
+    frame, reward, over, _ = theirs.step(int(action))
+    states, rewards, ended = ours.step(np.array([action, action]))
+    assert (rewards == reward).all()
+    assert (ended == over).all()
+    if over:
+      ends += 1
+      frame, expected = theirs.reset(), np.zeros_like(expected)
+    expected = np.concatenate([expected[..., 1:], frame], axis=-1)
+  assert ends >= 1
+
+
+def test_stickiness_is_dopamines_in_distribution():
+  """Pong's screen after six agent steps, over 150 tries each way.
+
+  Each emulator frame repeats the action before with probability 1/4, so the
+  paddle ends up in one of a few places, each with its own frequency.
+  """
+  actions = (0, 0, 2, 0, 2, 2)
+
+  def ours(seeds, **settings):
+    env, screens = atari.AtariEnvironments('Pong', 50, **settings), []
+    for seed in seeds:
+      env.reset(seed)
+      for action in actions:
+        states, _, _ = env.step(np.full(50, action))
+      screens.append(states[..., -1].reshape(50, -1).sum(1, dtype=np.int64))
+    return np.concatenate(screens)
+
+  def theirs():
+    env, screens = atari_lib.create_atari_environment('Pong'), []
+    env.environment.reset(seed=0)
+    for _ in range(150):
+      env.reset()
+      for action in actions:
+        frame, _, _, _ = env.step(action)
+      screens.append(frame.sum(dtype=np.int64))
+    return np.array(screens)
+
+  samples = ours(range(3)), theirs()
+  values = np.unique(np.concatenate(samples))
+  table = np.array([[np.sum(x == v) for v in values] for x in samples])
+  frequent = table.sum(axis=0) >= 8
+  assert frequent.sum() >= 3
+  assert stats.chi2_contingency(table[:, frequent]).pvalue > 1e-3
+  assert len(np.unique(ours([0], sticky_actions=False))) == 1
+
+
+@pytest.mark.parametrize('game', ['Breakout', 'Freeway'])
+def test_the_same_seed_plays_the_same_games(game):
+  """Also in emulators that were stopped in the middle of other games."""
+  env = atari.AtariEnvironments(game, 3)
+
+  def play(seed):
+    rng = np.random.default_rng(0)
+    total = [env.reset(seed)]
+    for _ in range(200):
+      total.append(env.step(rng.integers(3, size=3))[0])
+    return np.stack(total)
+
+  first = play(1)
+  np.testing.assert_array_equal(first, play(1))
+  assert (first != play(2)).any()
+  assert (first[:, 0] != first[:, 1]).any()
+
+
+def test_games_are_cut_off_at_the_step_limit():
+  env = atari.AtariEnvironments('Pong', 2, max_steps_per_episode=50)
+  env.reset(0)
+  ends = [env.step(np.zeros(2))[2].tolist() for _ in range(100)]
+  assert [i for i, e in enumerate(ends) if any(e)] == [49, 99]
+
+
+def test_names_are_dopamines():
+  assert atari.rom_name('MsPacman') == 'ms_pacman'
+  assert atari.rom_name('Qbert') == 'qbert'
+  assert atari.num_actions('Pong') == 6
+  assert atari.num_actions('Seaquest') == 18
+  with pytest.raises(UserError, match='did you mean Breakout'):
+    atari.rom_name('Brekout')
+  with pytest.raises(UserError, match='did you mean Pong'):
+    atari.rom_name('pong')
+
+
+@pytest.fixture
+def other_roms(tmp_path):
+  """A folder with a ROM of Freeway that is not ALE's: its colours differ."""
+  rom = bytearray(atari.rom_path('Freeway').read_bytes())
+  for address in range(0x700, 0x7E0):
+    rom[address] ^= 0x08
+  (tmp_path / 'freeway.bin').write_bytes(rom)
+  return str(tmp_path)
+
+
+def test_other_roms_are_played_and_told_from_the_datas(demo_store, other_roms):
+  assert atari.start_difference(demo_store) == 0.0
+  assert atari.start_difference(demo_store, other_roms) > 0.01
+  assert atari.num_actions('Freeway', other_roms) == 3
+  with pytest.raises(UserError, match=r'no ROM of Pong: expected .*pong\.bin'):
+    atari.AtariEnvironments('Pong', rom_dir=other_roms)

@@ -1,0 +1,191 @@
+"""What is recorded, against Dopamine's own buffer fed with the same play."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from cql_atari.replay import memory
+from cql_atari.replay import recorder as recorder_lib
+from cql_atari.replay import shard as shard_lib
+
+SIZE, SHARDS = 500, 4
+
+
+@pytest.fixture
+def episodes(demo_frames):
+  """Episodes of real frames, more than SHARDS hold."""
+  rng, made = np.random.default_rng(0), []
+  while sum(len(episode[0]) for episode in made) < SIZE * SHARDS + 100:
+    length = int(rng.integers(1, 180))
+    first = int(rng.integers(len(demo_frames) - length))
+    terminals = np.zeros(length, np.uint8)
+    terminals[-1] = 1
+    made.append(
+      (
+        demo_frames[first : first + length],
+        rng.integers(3, size=length).astype(np.int32),
+        rng.integers(-1, 2, length).astype(np.float32),
+        terminals,
+      )
+    )
+  return made
+
+
+def record(folder, episodes):
+  recorder = recorder_lib.Recorder(folder, SIZE, SHARDS)
+  for episode in episodes:
+    recorder.append(*episode)
+  return recorder
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_shards_equal_what_dopamine_saves(tmp_path, episodes, dopamine_buffer):
+  """Fed row by row and saved one row before each turn, as for the sampler."""
+  recorder = record(tmp_path, episodes)
+  assert recorder.is_full and recorder.add_count == SIZE * SHARDS - 1
+  theirs, loaded, compared = dopamine_buffer(SIZE), dopamine_buffer(SIZE), 0
+  for episode in episodes:
+    for row in zip(*episode):
+      if theirs.is_empty() or theirs._store['terminal'][theirs.cursor() - 1]:
+        # `add` pads at an episode's start; rows one by one, so that the save
+        # comes where the recorder's does.
+        for _ in range(3):
+          theirs._add(
+            *(
+              np.zeros(e.shape, e.type) for e in theirs.get_add_args_signature()
+            )
+          )
+          compared += compare(theirs, loaded, tmp_path)
+      theirs._add(*row)
+      compared += compare(theirs, loaded, tmp_path)
+  assert compared >= SHARDS
+
+
+def compare(theirs, loaded, folder):
+  """Where Dopamine's buffer would be saved, its content is the shard's."""
+  if theirs.add_count % SIZE != SIZE - 1 or theirs.add_count > SIZE * SHARDS:
+    return 0
+  index = int(theirs.add_count // SIZE)
+  loaded.load(folder, index)
+  saved = folder / 'theirs'
+  saved.mkdir(exist_ok=True)
+  theirs.save(str(saved), index)
+  for name in (*shard_lib.ELEMENTS, 'add_count', 'invalid_range'):
+    ours, expected = (
+      np.load(gzip.open(directory / shard_lib.file_name(name, index)))  # noqa: SIM115
+      for directory in (folder, saved)
+    )
+    if name in shard_lib.ELEMENTS and not index:
+      ours, expected = ours[:-1], expected[:-1]  # Uninitialised there.
+    np.testing.assert_array_equal(ours, expected, err_msg=name)
+    assert name == 'add_count' or ours.dtype == expected.dtype, name
+  assert loaded.valid_indices() == theirs.valid_indices()
+  rows = theirs.valid_indices()
+  batches = [
+    buffer.sample_transition_batch(batch_size=len(rows), indices=rows)
+    for buffer in (loaded, theirs)
+  ]
+  for ours, expected in zip(*batches):
+    np.testing.assert_array_equal(ours, expected)
+  return 1
+
+
+def test_a_recording_resumes_where_it_was_saved(tmp_path, episodes):
+  """Saved after every episode; what came after a save is forgotten."""
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  record(whole, episodes)
+  recorder = recorder_lib.Recorder(killed, SIZE, SHARDS)
+  for number, episode in enumerate(episodes):
+    arrays, data = recorder.bundle()
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    for lost in episodes[number : number + 1 + number % 8]:
+      recorder.append(*lost)
+    recorder = recorder_lib.Recorder(killed, SIZE, SHARDS)
+    recorder.unbundle(arrays, data)
+    recorder.append(*episode)
+  assert contents(killed) == contents(whole)
+
+
+@pytest.mark.parametrize('count', [1, 4, 12, None])
+def test_newest_episodes_are_the_whole_ones_of_the_newest_shards(
+  tmp_path, episodes, count
+):
+  """Of finished shards and the one that grows, whatever its state."""
+  recorder = record(tmp_path, episodes[:count])
+  first_shard = max(recorder.add_count - SIZE, 0) // SIZE
+  row, ended, expected = 0, set(), []
+  for episode in episodes[:count]:
+    first, row = row, row + 3 + len(episode[0])
+    shard = first // SIZE
+    last_row = (row - 1) % SIZE
+    if row - 1 >= recorder.add_count or last_row == SIZE - 1:
+      continue  # Cut off, or its end is the next shard's stale row.
+    begins = first == 0 or shard in ended  # One ended before it in the shard.
+    if (row - 1) // SIZE == shard and begins and shard >= first_shard:
+      expected.append(episode)
+    ended.add((row - 1) // SIZE)
+  found = list(recorder.newest_episodes(SIZE))
+  assert len(found) == len(expected) > 0
+  for ours, theirs in zip(found, expected):
+    for a, b in zip(ours, theirs):
+      np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize('horizon', [1, 3])
+def test_the_memory_samples_what_episodes_hold(episodes, horizon):
+  """Every transition, rebuilt from its episode; over several turns."""
+  replay = memory.ReplayMemory(30_000)
+  held = []
+  for turn in range(40):
+    for number, episode in enumerate(episodes):
+      if turn % 3 and number % 2:
+        continue  # Not the same places each turn.
+      replay.append(*episode)
+      held.append(episode)
+  rows = 0
+  alive = []
+  for episode in reversed(held):
+    rows += 3 + len(episode[0])
+    if rows > len(replay):
+      break
+    alive.insert(0, episode)
+  assert len(replay) > 29_000
+  sampler = memory.OnlineSampler(replay, 32, horizon, 0.9, 0)
+  assert len(sampler.valid) == sum(len(episode[0]) for episode in alive)
+  expected = iter(sampler.valid)
+  for frames, actions, rewards, _ in alive[:40]:
+    batch = sampler.transitions(
+      np.array([next(expected) for _ in range(len(frames))])
+    )
+    padded = np.concatenate([np.zeros((3, 84, 84), np.uint8), frames])
+    for step in range(len(frames)):
+      stack = padded[step : step + 4]
+      np.testing.assert_array_equal(batch.state[step], stack.transpose(1, 2, 0))
+      ahead = rewards[step : step + horizon]
+      total = sum(0.9**i * r for i, r in enumerate(ahead))
+      assert batch.reward[step] == pytest.approx(total, abs=1e-6)
+      ends = step + horizon >= len(frames)
+      assert batch.terminal[step] == ends
+      if not ends:
+        after = padded[step + horizon : step + horizon + 4]
+        np.testing.assert_array_equal(
+          batch.next_state[step], after.transpose(1, 2, 0)
+        )
+    np.testing.assert_array_equal(batch.action, actions)
+
+
+def test_the_online_sampler_sees_what_was_added_since(episodes):
+  replay = memory.ReplayMemory(30_000)
+  replay.append(*episodes[0])
+  sampler = memory.OnlineSampler(replay, 8)
+  batches = sampler.batches()
+  assert isinstance(next(batches), sampler.Transition)
+  for episode in episodes[1:]:
+    replay.append(*episode)
+  drawn = np.concatenate([sampler.sample_rows(k) for k in range(200)])
+  assert drawn.max() > 3 + len(episodes[0][0])
+  assert next(batches).state.shape == (8, 84, 84, 4)
