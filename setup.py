@@ -1,5 +1,6 @@
 """Packaging of cql_atari."""
 
+import pathlib
 import re
 
 import setuptools
@@ -19,6 +20,13 @@ D4RL = [
 ]
 EXPORT = ['tf2onnx>=1.16', 'onnxruntime>=1.18']
 
+# Every module directly in the package is a command.
+COMMANDS = sorted(
+  path.stem
+  for path in pathlib.Path('cql_atari').glob('*.py')
+  if not path.name.startswith('_')
+)
+
 setuptools.setup(
   name='cql_atari',
   version=VERSION,
@@ -32,20 +40,20 @@ setuptools.setup(
   package_dir={'cql_atari.gin_configs': 'gin_configs'},
   package_data={
     'cql_atari': ['data/demo/*/*/*.json', 'data/demo/*/*/replay_logs/*.gz'],
-    'cql_atari.gin_configs': ['*.gin', 'sweeps/*.gin', 'd4rl/*.gin'],
+    'cql_atari.gin_configs': ['*.gin', '*/*.gin'],
   },
   install_requires=[
     # The set that imports together; see each reason.
     'tensorflow>=2.21,<2.22',  # numpy 2; the minor that was tested.
-    'dopamine-rl==4.1.2',  # The newest, and FixedReplayRunner uses its insides.
+    'dopamine-rl==4.1.2',  # The newest; runs write its logs and statistics.
     'jax<0.7',  # Newer ones break TensorFlow Probability 0.25, as imported by
     'flax<0.12',  # Dopamine; this is the flax
     'orbax-checkpoint<0.13',  # and the orbax that go with that jax.
     'tensorboard>=2.20,<2.22',  # For Dopamine; TensorFlow dropped it.
     'setuptools<81',  # Dopamine's gym and TFP import pkg_resources, distutils.
-    'gin-config>=0.5,<0.6',  # configuration.py uses its parser.
-    'ale-py>=0.12.1,<0.13',  # AtariVectorEnv with per-environment seeds.
-    'gymnasium>=1.0,<2',  # ale-py's vector environments.
+    'gin-config>=0.5,<0.6',  # core/settings.py uses its parser.
+    'ale-py>=0.12.1,<0.13',  # ALEVectorInterface, with a seed for each game.
+    'gymnasium>=1.0,<2',  # D4RL's environments; ale-py needs it too.
     'absl-py>=2.0',
     'h5py>=3.10,<3.15',  # D4RL's files; TensorFlow's own bound.
     'numpy>=2.0,<3',  # TensorFlow 2.21 and ale-py 0.12 are built against 2.
@@ -54,6 +62,12 @@ setuptools.setup(
     'zstandard>=0.22',  # Frames of a store.
     'fsspec[http]>=2024.2',  # Fetching from any URL.
     'isal>=1.7',  # Reads gzip at twice the speed of zlib.
+    'annotated-types>=0.6',  # Bounds of settings, in annotations.
+    'markdown>=3.5',  # Reports as HTML; TensorBoard needs it anyway.
+    'filelock>=3.16',  # One process a run folder, also on network disks.
+    'platformdirs>=4',  # The cache folder of each system.
+    'tabulate>=0.9',  # Tables in Markdown and HTML.
+    'tenacity>=8',  # Fetching with patience.
     'tqdm>=4.60',  # Progress bars.
     'matplotlib>=3.7',  # Curves.
     'pillow>=10',  # Clips.
@@ -64,8 +78,10 @@ setuptools.setup(
     'dev': [
       'pytest>=8',
       'pytest-xdist>=3.5',  # pyproject.toml runs two workers.
+      'pytest-timeout>=2.3',  # Finds hangs.
       'hypothesis>=6.100',
       'ruff>=0.8',
+      'import-linter>=2.1',  # The floors of the house; see pyproject.toml.
       *REPORT,
       *SWEEP,
       *EXPORT,
@@ -80,21 +96,8 @@ setuptools.setup(
   },
   entry_points={
     'console_scripts': [
-      'cql-atari-train = cql_atari.train:run',
-      'cql-atari-collect = cql_atari.collect:run',
-      'cql-atari-sweep = cql_atari.sweep:run',
-      'cql-atari-export = cql_atari.export:run',
-      'cql-atari-plot = cql_atari.plot:run',
-      'cql-atari-report = cql_atari.report:run',
-      'cql-atari-value-gap = cql_atari.value_gap:run',
-      'cql-atari-select = cql_atari.select_checkpoint:run',
-      'cql-atari-watch = cql_atari.watch:run',
-      'cql-atari-fetch = cql_atari.fetch:run',
-      'cql-atari-fetch-d4rl = cql_atari.fetch:run',
-      'cql-atari-prepare = cql_atari.prepare:run',
-      'cql-atari-verify = cql_atari.verify:run',
-      'cql-atari-theorems = cql_atari.theorems:run',
-      'cql-atari-inspect = cql_atari.show:run',
+      f'cql-atari-{name.replace("_", "-")} = cql_atari.{name}:run'
+      for name in COMMANDS
     ]
   },
 )

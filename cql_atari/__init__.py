@@ -1,7 +1,45 @@
 """Conservative Q-Learning on the DQN Replay dataset, in the Dopamine style."""
 
-from cql_atari.core import baselines
+from cql_atari.core import baselines, lazy
 
 __version__ = '0.1.0'
+
+__getattr__, __dir__, __all__ = lazy.exports(
+  __name__,
+  {
+    'agents': (
+      'BCAgent',
+      'C51Agent',
+      'CQLAgent',
+      'CQLC51Agent',
+      'CQLDQNAgent',
+      'FixedReplayDQNAgent',
+      'QRDQNAgent',
+      'REMAgent',
+    ),
+    'replay': (
+      'Shard',
+      'Split',
+      'Store',
+      'Transition',
+      'TransitionSampler',
+      'demo_replay_dir',
+    ),
+    'replay.open_store': ('open_store',),
+    'environments': ('AtariEnvironments', 'evaluate'),
+    'training': ('FixedReplayRunner',),
+    'training.fit': ('fit',),
+    'runs': ('RunFolder', 'TrainedRun'),
+    'continuous': (
+      'BEARAgent',
+      'BRACAgent',
+      'CQLSACAgent',
+      'ContinuousBCAgent',
+      'D4RLEnvironments',
+      'SACAgent',
+      'open_task_data',
+    ),
+  },
+)
 
 baselines.provide_baselines()

@@ -1,187 +1,79 @@
-"""Fetches a run of the dataset: python -m cql_atari.fetch --game=Pong.
+"""Fetches data: python -m cql_atari.fetch --game=Pong, or --task=TASK.
 
-A 1 % or 10 % split takes the first rows of every shard, so no more than these
-are read: some 1 % or 10 % of the bytes.
+Of a game, a run of the DQN Replay dataset, or the first rows of its shards,
+which is all that a 1 % or 10 % split reads: OUT/GAME/RUN/replay_logs. Of a
+task, D4RL's file: OUT/NAME.hdf5.
 """
 
-import concurrent.futures
-import pathlib
-import shutil
-import signal
-import threading
+import functools
 
-import tqdm
-from absl import flags
-
-from cql_atari.core import download, errors, fetched, locks
+from cql_atari.continuous import fetching, tasks
+from cql_atari.core import command
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import make_folder
 from cql_atari.environments import atari
+from cql_atari.replay import published
 from cql_atari.replay import split as split_lib
-from cql_atari.replay.shard import ELEMENTS, file_name
 
-PUBLIC = 'https://storage.googleapis.com/atari-replay-datasets/dqn'
-_SMALL = ('add_count', 'invalid_range')  # Always whole.
-_MARGIN = 1.3  # A file's first rows may compress worse than the rest.
-
-_GAME = flags.DEFINE_string('game', None, 'The game, such as Pong.')
-_RUN = flags.DEFINE_integer('run', 1, 'Which of the five runs.', lower_bound=1)
-_SPLIT = flags.DEFINE_string(
-  'split', '1pct', '1pct, 10pct, first20pct, all, or a share such as 0.05.'
+_COMMAND = command.Command(__doc__)
+_GAME = _COMMAND.string('game', None, 'A game, such as Pong.')
+_TASK = _COMMAND.string('task', None, 'A task of D4RL instead.')
+_RUN = _COMMAND.integer('run', 1, 'Which of the five runs of a game.', least=1)
+_SPLIT = _COMMAND.split()
+_OUT = _COMMAND.string(
+  'out', None, 'Where to: data for a game, data/d4rl for a task by default.'
 )
-_OUT = flags.DEFINE_string(
-  'out', 'data', 'Where to: the run becomes OUT/GAME/RUN/replay_logs.'
+_SOURCE = _COMMAND.string(
+  'source', None, 'A folder of games or of tasks, at any fsspec URL.'
 )
-_SOURCE = flags.DEFINE_string(
-  'source', PUBLIC, 'The folder of games, at any fsspec URL.'
-)
-_JOBS = flags.DEFINE_integer('jobs', 8, 'Files at once.', lower_bound=1)
-_TIMEOUT = flags.DEFINE_float(
+_JOBS = _COMMAND.integer('jobs', 8, 'Files at once.', least=1)
+_TIMEOUT = _COMMAND.number(
   'timeout', 30.0, 'Seconds after which a silent connection has stalled.'
 )
 
 
 def main() -> None:
   """Fetches by the flags."""
-  if not _GAME.value:
-    raise errors.UserError('no --game given: name one, such as --game=Pong.')
-  atari.rom_name(_GAME.value)
+  if bool(_GAME.value) == bool(_TASK.value):
+    raise UserError(
+      'no --game given, nor a --task: name one of them, such as --game=Pong or '
+      '--task=hopper-medium-v2.'
+    )
+  if _GAME.value:
+    _fetch_game(_GAME.value)
+  else:
+    _fetch_task(tasks.task(_TASK.value))
+
+
+def _fetch_game(game: str) -> None:
+  atari.rom_name(game)
   split = split_lib.named_split(_SPLIT.value)
-  run = make_folder('out', _OUT.value, _GAME.value, str(_RUN.value))
-  folder = run / 'replay_logs'
-  folder.mkdir(exist_ok=True)
-  source = download.Source(
-    f'{_SOURCE.value.rstrip("/")}/{_GAME.value}/{_RUN.value}/replay_logs',
+  run = make_folder('out', _OUT.value or 'data', game, str(_RUN.value))
+  published.fetch(
+    run,
+    game,
+    _RUN.value,
+    split,
+    _SOURCE.value or published.URL,
+    _JOBS.value,
     _TIMEOUT.value,
   )
-  with locks.alone_in(folder, 'fetching'):
-    _fetch_all(source, folder, split)
-  (folder / '.lock').unlink(missing_ok=True)
   print(
     f'{run} is complete: train on it with --replay_dir={run}, or look at it '
     f'with python -m cql_atari.verify {run}.'
   )
 
 
-def _fetch_all(source, folder, split) -> None:
-  plan, missing = _plan(source, folder, split)
-  size = sum(expected for _, _, expected in plan)
-  free = shutil.disk_usage(folder).free
+def _fetch_task(task: tasks.Task) -> None:
+  folder = make_folder('out', _OUT.value or 'data/d4rl')
+  fetching.fetch(task, folder, _SOURCE.value or tasks.URL, _TIMEOUT.value)
   print(
-    f'{source.url}: {len(plan)} files to read, about {_megabytes(size)}, as '
-    f'much disk; {_megabytes(free)} are free in {folder}.'
-  )
-  if missing:
-    print(f'The source lacks {len(missing)} shards, such as {missing[0]}.')
-  if size > free:
-    raise errors.UserError(
-      f'{folder} has too little room: free {_megabytes(size - free)}, or '
-      'choose another --out.'
-    )
-  _fetch(source, folder, plan)
-
-
-def _plan(
-  source: download.Source, folder: pathlib.Path, split: split_lib.Split
-) -> tuple[list[tuple[str, float | None, int]], list[int]]:
-  """What is still to be fetched.
-
-  Returns:
-    (file, share of its rows or None for all, bytes expected) of every file,
-    and the numbers of the shards that the source lacks.
-  """
-  share = None if split.fraction == 1 else split.fraction
-  indices = range(*split.shards)
-  record = fetched.read(folder) or {}
-
-  def look(index: int) -> list[tuple[str, float | None, int]] | None:
-    files = []
-    for name in (*ELEMENTS, *_SMALL):
-      file = file_name(name, index)
-      wanted = None if name in _SMALL else share
-      if _have(folder, record.get(file), file, wanted):
-        continue
-      try:
-        size = source.size(file)
-      except download.Missing:
-        if name == ELEMENTS[0]:
-          return None
-        raise errors.UserError(
-          f'{source.path(file)} is missing, but its shard is there: give a '
-          'complete --source.'
-        ) from None
-      expected = size if wanted is None else min(size, _MARGIN * wanted * size)
-      files.append((file, wanted, int(expected)))
-    return files
-
-  with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
-    looked = list(
-      tqdm.tqdm(
-        pool.map(look, indices),
-        total=len(indices),
-        desc='looking',
-        leave=False,
-        disable=None,
-      )
-    )
-  missing = [index for index, files in zip(indices, looked) if files is None]
-  if len(missing) == len(indices):
-    raise errors.UserError(
-      f'{source.url} holds no shards: check --game, --run and --source, and '
-      'that this machine can reach it.'
-    )
-  return [file for files in looked for file in files or ()], missing
-
-
-def _have(folder, entry: dict | None, file: str, wanted: float | None) -> bool:
-  """Whether an earlier fetch brought the file, as far as it is wanted."""
-  if entry is None or not (folder / file).is_file():
-    return False
-  if (folder / file).stat().st_size != entry['bytes']:
-    return False
-  return entry['rows'] is None or (
-    wanted is not None and entry.get('fraction', 0) >= wanted
+    f'{task.name} is complete: train on it with --replay_dir={folder} and '
+    f'--gin_bindings="TASK=\'{task.name}\'".'
   )
 
 
-def _fetch(source, folder, plan) -> None:
-  stop = threading.Event()
-
-  def ask_to_stop(*_):
-    stop.set()
-    raise KeyboardInterrupt
-
-  signal.signal(signal.SIGTERM, ask_to_stop)
-  with (
-    tqdm.tqdm(
-      total=sum(expected for _, _, expected in plan),
-      unit='B', unit_scale=True, desc='fetching', leave=False, disable=None,
-      dynamic_ncols=True,
-    ) as bar,
-    concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool,
-  ):  # fmt: skip
-    futures = [
-      pool.submit(
-        download.fetch_file, source, folder, file, share, bar.update, stop
-      )
-      for file, share, _ in plan
-    ]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        future.result()
-    except BaseException:
-      stop.set()
-      pool.shutdown(cancel_futures=True)
-      raise
-
-
-def _megabytes(size: float) -> str:
-  return f'{size / 1e6:,.0f} MB'
-
-
-def run() -> None:
-  """The console script."""
-  errors.run(main)
-
+run = functools.partial(_COMMAND.run, main)
 
 if __name__ == '__main__':
   run()

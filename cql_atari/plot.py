@@ -1,32 +1,34 @@
-"""Draws curves: python -m cql_atari.plot --runs 'a/*' --out a.png."""
+"""Draws curves: python -m cql_atari.plot --runs='runs/*' --out=curve.png.
 
-from absl import flags
+Also prints a table of final and best returns. Runs with other settings get a
+line of their own.
+"""
 
-from cql_atari.analysis import curves, loading
-from cql_atari.core import errors
+import functools
 
-_RUNS = flags.DEFINE_multi_string(
-  'runs', [], "Run folders, as a quoted pattern such as 'runs/*'; repeatable."
-)
-_OUT = flags.DEFINE_string('out', None, 'The picture, such as curve.png.')
+from cql_atari.analysis import curves, grouping, loading
+from cql_atari.core import command
+from cql_atari.core.errors import UserError
+from cql_atari.runs import folder
+
+_COMMAND = command.Command(__doc__)
+_RUNS = _COMMAND.run_folders('runs')
+_OUT = _COMMAND.string('out', None, 'The picture, such as curve.png.')
 
 
 def main() -> None:
   """Draws and tabulates by the flags."""
   if not _RUNS.value or not _OUT.value:
-    raise errors.UserError(
-      "give the run folders and the picture: --runs 'runs/*' --out curve.png."
+    raise UserError(
+      "give the run folders and the picture: --runs='runs/*' --out=curve.png."
     )
-  runs = loading.load_runs(_RUNS.value)
-  out = curves.plot(runs, _OUT.value)
-  print(curves.table(runs))
+  games = grouping.by_game(loading.load_runs(folder.find(_RUNS.value)))
+  out = curves.plot(games, _OUT.value)
+  print(curves.table(games))
   print(f'\nThe curves are in {out}.')
 
 
-def run() -> None:
-  """The console script."""
-  errors.run(main)
-
+run = functools.partial(_COMMAND.run, main)
 
 if __name__ == '__main__':
   run()

@@ -5,41 +5,36 @@ a folder of its own.
 """
 
 import dataclasses
+import functools
 import os
 import re
 import time
 
-from absl import flags
-
-from cql_atari.core import errors
+from cql_atari.core import command
+from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import Store
 
-_REPLAY_DIR = flags.DEFINE_string(
-  'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
-)
-_GAME = flags.DEFINE_string(
-  'game', None, 'The game, where the path does not end in GAME/RUN.'
-)
-_SPLIT = flags.DEFINE_string(
-  'split', '1pct', '1pct, 10pct, first20pct, all, or a share such as 0.05.'
-)
-_CONVENTION = flags.DEFINE_enum(
+_COMMAND = command.Command(__doc__)
+_REPLAY_DIR = _COMMAND.replay_dir()
+_GAME = _COMMAND.game_of_folder()
+_SPLIT = _COMMAND.split()
+_CONVENTION = _COMMAND.choice(
   'convention', 'prefix', split_lib.CONVENTIONS, 'How rows are chosen.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the rows drawn; prefix draws none.')
-_SHARDS = flags.DEFINE_string(
+_SEED = _COMMAND.seed('the rows drawn; prefix draws none')
+_SHARDS = _COMMAND.string(
   'shards', None, 'FIRST:STOP, such as 0:10, in place of those of the split.'
 )
-_UPDATE_HORIZON = flags.DEFINE_integer(
+_UPDATE_HORIZON = _COMMAND.integer(
   'update_horizon',
   1,
   'n of the n-step return that drawn rows are to serve; prefix serves any.',
 )
-_OUT = flags.DEFINE_string(
+_OUT = _COMMAND.string(
   'out', None, 'The store; by default one that training finds by itself.'
 )
 
@@ -47,9 +42,7 @@ _OUT = flags.DEFINE_string(
 def main() -> None:
   """Builds by the flags and says what came of it."""
   if not _REPLAY_DIR.value:
-    raise errors.UserError(
-      'no --replay_dir given: name the folder that holds run.'
-    )
+    raise UserError('no --replay_dir given: name the folder that holds run.')
   game = _GAME.value or run_lib.game_of(_REPLAY_DIR.value)
   split = dataclasses.replace(
     split_lib.named_split(_SPLIT.value),
@@ -81,18 +74,15 @@ def main() -> None:
 
 
 def _shards(text: str) -> tuple[int, int]:
-  found = re.fullmatch(r'(\d+):(\d+)', text)
-  if not found:
-    raise errors.UserError(
+  match = re.fullmatch(r'(\d+):(\d+)', text)
+  if not match:
+    raise UserError(
       f'--shards={text}: give FIRST:STOP, such as 0:10 for shards 0 to 9.'
     )
-  return int(found[1]), int(found[2])
+  return int(match[1]), int(match[2])
 
 
-def run() -> None:
-  """The console script."""
-  errors.run(main)
-
+run = functools.partial(_COMMAND.run, main)
 
 if __name__ == '__main__':
   run()

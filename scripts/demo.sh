@@ -9,4 +9,4 @@ for seed in "${@:-0}"; do
       --gin_files="${agent}_demo.gin" --gin_bindings="SEED=$seed"
   done
 done
-python -m cql_atari.plot --runs 'runs/demo/*' --out runs/demo/curve.png
+python -m cql_atari.plot --runs='runs/demo/*' --out=runs/demo/curve.png

@@ -11,24 +11,23 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-import tqdm
-from absl import flags
 
-from cql_atari.core import errors
+from cql_atari.core import command, progress
 from cql_atari.environments import atari
 from cql_atari.replay import recorder as recorder_lib
 
-_GAME = flags.DEFINE_string('game', 'Pong', 'The game.')
-_OUT = flags.DEFINE_string('out', 'data', 'The run becomes OUT/GAME/1.')
-_SHARDS = flags.DEFINE_integer('shards', 5, 'Shards.', lower_bound=1)
-_ROWS = flags.DEFINE_integer('rows', 1_000_000, 'Rows of each.', lower_bound=9)
-_DISTINCT = flags.DEFINE_integer(
+_COMMAND = command.Command(__doc__)
+_GAME = _COMMAND.string('game', 'Pong', 'The game.')
+_OUT = _COMMAND.string('out', 'data', 'The run becomes OUT/GAME/1.')
+_SHARDS = _COMMAND.integer('shards', 5, 'Shards.', least=1)
+_ROWS = _COMMAND.integer('rows', 1_000_000, 'Rows of each.', least=9)
+_DISTINCT = _COMMAND.integer(
   'distinct',
   None,
   'Rows recorded; once there are so many, their games recur in random order. '
   'Held in memory.',
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the play.')
+_SEED = _COMMAND.integer('seed', 0, 'Of the play.')
 _GAMES = 16  # Side by side.
 
 
@@ -71,11 +70,11 @@ def main() -> None:
     games = recurring(games, _DISTINCT.value, _SEED.value)
   folder = pathlib.Path(_OUT.value) / _GAME.value / '1' / 'replay_logs'
   recorder = recorder_lib.Recorder(folder, _ROWS.value, _SHARDS.value)
-  with tqdm.tqdm(total=recorder.total_rows, unit=' rows', disable=None) as bar:
+  with progress.bar(recorder.total_rows, ' rows', 'recording') as bar:
     while not recorder.is_full:
       recorder.append(*next(games))
       bar.update(recorder.add_count - bar.n)
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  _COMMAND.run(main)

@@ -1,4 +1,4 @@
-"""How agents act: Dopamine's protocol, and batches of states."""
+"""Epsilon-greedy acting by a network's Q-values."""
 
 import abc
 
@@ -22,7 +22,7 @@ class Acting(abc.ABC):
 
   @abc.abstractmethod
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """Q-values (B, A) of the network's output."""
+    """Maps the network's output to Q-values (B, A)."""
 
   def greedy_actions(self, outputs: tf.Tensor) -> tf.Tensor:
     """The best actions int32 (B,) by the network's output."""
@@ -63,7 +63,7 @@ class Acting(abc.ABC):
 
     Args:
       states: uint8 (B, 84, 84, 4).
-      rng: source of randomness; the agent's own by default.
+      rng: draws the random actions; the agent's own by default.
       epsilon: probability of a random action; epsilon_eval by default.
 
     Returns:
@@ -75,19 +75,10 @@ class Acting(abc.ABC):
     random = rng.integers(self.num_actions, size=len(states), dtype=np.int32)
     return np.where(explore, random, self._best_actions(states).numpy())
 
-  def begin_episode(self, observation: np.ndarray) -> int:
-    """Starts an episode: frame (84, 84, 1) -> first action."""
-    self._state = np.zeros((1, 84, 84, 4), np.uint8)
-    return self.step(0.0, observation)
-
-  def step(self, reward: float, observation: np.ndarray) -> int:
-    """Acts on the next frame (84, 84, 1); the reward teaches nothing here."""
-    del reward
+  def act(self, observation: np.ndarray, begins: bool) -> int:
+    """The action on a frame (84, 84, 1), which follows earlier ones."""
+    if begins:
+      self._state = np.zeros((1, 84, 84, 4), np.uint8)
     self._state = np.roll(self._state, -1, axis=-1)
     self._state[0, ..., -1:] = observation
     return int(self.select_actions(self._state)[0])
-
-  def end_episode(  # noqa: B027
-    self, reward: float, terminal: bool = True
-  ) -> None:
-    """Ends an episode; nothing is recorded offline."""

@@ -1,4 +1,4 @@
-"""What all offline agents share: their scalars, their checkpoints."""
+"""The base of all offline agents: scalars and state."""
 
 import abc
 from collections.abc import Sequence
@@ -6,26 +6,34 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.agents import dopamine
 from cql_atari.core.errors import UserError
+from cql_atari.core.protocols import Arrays
+
+_TOTALS = 'scalar_totals'
 
 
-class OfflineAgent(abc.ABC):
-  """An agent that learns from data alone, by Dopamine's protocol.
+class OfflineAgent(dopamine.DopamineProtocol):
+  """An agent that learns from data alone; see `core.protocols.Agent`.
 
   Attributes:
-    scalar_names: what `mean_scalars` tells of.
-    eval_mode: whether it is being evaluated.
-    summary_writer: of TensorBoard events, if any.
+    LABEL: its name in reports, with attributes in braces; not inherited.
+    SCALARS: names of the scalars that a class's loss returns, beside its
+      bases' own.
+    has_values: whether it learns values, which `predict_values` gives.
+    scalar_names: names of the scalars in `mean_scalars`.
   """
 
-  HAS_VALUES = True  # Whether it learns values, which `predict_values` gives.
+  LABEL: str
+  SCALARS: tuple[str, ...] = ()
+  has_values = True
+  scalar_names: tuple[str, ...]
 
-  def __init__(self, summary_writer: str | None):
-    """Opens the summary writer, given a folder (Dopamine's convention)."""
-    self.eval_mode = True
-    self.summary_writer = None
-    if summary_writer is not None:
-      self.summary_writer = tf.summary.create_file_writer(str(summary_writer))
+  @property
+  def label(self) -> str:
+    """Its name in reports, such as 'CQL'; an own agent's is its class's."""
+    label = vars(type(self)).get('LABEL', type(self).__name__)
+    return label.format_map(vars(self))
 
   @property
   @abc.abstractmethod
@@ -36,15 +44,17 @@ class OfflineAgent(abc.ABC):
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
 
+  @abc.abstractmethod
+  def select_actions(
+    self, states: np.ndarray, rng: np.random.Generator | None = None
+  ) -> np.ndarray:
+    """Actions (B,) or (B, A) as evaluations play them."""
+
   def sample_actions(
     self, states: np.ndarray, rng: np.random.Generator
   ) -> np.ndarray:
     """Actions (B,) or (B, A) of the policy whose values it learns."""
     return self.select_actions(states, rng)
-
-  def train_step(self) -> None:
-    """Takes one gradient step on the next batch."""
-    self.train_steps(1)
 
   @abc.abstractmethod
   def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
@@ -52,8 +62,13 @@ class OfflineAgent(abc.ABC):
 
   # --- Scalars. ---
 
+  def _declared_scalars(self) -> tuple[str, ...]:
+    """The SCALARS of the bases and the class."""
+    classes = reversed(type(self).__mro__)
+    return tuple(n for c in classes for n in vars(c).get('SCALARS', ()))
+
   def _make_totals(self, scalar_names: Sequence[str]) -> None:
-    self.scalar_names = tuple(scalar_names)
+    self.scalar_names = tuple(dict.fromkeys(scalar_names))
     self._scalar_sums, self._scalar_counts = (
       tf.Variable(  # In float32, 62,500 additions would show.
         tf.zeros(len(self.scalar_names), tf.float64),
@@ -93,12 +108,12 @@ class OfflineAgent(abc.ABC):
     means = np.where(counts, sums / np.maximum(counts, 1), np.nan)
     return dict(zip(self.scalar_names, means.tolist()))
 
-  # --- Saving. ---
+  # --- State. ---
 
   def _saved(self) -> dict[str, tf.Variable]:
     groups = {
       **self._variables_by_name(),
-      'scalar_totals': [self._scalar_sums, self._scalar_counts],
+      _TOTALS: [self._scalar_sums, self._scalar_counts],
     }
     return {
       f'{name}_{index}': variable
@@ -106,47 +121,27 @@ class OfflineAgent(abc.ABC):
       for index, variable in enumerate(variables)
     }
 
-  def bundle_and_checkpoint(
-    self, checkpoint_dir: str, iteration_number: int
-  ) -> dict[str, np.ndarray]:
-    """Everything that resuming needs, as plain arrays; the runner writes it."""
-    del checkpoint_dir, iteration_number
+  def state(self) -> Arrays:
+    """Everything that resuming needs."""
     return {name: value.numpy() for name, value in self._saved().items()}
 
-  def unbundle(
-    self,
-    checkpoint_dir: str,
-    iteration_number: int,
-    bundle: dict[str, np.ndarray] | None,
-  ) -> bool:
-    """Restores what `bundle_and_checkpoint` gave.
-
-    Returns:
-      False when there is nothing to restore.
+  def load_state(self, arrays: Arrays) -> None:
+    """Goes back to what `state` gave.
 
     Raises:
       UserError: the arrays are of an agent with other networks.
     """
-    del iteration_number
-    if bundle is None:
-      return False
     saved = self._saved()
     shapes = {name: tuple(value.shape) for name, value in saved.items()}
-    if shapes != {name: value.shape for name, value in bundle.items()}:
+    if shapes != {name: value.shape for name, value in arrays.items()}:
       raise UserError(
-        f'the checkpoint in {checkpoint_dir} belongs to another agent or '
-        'network: give the settings it was trained with, or another folder.'
+        'the checkpoint belongs to another agent or network: give the settings '
+        'it was trained with, or another folder.'
       )
     for name, variable in saved.items():
-      variable.assign(bundle[name])
-    return True
+      variable.assign(arrays[name])
 
-  def restore(self, checkpoint_dir: str, bundle: dict[str, np.ndarray]) -> None:
-    """Restores a checkpoint for acting: whatever scalars it told of.
-
-    Raises:
-      UserError: the arrays are of an agent with other networks.
-    """
-    own = self.bundle_and_checkpoint(checkpoint_dir, 0)
-    totals = {n: v for n, v in own.items() if n.startswith('scalar_totals')}
-    self.unbundle(checkpoint_dir, 0, {**bundle, **totals})
+  def load_weights(self, arrays: Arrays) -> None:
+    """As `load_state`, for acting: whatever scalars were recorded."""
+    totals = {n: v for n, v in self.state().items() if n.startswith(_TOTALS)}
+    self.load_state({**arrays, **totals})

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-import gin
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
+from cql_atari.core.settings import configurable
 from cql_atari.replay.sampler import Transition
 
 
-@gin.configurable
+@configurable
 class BCAgent(fixed_replay_agent.FixedReplayAgent):
   """Imitates the data; acts on the likeliest action.
 
@@ -17,10 +17,11 @@ class BCAgent(fixed_replay_agent.FixedReplayAgent):
   the data's and of the likeliest actions.
   """
 
+  LABEL = 'BC'
   OUTPUT_RANK = 2  # (B, A).
   SCALARS = ('accuracy',)
   BOOTSTRAPS = False
-  HAS_VALUES = False
+  has_values = False
 
   def __init__(
     self,

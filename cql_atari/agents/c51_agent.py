@@ -2,26 +2,27 @@
 
 from collections.abc import Callable
 
-import gin
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
-from cql_atari.core.errors import check_number
+from cql_atari.core.constraints import Positive
+from cql_atari.core.settings import configurable
 from cql_atari.losses import temporal_difference
 from cql_atari.replay.sampler import Transition
 
 
-@gin.configurable
+@configurable
 class C51Agent(fixed_replay_agent.FixedReplayAgent):
   """Learns the return's distribution over fixed atoms. Q is its mean."""
 
+  LABEL = 'C51'
   SCALARS = ('td_loss',)
 
   def __init__(
     self,
     *args,
     network: Callable[..., tf.keras.Model] = networks.categorical_network,
-    vmax: float = 10.0,
+    vmax: Positive = 10.0,
     **kwargs,
   ):
     """Initializes the agent.
@@ -32,7 +33,6 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
       vmax: the greatest atom, in units of return; the least is its negative.
       **kwargs: see FixedReplayAgent.
     """
-    check_number('C51Agent.vmax', vmax, 1e-6)
     self.vmax = vmax
     super().__init__(*args, network=network, **kwargs)
 

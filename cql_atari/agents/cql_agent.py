@@ -1,34 +1,38 @@
 """CQL: Kumar et al. (2020), on QR-DQN, DQN or C51."""
 
-import gin
+from typing import Literal
+
 import tensorflow as tf
 
 from cql_atari.agents import (
   c51_agent,
   dqn_agent,
   fixed_replay_agent,
-  penalty_weight,
+  optimizers,
   qrdqn_agent,
 )
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.constraints import NonNegative
+from cql_atari.core.settings import configurable
 from cql_atari.losses import conservative
 from cql_atari.replay.sampler import Transition
 
-PENALTIES = ('H', 'rho', 'mu', 'eq1', 'var')
+_MOST_ALPHA = 1e6
 
 
-@gin.configurable
+@configurable
 class CQLMixin(fixed_replay_agent.FixedReplayAgent):
   """Adds alpha times a conservative penalty to the loss of any agent."""
+
+  SCALARS = ('cql_penalty', 'alpha')
 
   def __init__(
     self,
     *args,
-    alpha: float = 1.0,
-    penalty: str = 'H',
+    alpha: NonNegative = 1.0,
+    penalty: Literal['H', 'rho', 'mu', 'eq1', 'var'] = 'H',
     target_gap: float | None = None,
-    alpha_learning_rate: float = 1e-3,
-    chi2_radius: float = 1.0,
+    alpha_learning_rate: NonNegative = 1e-3,
+    chi2_radius: NonNegative = 1.0,
     **kwargs,
   ):
     """Initializes the agent.
@@ -46,26 +50,21 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
         alpha (penalty - tau), up to 10^6. H can't go below the entropy of the
         behavior policy. None for a fixed alpha.
       alpha_learning_rate: Adam's, on log alpha.
-      chi2_radius: of 'var'.
+      chi2_radius: radius of the chi^2 ball of 'var'.
       **kwargs: see the agent this is mixed into.
     """
-    name = type(self).__name__
-    check_number(f'{name}.chi2_radius', chi2_radius, 0)
-    if penalty not in PENALTIES:
-      raise UserError(
-        f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
-      )
     self.penalty, self.chi2_radius = penalty, chi2_radius
-    self.weight = penalty_weight.PenaltyWeight(
-      name, alpha, target_gap, alpha_learning_rate
-    )
+    self.alpha, self.target_gap = alpha, target_gap
+    self._alpha_learning_rate = alpha_learning_rate
     self.needs_target_outputs = penalty == 'rho'
-    self.SCALARS = (*self.SCALARS, 'cql_penalty', 'alpha')
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
     super()._build()
-    self.weight.build()
+    is_fixed = self.target_gap is None
+    self._alpha = optimizers.DualVariable(
+      self.alpha, None if is_fixed else self._alpha_learning_rate, _MOST_ALPHA
+    )
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
@@ -73,7 +72,7 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     """Eq. 4: alpha E[logsumexp_a Q(s, a) - Q(s, a_data)] + the agent's loss."""
     td_loss, scalars = super().loss(outputs, transition)
     penalty = tf.reduce_mean(self.conservative_penalty(outputs, transition))
-    alpha = tf.cast(self.weight.value, penalty.dtype)
+    alpha = tf.cast(self._alpha.value, penalty.dtype)
     scalars = {**scalars, 'cql_penalty': penalty, 'alpha': alpha}
     return alpha * penalty + td_loss, scalars
 
@@ -98,22 +97,29 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves alpha, where it is tuned."""
-    self.weight.ascend(scalars['cql_penalty'])
+    if self.target_gap is not None:
+      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
 
   def _saved(self) -> dict[str, tf.Variable]:
-    return {**super()._saved(), **self.weight.saved()}
+    return {**super()._saved(), **self._alpha.saved('alpha')}
 
 
-@gin.configurable
+@configurable
 class CQLAgent(CQLMixin, qrdqn_agent.QRDQNAgent):
   """CQL on QR-DQN, the paper's choice."""
 
+  LABEL = 'CQL'
 
-@gin.configurable
+
+@configurable
 class CQLDQNAgent(CQLMixin, dqn_agent.FixedReplayDQNAgent):
   """CQL on DQN."""
 
+  LABEL = 'CQL-DQN'
 
-@gin.configurable
+
+@configurable
 class CQLC51Agent(CQLMixin, c51_agent.C51Agent):
   """CQL on C51."""
+
+  LABEL = 'CQL-C51'

@@ -1,13 +1,16 @@
 """Gradient steps on several devices of one machine."""
 
-import gin
 import tensorflow as tf
 
+from cql_atari.core.constraints import Count
 from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 
 
-@gin.configurable
-def mirrored_strategy(num_devices: int | None = None) -> tf.distribute.Strategy:
+@configurable
+def mirrored_strategy(
+  num_devices: Count | None = None,
+) -> tf.distribute.Strategy:
   """Every device holds the networks and takes its part of each batch.
 
   Args:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 
-import gin
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks, optimizers
+from cql_atari.core.settings import configurable
 from cql_atari.losses import temporal_difference
 from cql_atari.replay.sampler import Transition
 
 
-@gin.configurable
+@configurable
 class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
   """Deep Q-learning."""
 
+  LABEL = 'DQN'
   OUTPUT_RANK = 2  # (B, A).
   SCALARS = ('td_loss',)
 

@@ -1,23 +1,25 @@
-"""What every offline agent shares: the gradient step, acting and saving."""
+"""The base of Atari agents: networks, batches and the gradient step."""
 
 import abc
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from cql_atari.agents import acting, base, optimizers
-from cql_atari.core.errors import UserError, check_flag, check_number
-from cql_atari.replay import sampler as dataset_lib
-from cql_atari.replay import store as store_lib
+from cql_atari.core.constraints import Count, Share, Whole
+from cql_atari.core.errors import UserError
+from cql_atari.core.protocols import Arrays
+from cql_atari.core.settings import configurable
+from cql_atari.replay.sampler import Transition, TransitionSampler
+from cql_atari.replay.store import Store
 
 _STEPS_PER_NORM = 10  # Reading all gradients once more costs 3 % of a step.
 
 
 class Outputs(NamedTuple):
-  """What the networks say of a batch, and when.
+  """The networks' outputs on a batch, and the number of the step.
 
   Attributes:
     online: the online network's output at the states.
@@ -37,47 +39,40 @@ class Outputs(NamedTuple):
   step: tf.Tensor
 
 
-@gin.configurable(denylist=['num_actions', 'store', 'seed', 'summary_writer'])
+@configurable(denylist=['num_actions', 'store', 'seed'])
 class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   """A value-based agent that learns from a fixed replay and never explores.
 
-  It speaks Dopamine's agent protocol for acting and saving. Learning is
-  `train_step`: one gradient step on the next batch of the store. A subclass
-  gives `loss`, a pure function of the online and target networks' outputs, and
-  `q_values`, what the network's output means.
+  A subclass gives `loss`, a pure function of the online and target networks'
+  outputs, and `q_values`, which maps the network's output to Q-values.
   """
 
-  # Scalars that `loss` returns, in order; see SHARED_SCALARS for the rest.
-  SCALARS: tuple[str, ...] = ()
+  SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
   OUTPUT_RANK = 3  # Of the network's output, (B, A, N).
   needs_target_outputs = False  # Whether it asks for `Outputs.target`.
-  SHARED_SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
 
   def __init__(
     self,
     num_actions: int,
-    store: store_lib.Store,
+    store: Store,
     network: Callable[..., tf.keras.Model],
     optimizer: Callable[[], optimizers.Optimizer] = optimizers.Adam,
-    gamma: float = 0.99,
-    update_horizon: int = 1,
-    batch_size: int = 32,
-    target_update_period: int = 2000,
+    gamma: Share = 0.99,
+    update_horizon: Count = 1,
+    batch_size: Count = 32,
+    target_update_period: Count = 2000,
     double_q: bool = False,
-    epsilon_eval: float = 0.001,
+    epsilon_eval: Share = 0.001,
     strategy: tf.distribute.Strategy | None = None,
-    seed: int = 0,
-    summary_writer: str | None = None,
-    sampler: Callable[
-      ..., dataset_lib.TransitionSampler
-    ] = dataset_lib.TransitionSampler,
+    seed: Whole = 0,
+    sampler: Callable[..., TransitionSampler] = TransitionSampler,
   ):
     """Builds the networks, the optimizer and the compiled step.
 
     Args:
       num_actions: actions in every state, A.
-      store: the replay to learn from.
+      store: the replay to learn from; None for an agent that only acts.
       network: called with (num_actions, seed=...), twice.
       optimizer: makes the optimizer.
       gamma: discount per agent step.
@@ -90,22 +85,15 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       epsilon_eval: probability of a uniformly random action.
       strategy: how a gradient step is spread over devices, such as
         @mirrored_strategy(); batch_size stays the size of the whole batch.
-      seed: of the initial weights, the sampled batches and the actions.
-      summary_writer: the run's folder for TensorBoard events, if any
-        (Dopamine's convention).
+      seed: seeds the initial weights, the sampled batches and the actions.
       sampler: makes the batches, called with (store, batch_size,
         update_horizon, gamma, seed).
+
+    Raises:
+      UserError: the batch does not divide among the devices, or the network
+        is of another kind of agent.
     """
-    for name, value in (
-      ('batch_size', batch_size),
-      ('update_horizon', update_horizon),
-      ('target_update_period', target_update_period),
-    ):
-      check_number(f'FixedReplayAgent.{name}', value, 1, whole=True)
-    for name, value in (('gamma', gamma), ('epsilon_eval', epsilon_eval)):
-      check_number(f'FixedReplayAgent.{name}', value, 0, most=1)
-    check_flag('FixedReplayAgent.double_q', double_q)
-    super().__init__(summary_writer)
+    super().__init__()
     self.num_actions = num_actions
     self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
@@ -149,11 +137,11 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     )
     self.optimizer = self._optimizer()
     self.optimizer.build(self._variables)
-    self._make_totals(self.SHARED_SCALARS + self.SCALARS)
+    self._make_totals(self._declared_scalars())
 
   @abc.abstractmethod
   def loss(
-    self, outputs: Outputs, transition: dataset_lib.Transition
+    self, outputs: Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The loss of a batch.
 
@@ -162,11 +150,11 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       transition: the batch, less its frames (`state` and `next_state` None).
 
     Returns:
-      The scalar loss, and the scalars named in SCALARS.
+      The scalar loss, and the scalars that the class names in SCALARS.
     """
 
   def next_selector(
-    self, transition: dataset_lib.Transition, next_target: tf.Tensor
+    self, transition: Transition, next_target: tf.Tensor
   ) -> tf.Tensor:
     """The output that chooses the next action; see `Outputs`."""
     if self.double_q:
@@ -183,26 +171,22 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
-    for _ in range(count):
-      self.train_step()
-
-  def train_step(self) -> None:
-    """Takes one gradient step on the next batch."""
     if self._batches is None:
       self._batches = self.sampler.batches(self.gradient_steps)
-    self._learn(self._spread(next(self._batches)))
+    for _ in range(count):
+      self._learn(self._spread(next(self._batches)))
 
-  def _spread(self, batch: dataset_lib.Transition) -> dataset_lib.Transition:
+  def _spread(self, batch: Transition) -> Transition:
     """Gives every device its part of the batch."""
     if self._replicas == 1:
       return batch
     return self._strategy.experimental_distribute_values_from_function(
-      lambda device: dataset_lib.Transition(
+      lambda device: Transition(
         *(x[device.replica_id_in_sync_group :: self._replicas] for x in batch)
       )
     )
 
-  def _learn_from(self, transition: dataset_lib.Transition) -> None:
+  def _learn_from(self, transition: Transition) -> None:
     """One gradient step, one graph: target, loss, Adam, bookkeeping."""
     next_target = next_selector = target = None
     if self.BOOTSTRAPS:
@@ -274,12 +258,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       'gradient_steps': [self.optimizer.iterations],
     }
 
-  def unbundle(
-    self,
-    checkpoint_dir: str,
-    iteration_number: int,
-    bundle: dict[str, np.ndarray] | None,
-  ) -> bool:
+  def load_state(self, arrays: Arrays) -> None:
     """As `OfflineAgent`'s; the next batch follows the last one restored."""
     self._batches = None
-    return super().unbundle(checkpoint_dir, iteration_number, bundle)
+    super().load_state(arrays)

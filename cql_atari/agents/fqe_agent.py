@@ -1,4 +1,4 @@
-"""Fitted Q evaluation (Le et al., 2019) of a policy of Atari's."""
+"""Fitted Q evaluation (Le et al., 2019) of an Atari agent's policy."""
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +30,7 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
     Args:
       evaluated: whose policy it is.
       store: the data.
-      seed: of the weights and the batches.
+      seed: seeds the weights and the batches.
     """
     self._evaluated = evaluated
     super().__init__(

@@ -1,13 +1,14 @@
-"""Trunks, which see, and heads, which tell values."""
+"""Networks for Atari: a trunk sees, a head predicts values."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import gin
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.constraints import AtLeastTwo, Count, Counts, Whole
+from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 
 
 class _SeededInitializers:
@@ -49,16 +50,12 @@ def _product(inputs, kernel):
   return tf.matmul(inputs, kernel), gradient
 
 
-# A trunk turns scaled states (B, 84, 84, 4) into features (B, F).
-Trunk = Callable[[tf.Tensor, _SeededInitializers], tf.Tensor]
-
-
-@gin.configurable(denylist=['states', 'initializer'])
+@configurable(denylist=['states', 'initializer'])
 def nature_trunk(
   states: tf.Tensor,
   initializer: _SeededInitializers,
-  filters: Sequence[int] = (32, 64, 64),
-  hidden_units: int = 512,
+  filters: Counts = (32, 64, 64),
+  hidden_units: Count = 512,
 ) -> tf.Tensor:
   """The layers of Mnih et al. (2015).
 
@@ -71,21 +68,21 @@ def nature_trunk(
   Returns:
     Features (B, hidden_units).
   """
-  _check_sizes('nature_trunk.filters', filters, 3)
-  check_number('nature_trunk.hidden_units', hidden_units, 1, whole=True)
+  if len(filters) != 3:
+    raise UserError(f'nature_trunk.filters is {filters!r}: give 3 numbers.')
   x = states
   for channels, kernel, stride in zip(filters, (8, 4, 3), (4, 2, 1)):
     x = _convolution(channels, kernel, initializer, stride, 'relu')(x)
   return _features(x, initializer, hidden_units)
 
 
-@gin.configurable(denylist=['states', 'initializer'])
+@configurable(denylist=['states', 'initializer'])
 def impala_trunk(
   states: tf.Tensor,
   initializer: _SeededInitializers,
-  filters: Sequence[int] = (16, 32, 32),
-  blocks: int = 2,
-  hidden_units: int = 256,
+  filters: Counts = (16, 32, 32),
+  blocks: Whole = 2,
+  hidden_units: Count = 256,
 ) -> tf.Tensor:
   """The residual encoder of IMPALA (Espeholt et al., 2018, figure 3).
 
@@ -99,9 +96,6 @@ def impala_trunk(
   Returns:
     Features (B, hidden_units).
   """
-  _check_sizes('impala_trunk.filters', filters)
-  check_number('impala_trunk.blocks', blocks, 0, whole=True)
-  check_number('impala_trunk.hidden_units', hidden_units, 1, whole=True)
   x = states
   for channels in filters:
     x = _convolution(channels, 3, initializer)(x)
@@ -111,17 +105,6 @@ def impala_trunk(
       y = _convolution(channels, 3, initializer, activation='relu')(y)
       x = tf.keras.layers.Add()([x, _convolution(channels, 3, initializer)(y)])
   return _features(tf.keras.layers.ReLU()(x), initializer, hidden_units)
-
-
-def _check_sizes(
-  name: str, sizes: Sequence[int], count: int | None = None
-) -> None:
-  """Checks the widths of layers: `count` of them, where it is given."""
-  if not isinstance(sizes, (tuple, list)) or count not in (None, len(sizes)):
-    number = 'numbers' if count is None else f'{count} numbers'
-    raise UserError(f'{name} is {sizes!r}: give {number} in parentheses.')
-  for size in sizes:
-    check_number(name, size, 1, whole=True)
 
 
 def _convolution(channels, kernel, initializer, stride=1, activation=None):
@@ -142,7 +125,9 @@ def _features(x, initializer, hidden_units):
   return dense(tf.keras.layers.Flatten()(x))
 
 
-def _network(trunk: Trunk, shape: tuple[int, ...], seed: int) -> tf.keras.Model:
+def _network(
+  trunk: Callable[..., tf.Tensor], shape: tuple[int, ...], seed: int
+) -> tf.keras.Model:
   """uint8 states (B, 84, 84, 4) -> outputs (B, *shape)."""
   initializer = _SeededInitializers(seed)
   states = tf.keras.layers.Input((84, 84, 4), dtype='uint8')
@@ -151,9 +136,11 @@ def _network(trunk: Trunk, shape: tuple[int, ...], seed: int) -> tf.keras.Model:
   return tf.keras.Model(states, tf.keras.layers.Reshape(shape)(x))
 
 
-@gin.configurable(denylist=['num_actions', 'seed'])
+@configurable(denylist=['num_actions', 'seed'])
 def q_network(
-  num_actions: int, seed: int = 0, trunk: Trunk = nature_trunk
+  num_actions: int,
+  seed: int = 0,
+  trunk: Callable[..., tf.Tensor] = nature_trunk,
 ) -> tf.keras.Model:
   """The DQN network: uint8 states (B, 84, 84, 4) -> Q-values (B, A).
 
@@ -161,64 +148,65 @@ def q_network(
 
   Args:
     num_actions: A.
-    seed: of the initial weights.
-    trunk: makes the layers below the head.
+    seed: seeds the initial weights.
+    trunk: maps scaled states (B, 84, 84, 4) and an initializer to features
+      (B, F): the layers below the head.
   """
   return _network(trunk, (num_actions,), seed)
 
 
-@gin.configurable(denylist=['num_actions', 'seed'])
+@configurable(denylist=['num_actions', 'seed'])
 def quantile_network(
   num_actions: int,
-  num_quantiles: int = 200,
+  num_quantiles: Count = 200,
   seed: int = 0,
-  trunk: Trunk = nature_trunk,
+  trunk: Callable[..., tf.Tensor] = nature_trunk,
 ) -> tf.keras.Model:
   """The QR-DQN network: uint8 states (B, 84, 84, 4) -> quantiles (B, A, N).
 
   Args:
     num_actions: A.
     num_quantiles: N.
-    seed: of the initial weights.
-    trunk: makes the layers below the head.
+    seed: seeds the initial weights.
+    trunk: maps scaled states (B, 84, 84, 4) and an initializer to features
+      (B, F): the layers below the head.
   """
-  check_number('quantile_network.num_quantiles', num_quantiles, 1, whole=True)
   return _network(trunk, (num_actions, num_quantiles), seed)
 
 
-@gin.configurable(denylist=['num_actions', 'seed'])
+@configurable(denylist=['num_actions', 'seed'])
 def multi_head_network(
   num_actions: int,
-  num_heads: int = 200,
+  num_heads: Count = 200,
   seed: int = 0,
-  trunk: Trunk = nature_trunk,
+  trunk: Callable[..., tf.Tensor] = nature_trunk,
 ) -> tf.keras.Model:
   """The REM network: uint8 states (B, 84, 84, 4) -> Q-values (B, A, K).
 
   Args:
     num_actions: A.
     num_heads: K.
-    seed: of the initial weights.
-    trunk: makes the layers below the heads.
+    seed: seeds the initial weights.
+    trunk: maps scaled states (B, 84, 84, 4) and an initializer to features
+      (B, F): the layers below the heads.
   """
-  check_number('multi_head_network.num_heads', num_heads, 1, whole=True)
   return _network(trunk, (num_actions, num_heads), seed)
 
 
-@gin.configurable(denylist=['num_actions', 'seed'])
+@configurable(denylist=['num_actions', 'seed'])
 def categorical_network(
   num_actions: int,
-  num_atoms: int = 51,
+  num_atoms: AtLeastTwo = 51,
   seed: int = 0,
-  trunk: Trunk = nature_trunk,
+  trunk: Callable[..., tf.Tensor] = nature_trunk,
 ) -> tf.keras.Model:
   """The C51 network: uint8 states (B, 84, 84, 4) -> logits (B, A, N).
 
   Args:
     num_actions: A.
     num_atoms: N.
-    seed: of the initial weights.
-    trunk: makes the layers below the head.
+    seed: seeds the initial weights.
+    trunk: maps scaled states (B, 84, 84, 4) and an initializer to features
+      (B, F): the layers below the head.
   """
-  check_number('categorical_network.num_atoms', num_atoms, 2, whole=True)
   return _network(trunk, (num_actions, num_atoms), seed)

@@ -8,10 +8,11 @@ import abc
 import math
 from collections.abc import Sequence
 
-import gin
 import tensorflow as tf
 
-from cql_atari.core.errors import check_number
+from cql_atari.core.constraints import Decay, NonNegative
+from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 
 
 class Optimizer(tf.Module, abc.ABC):
@@ -24,14 +25,9 @@ class Optimizer(tf.Module, abc.ABC):
 
   SLOTS: tuple[str, ...] = ()
 
-  def __init__(self, learning_rate: float, epsilon: float, **decays: float):
-    """Checks the settings: decays are in [0, 1)."""
+  def __init__(self):
+    """Makes the counter; `build` makes the slots."""
     super().__init__()
-    name = type(self).__name__
-    check_number(f'{name}.learning_rate', learning_rate, 0)
-    check_number(f'{name}.epsilon', epsilon, 0)
-    for decay, value in decays.items():
-      check_number(f'{name}.{decay}', value, 0, most=1 - 1e-9)
     self.iterations = tf.Variable(
       0,
       dtype=tf.int64,
@@ -62,7 +58,7 @@ class Optimizer(tf.Module, abc.ABC):
     """Updates a variable and its slots, all given by their handles."""
 
 
-@gin.configurable
+@configurable
 class Adam(Optimizer):
   """Adam (Kingma and Ba, 2015), in TensorFlow 1's formulation of epsilon.
 
@@ -74,10 +70,10 @@ class Adam(Optimizer):
 
   def __init__(
     self,
-    learning_rate: float = 5e-5,
-    beta_1: float = 0.9,
-    beta_2: float = 0.999,
-    epsilon: float = 3.125e-4,
+    learning_rate: NonNegative = 5e-5,
+    beta_1: Decay = 0.9,
+    beta_2: Decay = 0.999,
+    epsilon: NonNegative = 3.125e-4,
   ):
     """Initializes the hyperparameters.
 
@@ -87,7 +83,7 @@ class Adam(Optimizer):
       beta_2: decay of the second moment.
       epsilon: added to sqrt(v).
     """
-    super().__init__(learning_rate, epsilon, beta_1=beta_1, beta_2=beta_2)
+    super().__init__()
     self._hyperparameters = {
       'lr': learning_rate,
       'beta1': beta_1,
@@ -107,7 +103,7 @@ class Adam(Optimizer):
     )
 
 
-@gin.configurable
+@configurable
 class RMSProp(Optimizer):
   """Centred RMSProp (Graves, 2013), as TensorFlow 1 wrote it for DQN.
 
@@ -119,18 +115,18 @@ class RMSProp(Optimizer):
 
   def __init__(
     self,
-    learning_rate: float = 2.5e-4,
-    decay: float = 0.95,
-    epsilon: float = 1e-5,
+    learning_rate: NonNegative = 2.5e-4,
+    decay: Decay = 0.95,
+    epsilon: NonNegative = 1e-5,
   ):
     """Initializes the hyperparameters: DQN's by default.
 
     Args:
       learning_rate: step size.
-      decay: of the running means.
+      decay: decay of the running means.
       epsilon: added under the root.
     """
-    super().__init__(learning_rate, epsilon, decay=decay)
+    super().__init__()
     self._hyperparameters = {
       'lr': learning_rate,
       'rho': decay,
@@ -157,40 +153,57 @@ class RMSProp(Optimizer):
 
 
 class DualVariable(tf.Module):
-  """A multiplier that is never negative, learned by dual gradient ascent.
+  """A weight that is never negative: fixed, or learned by dual gradient ascent.
 
-  It rises while its constraint is broken and falls while it is kept, by steps
-  of Adam along the gradient of value * gap by log value.
+  A learned one rises while its constraint is broken and falls while it is kept,
+  by steps of Adam along the gradient of value * gap by log value.
   """
 
   def __init__(
-    self, value: float, learning_rate: float, most: float = float('inf')
+    self,
+    value: float,
+    learning_rate: float | None,
+    most: float = float('inf'),
   ):
     """Begins with a value.
 
     Args:
-      value: greater than 0.
-      learning_rate: Adam's, on log value.
-      most: what the value never exceeds.
+      value: what it begins with.
+      learning_rate: Adam's, on log value; None for a fixed weight.
+      most: what a learned value never exceeds.
+
+    Raises:
+      UserError: it is to be learned from 0, which has no logarithm.
     """
     super().__init__()
+    self._fixed = value if learning_rate is None else None
+    if self._fixed is not None:
+      return
+    if value <= 0:
+      raise UserError(
+        f'a weight of {value} cannot be tuned: begin with 1.0, such as alpha '
+        'beside target_gap.'
+      )
     self._log = tf.Variable(math.log(value), dtype=tf.float32)
     self._most = math.log(most)
     self._adam = Adam(learning_rate, epsilon=1e-8)
     self._adam.build([self._log])
 
   @property
-  def value(self) -> tf.Tensor:
-    """The multiplier now, a scalar."""
-    return tf.exp(self._log)
+  def value(self) -> float | tf.Tensor:
+    """The weight now, a scalar."""
+    return tf.exp(self._log) if self._fixed is None else self._fixed
 
   def ascend(self, gap: tf.Tensor) -> None:
     """One step, by how much the constraint is broken (kept, where below 0)."""
-    self._adam.apply([-self.value * gap])
-    self._log.assign(tf.minimum(self._log, self._most))
+    if self._fixed is None:
+      self._adam.apply([-self.value * gap])
+      self._log.assign(tf.minimum(self._log, self._most))
 
   def saved(self, name: str) -> dict[str, tf.Variable]:
-    """Its variables, for a checkpoint."""
+    """Its variables by name, for a checkpoint."""
+    if self._fixed is not None:
+      return {}
     slots = {f'{name}_{key}': v[0] for key, v in self._adam.slots.items()}
     return {
       f'log_{name}': self._log,

@@ -2,26 +2,27 @@
 
 from collections.abc import Callable
 
-import gin
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
-from cql_atari.core.errors import check_number
+from cql_atari.core.constraints import Positive
+from cql_atari.core.settings import configurable
 from cql_atari.losses import temporal_difference
 from cql_atari.replay.sampler import Transition
 
 
-@gin.configurable
+@configurable
 class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
   """Quantile regression DQN. Q is the mean of the quantiles."""
 
+  LABEL = 'QR-DQN'
   SCALARS = ('td_loss',)
 
   def __init__(
     self,
     *args,
     network: Callable[..., tf.keras.Model] = networks.quantile_network,
-    kappa: float = 1.0,
+    kappa: Positive = 1.0,
     **kwargs,
   ):
     """Initializes the agent.
@@ -32,7 +33,6 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
       kappa: Huber threshold, in units of return; above 0.
       **kwargs: see FixedReplayAgent.
     """
-    check_number('QRDQNAgent.kappa', kappa, 1e-6)
     self.kappa = kappa
     super().__init__(*args, network=network, **kwargs)
 

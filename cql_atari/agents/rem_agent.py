@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-import gin
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
+from cql_atari.core.settings import configurable
 from cql_atari.losses import temporal_difference
 from cql_atari.replay.sampler import Transition
 
 
-@gin.configurable
+@configurable
 class REMAgent(fixed_replay_agent.FixedReplayAgent):
   """Q-learning on a random convex combination of many heads.
 
@@ -18,6 +18,7 @@ class REMAgent(fixed_replay_agent.FixedReplayAgent):
   target network alike. Q, as acted on, is the plain mean of the heads.
   """
 
+  LABEL = 'REM'
   SCALARS = ('td_loss',)
 
   def __init__(

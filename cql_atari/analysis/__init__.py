@@ -1,1 +1,11 @@
-"""From run folders to curves and tables."""
+"""Tables, figures and reports of runs."""
+
+from cql_atari.core import lazy
+
+__getattr__, __dir__, __all__ = lazy.exports(
+  __name__,
+  {
+    'loading': ('Run', 'load_runs'),
+    'grouping': ('Group', 'by_data', 'by_game'),
+  },
+)

@@ -1,9 +1,10 @@
-"""What each setting does, told by runs that differ in one from common ones."""
+"""Ablations: runs that differ in one setting from common ones."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cql_atari.analysis.grouping import Group, group
 from cql_atari.analysis.loading import Run
 
 _FEWEST = 2  # Variants of the common settings, for an ablation to be one.
@@ -14,12 +15,12 @@ class Factor(NamedTuple):
 
   Attributes:
     name: gin's, such as 'CQLMixin.alpha'.
-    runs: its values, least first, to the runs that had them.
+    groups: its values, least first, to the runs that had them.
     common: the value that runs have in which another setting was varied.
   """
 
   name: str
-  runs: dict[str, list[Run]]
+  groups: dict[str, Group]
   common: str
 
 
@@ -48,12 +49,11 @@ def find(runs: Sequence[Run]) -> list[Ablation]:
   """
   families = defaultdict(lambda: defaultdict(list))
   for run in runs:
-    # On D4RL the penalty, a setting, is also part of the agent's name.
-    agent = run.agent.split('(')[0]
-    family = families[run.game, agent, run.data if run.task else '']
+    data = '' if run.benchmark.share_is_a_setting else run.data
+    family = families[run.game, run.record['agent_class'], data]
     family[frozenset(run.settings.items())].append(run)
-  found = []
-  for (game, agent, _), kinds in sorted(families.items()):
+  ablations = []
+  for (game, _, _), kinds in sorted(families.items()):
     common = max(kinds, key=lambda kind: len(_variants(kinds, kind)))
     variants = _variants(kinds, common)
     if len(variants) < _FEWEST:
@@ -66,9 +66,11 @@ def find(runs: Sequence[Run]) -> list[Ablation]:
       usual = dict(common).get(name, 'unset')
       of_value[usual] = kinds[common]
       ordered = dict(sorted(of_value.items(), key=lambda i: _order(i[0])))
-      factors.append(Factor(name, ordered, usual))
-    found.append(Ablation(game, agent, kinds[common][0].data, factors))
-  return found
+      groups = {value: group(ran, value) for value, ran in ordered.items()}
+      factors.append(Factor(name, groups, usual))
+    run = kinds[common][0]
+    ablations.append(Ablation(game, run.agent, run.data, factors))
+  return ablations
 
 
 def _variants(kinds, common) -> dict:

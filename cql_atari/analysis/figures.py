@@ -1,77 +1,68 @@
 """The figures of a report, each as PNG and PDF."""
 
 import pathlib
-from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 
-from cql_atari.analysis import ablations, curves, loading
+from cql_atari.analysis import ablations, curves
+from cql_atari.analysis.curves import plt
+from cql_atari.analysis.grouping import Games, Group, standard_error
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-
-_NO_VALUES = ('BC',)  # Its q_data are log-probabilities.
 _OF_VALUES = ('q_data', 'gap_policy', 'gap_random')
 
 
-def learning_curves(
-  runs: Sequence[loading.Run], out: pathlib.Path
-) -> pathlib.Path:
+def learning_curves(games: Games, out: pathlib.Path) -> pathlib.Path:
   """Figure 1: evaluation return, one panel a game, bands of standard errors."""
-  figure, panels = curves.game_panels(runs)
-  looks = curves.styles(runs)
-  for panel, (_, agents) in panels:
-    curves.draw(panel, agents, looks)
-    panel.set(ylabel='D4RL score' if runs[0].task else 'evaluation return')
-  return _save(figure, out)
+  return _save(curves.learning_curves(games), out)
 
 
-def diagnostics(runs: Sequence[loading.Run], out: pathlib.Path) -> pathlib.Path:
+def diagnostics(games: Games, out: pathlib.Path) -> pathlib.Path:
   """Q of data actions, penalty and gradient norm, one column a game."""
-  figure, columns = _metric_panels(
-    runs,
+  figure, panels = _metric_panels(
+    games,
     {
       'q_data': 'Q of data actions',
       'cql_penalty': 'conservative penalty',
       'gradient_norm': 'gradient norm',
     },
   )
-  for panels, (_, agents) in columns:
+  for column, groups in zip(panels.T, games.values()):
     returns = {
-      run.discounted_return for members in agents.values() for run in members
+      run.record['discounted_return']
+      for group in groups.values()
+      for run in group.runs
     }
     for value in returns - {None}:
-      panels[0].axhline(value, color='0.35', ls='--', lw=1, label='data')
-    panels[2].set_yscale('log')
-    for panel in panels[:2]:
+      column[0].axhline(value, color='0.35', ls='--', lw=1, label='data')
+    column[2].set_yscale('log')
+    for panel in column[:2]:
       _tame(panel, 10_000)
-  return _save_with_legends(figure, columns, out)
+  return _save_with_legends(figure, panels, out)
 
 
-def gaps(runs: Sequence[loading.Run], out: pathlib.Path) -> pathlib.Path | None:
+def gaps(games: Games, out: pathlib.Path) -> pathlib.Path | None:
   """After appendix B: how far Q of data actions is above that of others.
 
   Returns:
-    The picture; None where no run tells of it.
+    The picture; None where no run has the values.
   """
   labels = {
     'gap_policy': "Q of data actions\nless Q of the policy's",
     'gap_random': 'Q of data actions\nless Q of random ones',
   }
+  groups = [group for labelled in games.values() for group in labelled.values()]
   labels = {
     name: label
     for name, label in labels.items()
-    if any(_has(run, name) for run in runs)
+    if any(_has(group, name) for group in groups)
   }
   if not labels:
     return None
-  figure, columns = _metric_panels(runs, labels)
-  for panels, _ in columns:
-    for panel in panels:
-      panel.axhline(0, color='k', lw=0.8)
-      _tame(panel, 100)
-  return _save_with_legends(figure, columns, out)
+  figure, panels = _metric_panels(games, labels)
+  for panel in panels.flat:
+    panel.axhline(0, color='k', lw=0.8)
+    _tame(panel, 100)
+  return _save_with_legends(figure, panels, out)
 
 
 def _tame(panel: plt.Axes, most: float) -> None:
@@ -81,42 +72,37 @@ def _tame(panel: plt.Axes, most: float) -> None:
 
 
 def _metric_panels(
-  runs: Sequence[loading.Run], labels: dict[str, str]
-) -> tuple[plt.Figure, list[tuple]]:
+  games: Games, labels: dict[str, str]
+) -> tuple[plt.Figure, np.ndarray]:
   """A row of panels for every metric, a column for every game."""
-  figure, columns = curves.game_panels(runs, rows=len(labels))
-  columns = [(np.atleast_1d(panels), rest) for panels, rest in columns]
-  looks = curves.styles(runs)
-  for panels, (_, agents) in columns:
-    for panel, (name, label) in zip(panels, labels.items()):
+  figure, panels = curves.game_panels(games, rows=len(labels))
+  looks = curves.styles(games)
+  for column, groups in zip(panels.T, games.values()):
+    for panel, (name, label) in zip(column, labels.items()):
       panel.set(ylabel=label)
-      for agent, members in curves.in_order(agents):
-        if all(_has(run, name) for run in members):
-          steps = curves.mean_curve(members)[0]
-          values = [
-            run.metric(name)[np.isin(run.metrics['gradient_steps'], steps)]
-            for run in members
-          ]
-          mean = np.mean(values, axis=0)
-          panel.plot(steps, mean, label=agent, **looks[agent])
-  return figure, columns
+      for agent, group in groups.items():
+        if _has(group, name):
+          mean = group.mean_metric(name)
+          panel.plot(group.steps, mean, label=agent, **looks[agent])
+  return figure, panels
 
 
-def _has(run: loading.Run, name: str) -> bool:
-  if name in _OF_VALUES and run.agent in _NO_VALUES:
+def _has(group: Group, name: str) -> bool:
+  """Whether all of its runs have a metric; BC has no values."""
+  if name in _OF_VALUES and not group.runs[0].record['has_values']:
     return False
-  return not np.isnan(run.metric(name)).all()
+  return all(not np.isnan(run.metric(name)).all() for run in group.runs)
 
 
-def _save_with_legends(figure, columns, out: pathlib.Path) -> pathlib.Path:
+def _save_with_legends(figure, panels, out: pathlib.Path) -> pathlib.Path:
   """One legend a column, of all that its panels show."""
-  for panels, _ in columns:
+  for column in panels.T:
     shown = {}
-    for panel in panels:
+    for panel in column:
       for handle, label in zip(*panel.get_legend_handles_labels()):
         shown.setdefault(label, handle)
     if shown:
-      curves.legend_below(panels[-1], list(shown.values()), list(shown))
+      curves.legend_below(column[-1], list(shown.values()), list(shown))
   return _save(figure, out)
 
 
@@ -147,47 +133,43 @@ def aggregate(
   )
   curves.legend_below(right, *right.get_legend_handles_labels())
   for panel in (left, right):
-    panel.grid(alpha=0.25)
-    panel.spines[['top', 'right']].set_visible(False)
+    curves.plain(panel)
   return _save(figure, out)
 
 
-def ablation(found: ablations.Ablation, out: pathlib.Path) -> pathlib.Path:
+def ablation(varied: ablations.Ablation, out: pathlib.Path) -> pathlib.Path:
   """Final and peak score by the value of each setting, a panel a setting."""
   figure, panels = plt.subplots(
-    1, len(found.factors), figsize=(2.9 * len(found.factors), 3.2),
+    1, len(varied.factors), figsize=(2.9 * len(varied.factors), 3.2),
     sharey=True, squeeze=False,
   )  # fmt: skip
-  for panel, factor in zip(panels[0], found.factors):
-    returns = [curves.mean_curve(runs)[1] for runs in factor.runs.values()]
-    for place, of_value in enumerate(returns):
+  for panel, factor in zip(panels[0], varied.factors):
+    for place, group in enumerate(factor.groups.values()):
       for values, marker, color, label in (
-        (of_value.max(axis=1), 'o', '#D55E00', 'peak'),
-        (of_value[:, -1], 's', '#0072B2', 'final'),
+        (group.peak, 'o', '#D55E00', 'peak'),
+        (group.final, 's', '#0072B2', 'final'),
       ):
         panel.errorbar(
           place,
           values.mean(),
-          yerr=curves.standard_error(values),
+          yerr=standard_error(values),
           fmt=marker,
           color=color,
           capsize=3,
           label=label,
         )
-    values = list(factor.runs)
+    values = list(factor.groups)
     common = values.index(factor.common)
     panel.axvspan(common - 0.4, common + 0.4, color='0.93', zorder=0)
-    panel.set_xticks(range(len(values)), [v.strip("'") for v in values])
+    panel.set_xticks(range(len(values)), values)
     panel.set(xlabel=factor.name, xlim=(-0.6, len(values) - 0.4))
-    behavior = factor.runs[factor.common][0].behavior_return
-    if behavior:
+    run = factor.groups[factor.common].runs[0]
+    if run.mean_game is not None:
       panel.axhline(
-        behavior['mean'], color='0.35', ls='--', lw=1, label='data, mean game'
+        run.mean_game, color='0.35', ls='--', lw=1, label='data, mean game'
       )
-    panel.grid(alpha=0.25)
-    panel.spines[['top', 'right']].set_visible(False)
-  is_d4rl = factor.runs[factor.common][0].task is not None
-  panels[0, 0].set_ylabel('D4RL score' if is_d4rl else 'evaluation return')
+    curves.plain(panel)
+  panels[0, 0].set_ylabel(run.benchmark.return_label)
   handles, labels = panels[0, 0].get_legend_handles_labels()
   one_each = dict(zip(labels, handles))
   figure.legend(

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-import tqdm
 
+from cql_atari.core import progress
+from cql_atari.core.files import whole_path
 from cql_atari.environments import atari
-from cql_atari.runs.trained import Restored
+from cql_atari.runs.trained import TrainedRun
 
 FRAMES_PER_SECOND = 15  # Agent steps of four frames at 60 a second.
 _SCREEN = (320, 420)  # Twice the console's own, so its pixels are as wide.
@@ -17,7 +18,7 @@ _INK, _BAR, _CHOSEN = (230, 230, 230), (110, 110, 110), (0, 160, 230)
 
 
 def film(
-  restored: Restored,
+  run: TrainedRun,
   out: pathlib.Path,
   episodes: int,
   max_steps: int,
@@ -26,11 +27,11 @@ def film(
   """Plays and films games.
 
   Args:
-    restored: who plays.
+    run: whose agent plays.
     out: the film, .mp4.
     episodes: games.
     max_steps: agent steps after which a game is cut.
-    seed: of the play.
+    seed: seeds the play.
 
   Returns:
     The games' scores.
@@ -39,34 +40,30 @@ def film(
 
   returns = []
   size = (_SCREEN[0] + _PANEL, _SCREEN[1])
-  partial = out.with_name(f'.{out.name}.partial.mp4')
-  writer = imageio_ffmpeg.write_frames(
-    str(partial), size, fps=FRAMES_PER_SECOND, macro_block_size=4
-  )
-  writer.send(None)
-  try:
-    bar = tqdm.tqdm(unit=' steps', desc='filming', disable=None)
-    for picture in _play(restored, episodes, max_steps, seed, returns):
-      writer.send(picture)
-      bar.update()
-    bar.close()
-    writer.close()
-    partial.replace(out)
-  finally:
-    writer.close()
-    partial.unlink(missing_ok=True)
+  with whole_path(out) as partial:
+    writer = imageio_ffmpeg.write_frames(
+      str(partial), size, fps=FRAMES_PER_SECOND, macro_block_size=4
+    )
+    writer.send(None)
+    try:
+      with progress.bar(None, ' steps', 'filming') as bar:
+        for picture in _play(run, episodes, max_steps, seed, returns):
+          writer.send(picture)
+          bar.update()
+    finally:
+      writer.close()
   return returns
 
 
 def _play(
-  restored: Restored,
+  run: TrainedRun,
   episodes: int,
   max_steps: int,
   seed: int,
   returns: list[float],
 ) -> Iterator[np.ndarray]:
   """RGB pictures of every step; the scores go into `returns`."""
-  agent, games = restored.agent, restored.environments(1)
+  agent, games = run.agent, run.environments(1)
   names = atari.action_names(games.rom)
   rng = np.random.default_rng(seed)
   for episode in range(episodes):
@@ -95,7 +92,7 @@ def draw(
   Args:
     frame: uint8 (84, 84).
     q_values: (A,).
-    names: of the actions.
+    names: the actions' names.
     chosen: the action taken.
     text: a line on top.
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 
-from cql_atari.analysis import reference
+from cql_atari.analysis import document
+from cql_atari.analysis.grouping import with_error
+from cql_atari.core import progress
 from cql_atari.runs.trained import TrainedRun
 
 _STATES = 500
@@ -52,14 +53,14 @@ class Candidates:
     return None if np.isnan(numbers).any() else int(np.argmax(numbers))
 
   def regret(self, rule: str) -> float | None:
-    """How far the kept one is from the best: 0 for it, 1 for the worst."""
+    """Regret of a rule's choice: 0 for the best checkpoint, 1 for the worst."""
     index = self.chosen(rule)
     if index is None:
       return None
     return float(self._regrets[index])
 
   def points_lost(self, rule: str) -> float | None:
-    """How many points the best one has more; None where it isn't known."""
+    """Points lost to the best checkpoint; None where they aren't known."""
     index = self.chosen(rule)
     if index is None or np.isnan(self.points).any():
       return None
@@ -67,7 +68,7 @@ class Candidates:
 
   @property
   def random_regret(self) -> float:
-    """What a checkpoint taken at random would have, on average."""
+    """The mean regret of a checkpoint taken at random."""
     return float(self._regrets.mean())
 
   @property
@@ -84,8 +85,8 @@ def candidates(
   Args:
     run: the run.
     metrics: columns of its metrics.csv, a row an iteration.
-    fqe_steps: gradient steps of fitted Q evaluation; 0 for none of it.
-    seed: of it.
+    fqe_steps: gradient steps of fitted Q evaluation; 0 leaves it out.
+    seed: seeds it.
   """
   steps = evaluated_steps(run.steps, metrics)
   rows = np.searchsorted(metrics['gradient_steps'], steps)
@@ -99,20 +100,20 @@ def candidates(
     if 'cql_penalty' in metrics
     else unknown,
   }
-  if run.agent.HAS_VALUES:
+  if run.agent.has_values:
     numbers['q_data'] = metrics['q_data'][rows]
   first = _first_states(run)
   evaluate = _evaluation(run, fqe_steps, seed) if fqe_steps else None
   for index, step in enumerate(steps):
     run.load(int(step))
     rng = np.random.default_rng(seed)
-    if run.agent.HAS_VALUES:
+    if run.agent.has_values:
       values = run.agent.predict_values(first, rng)
       numbers['initial_value'][index] = values.mean()
     if evaluate:
       numbers['fqe'][index] = evaluate(first, rng)
   scores = metrics['eval_return_mean'][rows]
-  points = reference.human_normalized(run.record['game'], scores)
+  points = run.benchmark.normalized(run.name, scores)
   return Candidates(
     steps, scores, numbers, unknown if points is None else 100 * points
   )
@@ -138,19 +139,13 @@ def _evaluation(
   run: TrainedRun, steps: int, seed: int
 ) -> Callable[[np.ndarray, np.random.Generator], float]:
   """Fitted Q evaluation of the policy that the run's agent has when called."""
-  if 'task' in run.record:
-    from cql_atari.continuous.agents.fqe_agent import ContinuousFQEAgent as FQE
-  else:
-    from cql_atari.agents.fqe_agent import FQEAgent as FQE
-  fitted = FQE(run.agent, run.data, seed=seed)
-  begin = fitted.bundle_and_checkpoint('', 0)
+  fitted = run.benchmark.fitted_q(run.agent, run.data, seed)
+  begin = fitted.state()
 
   def evaluate(states, rng):
-    fitted.unbundle('', 0, begin)
+    fitted.load_state(begin)
     title = f'checkpoint {run.gradient_steps}'
-    with tqdm.tqdm(
-      total=steps, desc=title, unit=' steps', disable=None, leave=False
-    ) as bar:
+    with progress.bar(steps, ' steps', title) as bar:
       for done in range(0, steps, _STEPS_PER_CALL):
         count = min(_STEPS_PER_CALL, steps - done)
         fitted.train_steps(count)
@@ -162,7 +157,7 @@ def _evaluation(
 
 
 class Judged(NamedTuple):
-  """How a rule did on the runs that it can tell of.
+  """Results of a rule on the runs that it applies to.
 
   Attributes:
     regrets: (runs,).
@@ -178,7 +173,7 @@ class Judged(NamedTuple):
 
 
 def judge(runs: Sequence[Candidates]) -> dict[str, Judged]:
-  """How every rule of RULES did."""
+  """Results of every rule of RULES."""
   judged = {}
   for rule in RULES:
     known = [run for run in runs if run.chosen(rule) is not None]
@@ -190,3 +185,65 @@ def judge(runs: Sequence[Candidates]) -> dict[str, Judged]:
       np.array([points for points in lost if points is not None]),
     )
   return judged
+
+
+def rows(of_run: Candidates) -> list[tuple]:
+  """Rows of the rules' choices: (rule, steps, score, best, last, ...)."""
+  made = []
+  for rule in RULES:
+    index = of_run.chosen(rule)
+    if index is not None:
+      made.append(
+        (
+          rule,
+          int(of_run.steps[index]),
+          of_run.scores[index],
+          of_run.scores.max(),
+          of_run.scores[-1],
+          of_run.scores.min(),
+          of_run.scores.mean(),
+          of_run.regret(rule),
+          of_run.points_lost(rule),
+        )
+      )
+  return made
+
+
+def choices(of_run: Candidates) -> str:
+  """The rules' choices as text, a line each."""
+  best = int(np.argmax(of_run.scores))
+  lines = [('best', of_run.steps[best], of_run.scores[best])]
+  lines += [(rule, steps, score) for rule, steps, score, *_ in rows(of_run)]
+  return '\n'.join(
+    f'  {rule:<14}{steps:>10,}  score {score:.2f}'
+    for rule, steps, score in lines
+  )
+
+
+def summary(runs: list[Candidates]) -> str:
+  """The rules by their mean regret, as a Markdown table."""
+  judged = judge(runs)
+  ranked = sorted(
+    (rule for rule in judged if len(judged[rule].regrets)),
+    key=lambda rule: judged[rule].regrets.mean(),
+  )
+  rows = []
+  for rule in ranked:
+    of_rule = judged[rule]
+    lost = of_rule.points_lost
+    rows.append(
+      (
+        rule,
+        RULES[rule],
+        with_error(of_rule.regrets, 2),
+        with_error(of_rule.regrets - of_rule.of_last, 2),
+        f'{of_rule.of_any.mean():.2f}',
+        with_error(lost) if len(lost) else '',
+        str(len(of_rule.regrets)),
+      )
+    )
+  header = (
+    'rule', 'what it goes by', 'mean regret', "more than the last's", 'of any',
+    'points lost', 'runs',
+  )  # fmt: skip
+  return document.table(header, rows)

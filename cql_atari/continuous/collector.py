@@ -9,20 +9,21 @@ reached.
 
 import json
 import pathlib
-import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import gin
 import numpy as np
-import tqdm
 
 from cql_atari.continuous import environments, files, minari_files, tasks
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
-from cql_atari.core.errors import UserError, check_flag, check_number
-from cql_atari.core.files import write_csv, write_text, writing
-from cql_atari.runs import checkpoints
-from cql_atari.training import signals
+from cql_atari.core import progress
+from cql_atari.core.constraints import Count, NonNegative, Whole
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import write_csv, write_text
+from cql_atari.core.protocols import Arrays
+from cql_atari.core.settings import configurable
+from cql_atari.training import job
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
 _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
@@ -31,8 +32,8 @@ _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
 Weights = list[np.ndarray]
 
 
-@gin.configurable
-class SACCollector:
+@configurable(denylist=['run_dir', 'task', 'steps'])
+class SACCollector(job.Job):
   """Plays a task, learns from it and makes datasets of it."""
 
   def __init__(
@@ -41,23 +42,23 @@ class SACCollector:
     task: tasks.Task,
     steps: int,
     create_agent_fn: Callable[..., sac_agent.SACAgent] = sac_agent.SACAgent,
-    rows: int = 100_000,
-    random_steps: int = 5000,
-    steps_per_call: int = 50,
-    snapshot_period: int = 5000,
-    snapshot_episodes: int = 10,
-    checkpoint_minutes: float = 2.0,
+    rows: Count = 100_000,
+    random_steps: Count = 5000,
+    steps_per_call: Count = 50,
+    snapshot_period: Count = 5000,
+    snapshot_episodes: Count = 10,
+    checkpoint_minutes: NonNegative = 2.0,
     write_minari: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
   ):
     """Builds the agent and goes back to the newest checkpoint, if any.
 
     Args:
       run_dir: gets the datasets, `metrics.csv` and `datasets.json`.
       task: what to play.
-      steps: to learn for.
+      steps: steps to learn for.
       create_agent_fn: makes the agent.
-      rows: of every dataset that a policy plays.
+      rows: rows of every dataset that a policy plays.
       random_steps: steps of uniformly random actions, before it learns.
       steps_per_call: steps played between the calls in which it learns, a
         gradient step for each.
@@ -66,32 +67,28 @@ class SACCollector:
       checkpoint_minutes: minutes between checkpoints.
       write_minari: whether to make Minari datasets too, in Minari's own folder:
         cql_atari/TASK/medium-v0 and others.
-      seed: of everything random.
+      seed: seeds the weights, the batches, the episodes and the exploration.
+
+    Raises:
+      UserError: the numbers of steps do not fit one another.
     """
-    for name, value in (
-      ('rows', rows),
-      ('random_steps', random_steps),
-      ('steps_per_call', steps_per_call),
-      ('snapshot_period', snapshot_period),
-      ('snapshot_episodes', snapshot_episodes),
-    ):
-      check_number(f'SACCollector.{name}', value, 1, whole=True)
-    check_flag('SACCollector.write_minari', write_minari)
     if steps % snapshot_period or snapshot_period % steps_per_call:
       raise UserError(
         f'--steps={steps}: give a multiple of SACCollector.snapshot_period '
         f'{snapshot_period}, and that one of steps_per_call {steps_per_call}.'
       )
-    self._dir, self._task, self._steps = pathlib.Path(run_dir), task, steps
+    super().__init__(
+      run_dir,
+      checkpoint_minutes,
+      {'task': task.domain, 'steps': steps, 'seed': seed},
+      'another --run',
+    )
+    self._task, self._steps, self._seed = task, steps, seed
     self._rows, self._random_steps = rows, random_steps
     self._steps_per_call = steps_per_call
     self._snapshot_period = snapshot_period
     self._snapshot_episodes = snapshot_episodes
-    self._checkpoint_seconds = 60 * checkpoint_minutes
     self._write_minari = write_minari
-    self._seed = seed
-    # What a resumed run has to share with the one that began it.
-    self._fixed = {'task': task.domain, 'steps': steps, 'seed': seed}
     domain = task.settings
     self._memory = ReplayMemory(steps, domain.state_size, domain.action_size)
     self._timeouts = np.zeros(steps, bool)
@@ -101,14 +98,12 @@ class SACCollector:
     self._environment = environments.make(task)
     self._snapshots: list[Weights] = []
     self._metrics: list[list] = []
-    self._wall_seconds = 0.0
-    self._stop_signal = signals.StopSignal()
-    self._resume()
+    self.resume()
 
   @property
   def is_finished(self) -> bool:
     """Whether all datasets are there."""
-    return (self._dir / 'datasets.json').is_file()
+    return (self.folder / 'datasets.json').is_file()
 
   def run(self) -> None:
     """Learns, then plays and writes the datasets.
@@ -118,9 +113,9 @@ class SACCollector:
       UserError: the disk is full.
     """
     if self.is_finished:
-      print(f'{self._dir} has all datasets already.')
+      print(f'{self.folder} has all datasets already.')
       return
-    with writing(self._dir), self._stop_signal.watch():
+    with self.working():
       if not self._snapshots:
         self._take_snapshot()
       self._learn()
@@ -129,13 +124,8 @@ class SACCollector:
   # --- Learning. ---
 
   def _learn(self) -> None:
-    bar = tqdm.tqdm(
-      total=self._steps,
-      initial=len(self._memory),
-      unit=' steps',
-      desc='learning',
-      disable=None,
-      dynamic_ncols=True,
+    bar = progress.bar(
+      self._steps, ' steps', 'learning', len(self._memory), leave=True
     )
     # Every part of a run plays other episodes.
     rng = np.random.default_rng([self._seed, len(self._memory)])
@@ -143,25 +133,18 @@ class SACCollector:
     if len(self._memory):
       last = len(self._memory) - 1
       self._timeouts[last] = not self._memory.columns().terminal[last]
-    saved = time.monotonic()
     with bar:
       while len(self._memory) < self._steps:
-        began = time.monotonic()
-        self._play(rng)
-        if len(self._memory) > self._random_steps:
-          self._agent.train_steps(self._steps_per_call)
-        self._wall_seconds += time.monotonic() - began
+        with self.timed():
+          self._play(rng)
+          if len(self._memory) > self._random_steps:
+            self._agent.train_steps(self._steps_per_call)
         bar.update(self._steps_per_call)
         if len(self._memory) % self._snapshot_period == 0:
           self._take_snapshot()
           bar.set_postfix_str(f'return {self._metrics[-1][1]:.0f}', False)
-        if self._stop_signal:
-          self._save()
-          self._stop_signal.stop(f'step {len(self._memory)}')
-        if time.monotonic() - saved > self._checkpoint_seconds:
-          self._save()
-          saved = time.monotonic()
-    self._save()
+        self.pause()
+    self.save()
 
   def _play(self, rng: np.random.Generator) -> None:
     """Takes a few steps with the policy as it is, and remembers them."""
@@ -209,10 +192,10 @@ class SACCollector:
         float(np.mean(returns)),
         float(np.std(returns)),
         len(returns),
-        round(self._wall_seconds, 1),
+        round(self.wall_seconds, 1),
       ]
     )
-    write_csv(self._dir / 'metrics.csv', METRICS, self._metrics)
+    write_csv(self.folder / 'metrics.csv', METRICS, self._metrics)
 
   # --- Datasets. ---
 
@@ -239,7 +222,7 @@ class SACCollector:
       made[f'{name}-expert'] = files.concatenate(made[name], made['expert'])
     about = {}
     for name, steps in made.items():
-      path = self._dir / f'{self._task.domain}-{name}.hdf5'
+      path = self.folder / f'{self._task.domain}-{name}.hdf5'
       files.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
       if self._write_minari:
         minari_files.write(
@@ -262,7 +245,7 @@ class SACCollector:
         f'{about[name]["return_mean"]:.1f} over {len(episodes)} episodes'
       )
     text = json.dumps(about, indent=1) + '\n'
-    write_text(self._dir / 'datasets.json', text)
+    write_text(self.folder / 'datasets.json', text)
 
   def _roll_out(self, weights: Weights, name: str) -> files.Steps:
     """Plays a policy with its noise; the last episode is cut off."""
@@ -271,16 +254,16 @@ class SACCollector:
     size = self._task.settings.action_size
     rows = []
     state, _ = environment.reset(seed=int(rng.integers(1 << 31)))
-    for _ in tqdm.trange(
-      self._rows, desc=name, unit=' rows', disable=None, leave=False
-    ):
-      if self._stop_signal:
-        self._stop_signal.stop(f'step {len(self._memory)}')
+    bar = progress.bar(self._rows, ' rows', f'playing {name}')
+    for _ in range(self._rows):
+      self.pause(save=False)  # What was learned is saved.
       action = self._act(weights, state, rng.normal(size=size))
       following, reward, terminal, cut_off, _ = environment.step(action)
       is_timeout = cut_off and not terminal
       rows.append((state, action, reward, terminal, is_timeout, following))
       state = environment.reset()[0] if terminal or cut_off else following
+      bar.update()
+    bar.close()
     return _steps(*map(np.array, zip(*rows)))
 
   def _replay(self, count: int) -> files.Steps:
@@ -297,42 +280,37 @@ class SACCollector:
 
   # --- Saving. ---
 
-  def _save(self) -> None:
-    arrays = self._agent.bundle_and_checkpoint('', 0)
-    arrays |= {
-      f'memory.{name}': column
-      for name, column in self._memory.columns()._asdict().items()
-    }
+  @property
+  def step(self) -> int:
+    """Steps played."""
+    return len(self._memory)
+
+  def place(self) -> str:
+    """Where it is, in words."""
+    return f'step {self.step}'
+
+  def state(self) -> tuple[Arrays, dict[str, Any]]:
+    """The agent, all that was played, the snapshots and their returns."""
+    arrays = self._agent.state()
+    for name, column in self._memory.columns()._asdict().items():
+      arrays[f'memory.{name}'] = column
     for index, weights in enumerate(self._snapshots):
       for layer, array in enumerate(weights):
         arrays[f'snapshot.{index}.{layer}'] = array
-    arrays['timeouts'] = self._timeouts[: len(self._memory)]
-    checkpoints.save(
-      self._dir / 'checkpoints',
-      len(self._memory),
-      arrays,
-      {
-        **self._fixed,
-        'metrics': self._metrics,
-        'wall_seconds': self._wall_seconds,
-      },
-      keep=1,
-    )
+    arrays['timeouts'] = self._timeouts[: self.step]
+    return arrays, {'metrics': self._metrics}
 
-  def _resume(self) -> None:
-    newest = checkpoints.load_newest(self._dir / 'checkpoints')
-    if newest is None:
-      return
-    count, arrays, data = newest
-    checkpoints.check_same(self._dir, data, self._fixed, 'another --run')
-    mine = ('memory.', 'snapshot.', 'timeouts')
-    agent = {n: v for n, v in arrays.items() if not n.startswith(mine)}
-    self._agent.unbundle(str(self._dir / 'checkpoints'), 0, agent)
+  def load_state(self, arrays: Arrays, data: dict[str, Any]) -> None:
+    """Goes back to what `state` gave."""
+    others = ('memory.', 'snapshot.', 'timeouts')
+    self._agent.load_state(
+      {n: v for n, v in arrays.items() if not n.startswith(others)}
+    )
     self._memory.extend(
       *(arrays[f'memory.{name}'] for name in self._memory.columns()._fields)
     )
-    self._timeouts[:count] = arrays['timeouts']
-    self._metrics, self._wall_seconds = data['metrics'], data['wall_seconds']
+    self._timeouts[: self.step] = arrays['timeouts']
+    self._metrics = data['metrics']
     layers = range(len(self._agent.policy.layers))
     self._snapshots = [
       [arrays[f'snapshot.{index}.{layer}'] for layer in layers]

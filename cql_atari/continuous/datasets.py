@@ -3,17 +3,17 @@
 import dataclasses
 import hashlib
 import json
-import math
 import pathlib
 
-import gin
 import numpy as np
 
 from cql_atari.continuous import files, tasks
 from cql_atari.core import fetched
-from cql_atari.core.errors import UserError, check_flag, check_number
+from cql_atari.core.constraints import NonNegative
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import sha256
-from cql_atari.replay import returns
+from cql_atari.core.settings import configurable
+from cql_atari.replay import episodes
 
 MINARI = 'minari:'
 _LEAST_DEVIATION = 1e-3  # Of a state's numbers, where states are normalized.
@@ -60,8 +60,22 @@ class Dataset:
     return self.action.shape[1]
 
   @property
+  def label(self) -> str:
+    """Such as 'medium-v2'; without D4RL's version, 'medium (own)'."""
+    split = self.manifest['split']
+    kind = split['data'] or 'plain'
+    return (
+      f'{kind}-{split["version"]}' if self.is_published else f'{kind} (own)'
+    )
+
+  @property
+  def is_published(self) -> bool:
+    """Whether it is D4RL's own data."""
+    return self.manifest['split']['version'] is not None
+
+  @property
   def digest(self) -> str:
-    """Of the data and what was done to them."""
+    """SHA-256 of the data and of what was done to them."""
     text = json.dumps(self.manifest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -87,7 +101,7 @@ class Dataset:
     return rewards * scale + shift
 
   def discounted_return(self, gamma: float) -> float | None:
-    """What followed the data's actions: the mean discounted return-to-go.
+    """The mean discounted return-to-go of the data's actions.
 
     Over every step of the episodes that end in the data; rewards scaled and
     shifted.
@@ -100,18 +114,18 @@ class Dataset:
     """
     parts = np.split(self.step_rewards, self.episode_ends)[:-1]
     steps = sum(map(len, parts))
-    total = sum(returns.summed_returns(part, gamma) for part in parts)
+    total = sum(episodes.summed_returns(part, gamma) for part in parts)
     return total / steps if steps else None
 
 
-@gin.configurable
+@configurable
 def open_task_data(
   task: str,
   path: str | None,
   normalize_states: bool = False,
   reward_scale: float = 1.0,
   reward_shift: float = 0.0,
-  return_spread: float | None = None,
+  return_spread: NonNegative | None = None,
 ) -> Dataset:
   """Reads the data of a task.
 
@@ -131,30 +145,22 @@ def open_task_data(
   Raises:
     UserError: no such task or file, or one that is broken or doesn't fit.
   """
-  found = tasks.task(task)
-  check_flag('open_task_data.normalize_states', normalize_states)
-  for name, value, least in (
-    ('reward_scale', reward_scale, -math.inf),
-    ('reward_shift', reward_shift, -math.inf),
-    ('return_spread', return_spread, 0),
-  ):
-    if value is not None:
-      check_number(f'open_task_data.{name}', value, least)
-  steps, source, digest = _read(found, path)
+  chosen = tasks.task(task)
+  steps, source, digest = _read(chosen, path)
   rows = files.transition_rows(steps)
   if not len(rows):
     raise UserError(f'{source} holds no transition: fetch or make it anew.')
   mean, std = _moments(steps.observations[rows], normalize_states)
   states = (steps.observations - mean) / std
-  episodes = steps.episode_returns()
+  scores = steps.episode_returns()
   if return_spread is not None:
-    reward_scale *= return_spread / _spread(episodes, source)
+    reward_scale *= return_spread / _spread(scores, source)
   manifest = {
-    'game': found.domain,
+    'game': chosen.domain,
     # Without a version, it is no data of D4RL's.
     'split': {
-      'data': found.data,
-      'version': found.version if source in found.published_names else None,
+      'data': chosen.data,
+      'version': chosen.version if source in chosen.published_names else None,
     },
     'source': source,
     'sha256': digest,
@@ -165,12 +171,12 @@ def open_task_data(
     'reward_shift': reward_shift,
     # The kitchen's pay for what is finished at every step, play only once.
     'behavior_return': None
-    if found.domain == 'kitchen'
-    else _behavior_return(episodes),
+    if chosen.domain == 'kitchen'
+    else _behavior_return(scores),
   }
   rewards = steps.rewards * np.float32(reward_scale) + np.float32(reward_shift)
   return Dataset(
-    found,
+    chosen,
     states[rows],
     steps.actions[rows],
     rewards[rows],
@@ -213,7 +219,7 @@ def _spread(episodes: np.ndarray, source: str) -> float:
 def _moments(
   states: np.ndarray, normalize: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-  """What to subtract from states (N, S) and to divide them by, float32 (S,)."""
+  """The mean and the deviation of states (N, S), float32 (S,)."""
   if not normalize:
     size = states.shape[1:]
     return np.zeros(size, np.float32), np.ones(size, np.float32)
@@ -231,6 +237,7 @@ def _behavior_return(scores: np.ndarray) -> dict | None:
     'mean': float(scores.mean()),
     'episodes': len(scores),
     'source': 'episodes that end in the data',
+    'is_clipped': False,
   }
 
 
@@ -252,7 +259,7 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
       f'{task.domain}" and pass --replay_dir=data/{task.domain}/1'
     )
   raise UserError(
-    f'{where}: fetch it with "python -m cql_atari.continuous.fetching '
+    f'{where}: fetch it with "python -m cql_atari.fetch '
     f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl{own}.'
   )
 

@@ -6,13 +6,14 @@ came from, and what is done about it here.
 
 import os
 import warnings
+from typing import Any
 
-import gin
 import numpy as np
 
 from cql_atari.continuous import tasks
-from cql_atari.continuous.datasets import Dataset
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.constraints import Count
+from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 
 _GYM = {
   'halfcheetah': 'HalfCheetah-v4',
@@ -117,15 +118,22 @@ def maze(domain: str) -> list[list]:
   return [[cells[cell] for cell in row] for row in reversed(_MAZES[domain])]
 
 
-@gin.configurable
+@configurable
 class D4RLEnvironments:
-  """Environments of a task side by side, each starting anew when it ends."""
+  """Environments of a task side by side, each starting anew when it ends.
+
+  Attributes:
+    task: whose they are.
+    num_environments: episodes played at once, E.
+  """
+
+  benchmark = 'd4rl'
 
   def __init__(
     self,
     task: str,
-    num_environments: int = 10,
-    max_steps_per_episode: int = 1000,
+    num_environments: Count = 10,
+    max_steps_per_episode: Count = 1000,
   ):
     """Describes the environments; the first `reset` makes them.
 
@@ -135,9 +143,6 @@ class D4RLEnvironments:
       max_steps_per_episode: steps after which an episode is cut off, where
         the task doesn't do so sooner.
     """
-    check_number(
-      'D4RLEnvironments.num_environments', num_environments, 1, whole=True
-    )
     self.task = tasks.task(task)
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode
@@ -199,32 +204,8 @@ class D4RLEnvironments:
     return np.array(states, np.float32), np.array(rewards), np.array(over)
 
   @property
-  def record(self) -> dict:
-    """What run.json says of them."""
+  def record(self) -> dict[str, Any]:
+    """Their fields in run.json."""
     import mujoco
 
     return {'task': self.task.name, 'mujoco': mujoco.__version__}
-
-  def check(self, data: Dataset) -> None:
-    """Sees to it that the data are of these environments.
-
-    Raises:
-      UserError: they aren't.
-    """
-    if data.task.domain != self.task.domain:
-      raise UserError(
-        f'the data are of {data.task.name}, but {self.task.name} is played: '
-        'give one task, with --gin_bindings="TASK=\'...\'".'
-      )
-    environment = make(self.task)
-    shapes = data.state.shape[1], data.action_size
-    played = (
-      environment.observation_space.shape[0],
-      environment.action_space.shape[0],
-    )
-    environment.close()
-    if shapes != played:
-      raise UserError(
-        f'the data have {shapes} numbers in states and actions, but '
-        f'{self.task.name} has {played}: they belong to another task.'
-      )

@@ -18,6 +18,7 @@ import numpy as np
 
 from cql_atari.continuous import tasks
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import whole_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +148,12 @@ def write_hdf5(path: pathlib.Path, steps: Steps, **metadata) -> None:
   Raises:
     OSError: the disk is full or can't be written.
   """
-  partial = path.with_name(f'.{path.name}.partial')
-  try:
-    with h5py.File(partial, 'w') as file:
-      for name, values in vars(steps).items():
-        if values is not None:
-          file.create_dataset(name, data=values, compression='gzip')
-      for name, value in metadata.items():
-        file[f'metadata/{name}'] = value
-    partial.replace(path)
-  except OSError:
-    partial.unlink(missing_ok=True)
-    raise
+  with whole_path(path) as partial, h5py.File(partial, 'w') as file:
+    for name, values in vars(steps).items():
+      if values is not None:
+        file.create_dataset(name, data=values, compression='gzip')
+    for name, value in metadata.items():
+      file[f'metadata/{name}'] = value
 
 
 def concatenate(*parts: Steps) -> Steps:

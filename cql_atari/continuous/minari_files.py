@@ -40,7 +40,7 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
   if task.domain.startswith('antmaze'):
     raise UserError(
       "Minari's AntMaze has other coordinates than D4RL's: fetch D4RL's file "
-      f'with "python -m cql_atari.continuous.fetching --task={task.name}".'
+      f'with "python -m cql_atari.fetch --task={task.name}".'
     )
   try:
     dataset = _minari().load_dataset(name)

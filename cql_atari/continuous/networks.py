@@ -4,23 +4,14 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.constraints import Count, Counts
+from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 
 _LARGEST = 1.0 - 1e-6  # The largest action whose density is finite.
-
-
-def _check_sizes(name: str, hidden_units: Sequence[int]) -> None:
-  if not isinstance(hidden_units, (list, tuple)):
-    raise UserError(
-      f'{name}.hidden_units is {hidden_units!r}: give a size for every layer, '
-      'such as (256, 256).'
-    )
-  for size in hidden_units:
-    check_number(f'{name}.hidden_units', size, 1, whole=True)
 
 
 class MLP(tf.Module):
@@ -30,8 +21,8 @@ class MLP(tf.Module):
     """Makes the layers.
 
     Args:
-      sizes: of the input, the hidden layers and the output.
-      seed: of the weights, uniform within 1 / sqrt(inputs); biases are 0.
+      sizes: widths of the input, the hidden layers and the output.
+      seed: seeds the weights, uniform within 1 / sqrt(inputs); biases are 0.
     """
     super().__init__()
     rng = np.random.default_rng(seed)
@@ -75,7 +66,7 @@ def _dense(inputs, kernel, bias):
   return outputs, gradient
 
 
-@gin.configurable(denylist=['state_size', 'action_size', 'seed'])
+@configurable(denylist=['state_size', 'action_size', 'seed'])
 class Critic(tf.Module):
   """An ensemble of Q-functions."""
 
@@ -84,21 +75,19 @@ class Critic(tf.Module):
     state_size: int,
     action_size: int,
     seed: np.random.SeedSequence,
-    hidden_units: Sequence[int] = (256, 256, 256),
-    num_critics: int = 2,
+    hidden_units: Counts = (256, 256, 256),
+    num_critics: Count = 2,
   ):
     """Makes the networks.
 
     Args:
       state_size: S.
       action_size: A.
-      seed: of the weights; every network has its own.
-      hidden_units: of the hidden layers.
+      seed: seeds the weights; every network has its own.
+      hidden_units: widths of the hidden layers.
       num_critics: Q-functions in the ensemble, K.
     """
     super().__init__()
-    check_number('Critic.num_critics', num_critics, 1, whole=True)
-    _check_sizes('Critic', hidden_units)
     sizes = (state_size + action_size, *hidden_units, 1)
     self.members = [MLP(sizes, child) for child in seed.spawn(num_critics)]
 
@@ -126,7 +115,7 @@ class Critic(tf.Module):
     return tf.reshape(values, tf.concat([[len(self.members)], shape], axis=0))
 
 
-@gin.configurable(denylist=['state_size', 'action_size', 'seed'])
+@configurable(denylist=['state_size', 'action_size', 'seed'])
 class TanhGaussianPolicy(tf.Module):
   """Actions tanh(u), u Gaussian with a mean and deviation for every state."""
 
@@ -135,21 +124,20 @@ class TanhGaussianPolicy(tf.Module):
     state_size: int,
     action_size: int,
     seed: np.random.SeedSequence,
-    hidden_units: Sequence[int] = (256, 256, 256),
-    log_std_range: tuple[float, float] = (-5.0, 2.0),
+    hidden_units: Counts = (256, 256, 256),
+    log_std_range: Sequence[float] = (-5.0, 2.0),
   ):
     """Makes the network.
 
     Args:
       state_size: S.
       action_size: A.
-      seed: of the weights.
-      hidden_units: of the hidden layers.
+      seed: seeds the weights.
+      hidden_units: widths of the hidden layers.
       log_std_range: what log deviations are cut off to.
     """
     super().__init__()
-    _check_sizes('TanhGaussianPolicy', hidden_units)
-    if not isinstance(log_std_range, (list, tuple)) or len(log_std_range) != 2:
+    if len(log_std_range) != 2:
       raise UserError(
         f'TanhGaussianPolicy.log_std_range is {log_std_range!r}: give two '
         'numbers, such as (-5.0, 2.0).'
@@ -193,7 +181,7 @@ class TanhGaussianPolicy(tf.Module):
     return tf.tanh(before), density - _log_slope(before)
 
   def log_density(self, states: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-    """Of given actions, (B, A) -> (B,), or (B, N, A) -> (B, N).
+    """Log-densities of given actions, (B, A) -> (B,), or (B, N, A) -> (B, N).
 
     Actions at the very ends of their range count as just inside.
     """
@@ -206,7 +194,7 @@ class TanhGaussianPolicy(tf.Module):
     return density - _log_slope(before)
 
 
-@gin.configurable(denylist=['state_size', 'action_size', 'seed'])
+@configurable(denylist=['state_size', 'action_size', 'seed'])
 class ConditionalVAE(tf.Module):
   """A model of the data's actions (Sohn et al., 2015), as BEAR has it."""
 
@@ -215,18 +203,17 @@ class ConditionalVAE(tf.Module):
     state_size: int,
     action_size: int,
     seed: np.random.SeedSequence,
-    hidden_units: Sequence[int] = (750, 750),
+    hidden_units: Counts = (750, 750),
   ):
     """Makes encoder and decoder; the latent has two numbers for each of A.
 
     Args:
       state_size: S.
       action_size: A.
-      seed: of the weights.
-      hidden_units: of the hidden layers of each.
+      seed: seeds the weights.
+      hidden_units: widths of the hidden layers of each.
     """
     super().__init__()
-    _check_sizes('ConditionalVAE', hidden_units)
     self.latent_size = 2 * action_size
     encoder, decoder = seed.spawn(2)
     self._encoder = MLP(

@@ -37,7 +37,7 @@ class Noise:
     """Begins a step's draws.
 
     Args:
-      seed: of the run.
+      seed: the run's seed.
       step: the number of the gradient step, an int64 scalar.
     """
     self._seed, self._step, self._calls = seed, step, 0

@@ -24,14 +24,14 @@ GYM_DATA = (
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-  """What all tasks of a domain share.
+  """Properties that all tasks of a domain share.
 
   Attributes:
     state_size: numbers in an observation of the data.
     action_size: numbers in an action, each in [-1, 1].
     max_episode_steps: steps after which an episode is cut off.
     score_range: mean returns of random play and of an expert.
-    version: of the data, where a name has none.
+    version: the data's version where a name has none.
   """
 
   state_size: int
@@ -79,23 +79,23 @@ class Task:
 
   @property
   def settings(self) -> Domain:
-    """What it shares with the other tasks of its domain."""
+    """The properties of its domain."""
     return DOMAINS[self.domain]
 
   @property
   def path(self) -> str | None:
-    """Of D4RL's file below URL; None where D4RL has none."""
+    """The path of D4RL's file below URL; None where D4RL has none."""
     return _published(self)
 
   @property
   def file_names(self) -> list[str]:
-    """What its data may be called: D4RL's file, by task, or our collector's."""
+    """Names its data may have: D4RL's, by task, or our collector's."""
     own = '-'.join(filter(None, (self.domain, self.data)))
     return [*self.published_names, f'{own}.hdf5']
 
   @property
   def published_names(self) -> list[str]:
-    """What D4RL's own data of it may be called: its file, or by task."""
+    """Names D4RL's own data of it may have: its file's, or by task."""
     names = [f'{self.name}.hdf5']
     return [self.path.rpartition('/')[2], *names] if self.path else names
 

@@ -1,4 +1,4 @@
-"""What turns today's robotics environments into those of D4RL's data."""
+"""Wrappers that turn today's robotics environments into D4RL's."""
 
 import gymnasium
 import numpy as np

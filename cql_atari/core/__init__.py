@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, settings, the commands' frame."""
+"""The foundation: errors, files, settings, the commands' frame."""

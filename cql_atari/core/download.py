@@ -4,15 +4,15 @@ import dataclasses
 import errno
 import io
 import json
+import math
 import os
 import pathlib
-import random
 import threading
 from collections.abc import Callable
 
 import fsspec
 import numpy as np
-from absl import logging
+import tenacity
 from isal import isal_zlib
 
 from cql_atari.core import fetched
@@ -20,8 +20,9 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.files import sha256
 
 ATTEMPTS = 6
-_FIRST_WAIT = 0.5  # Seconds; doubles with every attempt.
+_FIRST_WAIT = 0.5  # Seconds; its bound doubles with every attempt.
 _WHOLE_CHUNK, _PREFIX_CHUNK = 4 << 20, 256 << 10
+_REPLAYED_CHUNK = 1 << 20
 _MOST_INFLATED = 8 << 20  # At once; frames compress a hundredfold.
 _HEADER = 256  # Bytes that hold any npy header of the dataset.
 _GZIP = 31  # zlib's window bits for a gzip header and trailer.
@@ -32,7 +33,7 @@ class Missing(Exception):
 
 
 class _Broken(Exception):
-  """What came is not what the source said it would be."""
+  """The bytes that came are not those the source announced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Source:
     return f'{self.url.rstrip("/")}/{name}'
 
   def signature(self, name: str) -> dict:
-    """What tells one version of a file from another: size, ETag, time.
+    """The marks of a file's version: size, ETag, time.
 
     Raises:
       Missing: there is no such file.
@@ -123,56 +124,62 @@ def _is_transient(error: BaseException) -> bool:
   return len(causes) > 1 and not {403, 404, 410} & set(statuses)
 
 
-class _RowCounter:
-  """Follows a gzipped npy stream and knows when enough rows have come."""
+class _ArrayProgress:
+  """The progress of a gzipped `.npy` that is being read.
 
-  def __init__(self, wanted: float):
-    self._wanted = wanted
-    self._inflate = isal_zlib.decompressobj(_GZIP)
-    self._head = b''
-    self._size = 0
-    self._row_bytes = None
-    self.rows = None
+  Attributes:
+    is_whole: whether the gzip stream came to its end, checksum and all.
+  """
 
-  def feed(self, data: bytes) -> bool:
-    """Takes compressed bytes; returns whether the rows are all there."""
-    while data and not self._inflate.eof:
-      out = self._inflate.decompress(data, _MOST_INFLATED)
-      data = self._inflate.unconsumed_tail
-      self._size += len(out)
-      if self._row_bytes is None:
-        self._head += out
-        if len(self._head) >= _HEADER or self._inflate.eof:
-          self._read_header()
-    return self._row_bytes is not None and self._size >= self._needed
+  def __init__(self):
+    self._gzip = isal_zlib.decompressobj(_GZIP)
+    self._head = io.BytesIO()  # What has come of the header.
+    self._shape, self._first_row, self._row_bytes = None, 0, 0
+    self._inflated = 0
+
+  def feed(self, data: bytes) -> None:
+    """Takes the compressed bytes that came next.
+
+    Raises:
+      _Broken: they are no gzipped array.
+    """
+    try:
+      while data and not self._gzip.eof:
+        out = self._gzip.decompress(data, _MOST_INFLATED)
+        data = self._gzip.unconsumed_tail
+        self._inflated += len(out)
+        if self._shape is None:
+          self._head.write(out)
+          if self._inflated >= _HEADER or self._gzip.eof:
+            self._read_header()
+    except (isal_zlib.error, ValueError, EOFError) as error:
+      raise _Broken(f'it is no gzipped array: {error}') from None
 
   @property
-  def whole(self) -> bool:
-    """Whether the gzip stream came to its end, checksum and all."""
-    return self._inflate.eof
+  def is_whole(self) -> bool:
+    return self._gzip.eof
+
+  def rows(self, fraction: float) -> int:
+    """The number of rows in a share of the array; 1 for a scalar."""
+    return round(fraction * self._shape[0]) if self._shape else 1
+
+  def has(self, fraction: float) -> bool:
+    """Whether the first rows have come, as many as that share is."""
+    if self._shape is None:
+      return False
+    needed = self._first_row + self.rows(fraction) * self._row_bytes
+    return self._inflated >= needed
 
   def _read_header(self) -> None:
-    stream = io.BytesIO(self._head)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0
-    if version == (2, 0):
-      read = np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    self.rows = round(self._wanted * shape[0]) if shape else 1
-    row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-    self._row_bytes, self._head = row, b''
-    self._needed = stream.tell() + self.rows * row
-
-
-class _Uncounted:
-  """Follows a file that is no gzipped array: all of it is wanted."""
-
-  rows, whole = None, True
-
-  def feed(self, data: bytes) -> bool:
-    """Takes bytes; never has enough."""
-    del data
-    return False
+    self._head.seek(0)
+    version = np.lib.format.read_magic(self._head)
+    read = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    self._shape, _, dtype = read(self._head)
+    self._first_row = self._head.tell()
+    self._row_bytes = math.prod(self._shape[1:]) * dtype.itemsize
 
 
 def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
@@ -182,25 +189,37 @@ def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
     Missing: the source has no such file.
     UserError: it failed too often, or there is no room.
   """
-  for tried in range(ATTEMPTS):
-    try:
-      return attempt()
-    except (Missing, UserError):
-      raise
-    except Exception as error:  # Whatever a file system's client raises.
-      if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        raise UserError(
-          f'no room for {what}: free some and give the same command again.'
-        ) from None
-      reason = f'{type(error).__name__}: {error}'.rstrip(': ')
-    logging.info('%s: %s (attempt %d)', what, reason, tried + 1)
-    if tried + 1 == ATTEMPTS or stop.wait(
-      _FIRST_WAIT * 2**tried * random.uniform(0.5, 1.0)
-    ):
-      break
-  raise UserError(
-    f'{what} could not be fetched in {tried + 1} attempts ({reason}): give the '
-    'same command again to go on.'
+  retrying = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_may_pass),
+    stop=tenacity.stop_after_attempt(ATTEMPTS)
+    | tenacity.stop_when_event_set(stop),
+    wait=tenacity.wait_random_exponential(_FIRST_WAIT),
+    sleep=tenacity.sleep_using_event(stop),
+    reraise=True,
+  )
+  try:
+    return retrying(attempt)
+  except (Missing, UserError):
+    raise
+  except Exception as error:  # Whatever a file system's client raises.
+    if getattr(error, 'errno', None) == errno.ENOSPC:
+      raise UserError(
+        f'no room for {what}: free some and give the same command again.'
+      ) from None
+    reason = f'{type(error).__name__}: {error}'.rstrip(': ')
+    raise UserError(
+      f'{what} could not be fetched in '
+      f'{retrying.statistics["attempt_number"]} attempts ({reason}): give the '
+      'same command again to go on.'
+    ) from None
+
+
+def _may_pass(error: BaseException) -> bool:
+  """Whether trying again may help."""
+  is_final = isinstance(error, (Missing, UserError))
+  is_error = isinstance(error, Exception)  # And not Ctrl-C.
+  return (
+    is_error and not is_final and getattr(error, 'errno', 0) != errno.ENOSPC
   )
 
 
@@ -250,54 +269,36 @@ def _attempt(source, folder, name, fraction, on_bytes, stop) -> None:
   if not note.is_file() or note.read_text() != json.dumps(signature):
     partial.unlink(missing_ok=True)  # Of another version of the file.
     note.write_text(json.dumps(signature))
-  counter = (
-    _RowCounter(1.0 if fraction is None else fraction)
-    if name.endswith('.gz')
-    else _Uncounted()
-  )
+  array = _ArrayProgress() if name.endswith('.gz') else None
   with open(partial, 'ab+') as file:
-    done = _replay(file, counter)
-    if fraction is None or not done:
+    file.seek(0)
+    while piece := file.read(_REPLAYED_CHUNK):  # Of an earlier attempt.
+      if array:
+        array.feed(piece)
+    if fraction is None or not array.has(fraction):
       chunk = _WHOLE_CHUNK if fraction is None else _PREFIX_CHUNK
       with source.open(name, file.tell(), chunk) as stream:
-        _copy(stream, file, chunk, counter, fraction, signature, on_bytes, stop)
+        _copy(stream, file, chunk, array, fraction, signature, on_bytes, stop)
     if stop.is_set():
       return
     file.flush()
     os.fsync(file.fileno())
   if source.signature(name) != signature:
     raise _Broken('it changed while it was being read')
-  size = partial.stat().st_size
-  rows = None if counter.whole else counter.rows
+  is_whole = array is None or array.is_whole
   entry = {
-    'bytes': size,
+    'bytes': partial.stat().st_size,
     'sha256': sha256(partial),
-    'rows': rows,
-    'fraction': 1.0 if counter.whole else fraction,
+    'rows': None if is_whole else array.rows(fraction),
+    'fraction': 1.0 if is_whole else fraction,
   }
   os.replace(partial, folder / name)
   fetched.add(folder, source.url, name, entry)
   note.unlink()
 
 
-def _replay(file, counter: _RowCounter) -> bool:
-  """Feeds what an earlier attempt left; returns whether it is enough."""
-  file.seek(0)
-  done = False
-  while chunk := file.read(1 << 20):
-    done = _feed(counter, chunk)
-  return done
-
-
-def _feed(counter: _RowCounter, chunk: bytes) -> bool:
-  try:
-    return counter.feed(chunk)
-  except (isal_zlib.error, ValueError, EOFError) as error:
-    raise _Broken(f'it is no gzipped array: {error}') from None
-
-
 def _copy(
-  stream, file, chunk_size, counter, fraction, signature, on_bytes, stop
+  stream, file, chunk_size, array, fraction, signature, on_bytes, stop
 ) -> None:
   """Reads on from where `file` ends, to the end or to the rows wanted."""
   position = file.tell()
@@ -311,8 +312,10 @@ def _copy(
     file.write(chunk)
     position += len(chunk)
     on_bytes(len(chunk))
-    if _feed(counter, chunk) and fraction is not None:
-      return
+    if array:
+      array.feed(chunk)
+      if fraction is not None and array.has(fraction):
+        return
   if stop.is_set():
     return
   expected = signature.get('size')
@@ -320,5 +323,5 @@ def _copy(
     if position > expected:
       raise _Broken(f'{position} bytes came instead of {expected}')
     raise ConnectionError(f'only {position} of {expected} bytes came')
-  if not counter.whole:
+  if array and not array.is_whole:
     raise _Broken('the file at the source is truncated')

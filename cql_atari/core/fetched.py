@@ -1,4 +1,4 @@
-"""What a fetch left in a folder of shards: `fetched.json`.
+"""The record a fetch leaves in a folder: `fetched.json`.
 
 A fetch may bring only the first rows of a shard: then its files are the first
 bytes of the published ones, and this record says how many rows they hold.
@@ -11,14 +11,13 @@ import threading
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import sha256, write_text
-from cql_atari.replay.shard import ELEMENTS, Shard
 
 FILE = 'fetched.json'
 _LOCK = threading.Lock()
 
 
 def read(folder: str | os.PathLike) -> dict | None:
-  """The record of a folder of shards: file names to what was fetched.
+  """The record of a folder: file names to what was fetched.
 
   Returns:
     {name: {'bytes', 'sha256', 'rows'}}, rows being None for a whole file; None
@@ -47,15 +46,6 @@ def add(folder: pathlib.Path, source: str, name: str, entry: dict) -> None:
     files = {**(read(folder) or {}), name: entry}
     record = {'source': source, 'files': dict(sorted(files.items()))}
     write_text(folder / FILE, json.dumps(record, indent=1) + '\n')
-
-
-def rows(shard: Shard, record: dict | None) -> int | None:
-  """Rows of a shard that were fetched; None when all of it was."""
-  fetched = [
-    (record or {}).get(shard.path(name).name, {}).get('rows')
-    for name in ELEMENTS
-  ]
-  return min((count for count in fetched if count is not None), default=None)
 
 
 def check(path: pathlib.Path, record: dict) -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that can be written."""
+"""Files that are whole or not there, folders that can be written, and locks."""
 
 import contextlib
 import csv
@@ -8,32 +8,52 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
-from cql_atari.core.errors import UserError
+import filelock
+from absl import logging
+
+from cql_atari.core.errors import BusyError, UserError
+
+
+@contextlib.contextmanager
+def whole_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A path to write to, whose file takes the place of `path` once it is whole.
+
+  Raises:
+    OSError: the disk is full or can't be written; an old file remains.
+  """
+  partial = path.with_name(f'.{os.getpid()}.partial.{path.name}')
+  try:
+    yield partial
+    with open(partial, 'rb') as file:
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path, mode: str = 'wb') -> Iterator[IO]:
+  """An open file that appears, or replaces the old one, only when whole.
+
+  Raises:
+    OSError: the disk is full or can't be written; an old file remains.
+  """
+  with whole_path(path) as partial, open(partial, mode) as file:
+    yield file
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that appears, or replaces the old one, only when whole.
-
-  Raises:
-    OSError: the disk is full or can't be written; the old file remains.
-  """
-  partial = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    with open(partial, 'w') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  except OSError:
-    partial.unlink(missing_ok=True)
-    raise
+  """Writes a text as a `whole_file`."""
+  with whole_file(path, 'w') as file:
+    file.write(text)
 
 
 def write_csv(
   path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence]
 ) -> None:
-  """Writes a table as `write_text` does a text."""
+  """Writes a table as a `whole_file`."""
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows([header, *rows])
   write_text(path, text.getvalue())
@@ -41,8 +61,8 @@ def write_csv(
 
 def sha256(path: pathlib.Path) -> str:
   """A file's checksum, in hexadecimal."""
-  digest = hashlib.sha256()
   with open(path, 'rb') as file:
+    digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
       digest.update(chunk)
   return digest.hexdigest()
@@ -96,3 +116,65 @@ def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       return folder
+
+
+@contextlib.contextmanager
+def alone_in(folder: pathlib.Path, doing: str) -> Iterator[None]:
+  """Holds a folder for this process; the system lets go of it at any end.
+
+  Args:
+    folder: an existing folder.
+    doing: what it is held for, such as 'training', for the error's text.
+
+  Raises:
+    BusyError: another process holds it.
+    UserError: the folder can't be written.
+  """
+  with locked(
+    folder / '.lock',
+    f'another process is {doing} in {folder}: choose another folder, or wait '
+    'for it.',
+  ):
+    yield
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, busy: str, wait: bool = False) -> Iterator[None]:
+  """Holds a lock file.
+
+  Where the file system knows no locks, as some of a network, it goes on
+  without one after a warning.
+
+  Args:
+    path: the lock file, which stays.
+    busy: a sentence for where another process holds it.
+    wait: whether to wait for that process instead, after telling of it.
+
+  Raises:
+    BusyError: another process holds it.
+    UserError: the file can't be written.
+  """
+  lock = filelock.FileLock(path)
+  try:
+    try:
+      lock.acquire(timeout=0)
+    except filelock.Timeout:
+      if not wait:
+        raise BusyError(busy) from None
+      logging.warning('%s', busy)
+      lock.acquire()
+  except (NotImplementedError, OSError) as error:
+    if isinstance(error, PermissionError) or not path.parent.is_dir():
+      raise UserError(
+        f'{path.parent} cannot be written ({error}): choose another folder.'
+      ) from None
+    logging.warning(
+      'The file system of %s has no locks (%s): make sure that nothing else '
+      'works there.',
+      path.parent,
+      error,
+    )
+  try:
+    yield
+  finally:
+    lock.release()

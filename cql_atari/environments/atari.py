@@ -1,28 +1,25 @@
 """ALE by Dopamine's protocol, many games side by side.
 
-`AtariVectorEnv` steps games in C++ threads. With the settings here its frames,
-rewards and episode ends equal Dopamine's `AtariPreprocessing` bit for bit
-(tests/test_environments.py), so evaluation follows Machado et al. (2018):
+ALE steps games in C++ threads. With the settings here its frames, rewards and
+episode ends equal Dopamine's `AtariPreprocessing` bit for bit
+(tests/environments/test_atari.py), so evaluation follows Machado et al. (2018):
 sticky actions 0.25, frame skip 4, max-pooling, 84x84 grey, whole games.
 """
 
-import contextlib
 import difflib
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
-from unittest import mock
+from typing import Any
 
 import ale_py
-import gin
 import numpy as np
-from absl import logging
-from ale_py import roms, vector_env
+from ale_py import roms
 
-from cql_atari.core.errors import UserError, check_flag, check_number
-from cql_atari.replay.frames import stack_frames
-from cql_atari.replay.store import Store
+from cql_atari.core.constraints import Count
+from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 
 FRAME_SKIP = 4
 STICKINESS = 0.25
@@ -87,7 +84,7 @@ def action_names(rom: pathlib.Path) -> list[str]:
   return [action.name for action in ale.getMinimalActionSet()]
 
 
-@gin.configurable
+@configurable
 def num_actions(game: str, rom_dir: str | None = None) -> int:
   """Size of the game's minimal action set, which the dataset's actions index.
 
@@ -97,16 +94,25 @@ def num_actions(game: str, rom_dir: str | None = None) -> int:
   return len(action_names(rom_path(game, rom_dir)))
 
 
-@gin.configurable
+@configurable
 class AtariEnvironments:
-  """Games of one kind side by side, each starting anew when it ends."""
+  """Games of one kind side by side, each starting anew when it ends.
+
+  Attributes:
+    game: such as 'Pong'.
+    rom: the file that is played.
+    num_environments: games played at once, E.
+    longest_episode: agent steps after which a game is cut off.
+  """
+
+  benchmark = 'atari'
 
   def __init__(
     self,
     game: str,
-    num_environments: int = 32,
+    num_environments: Count = 32,
     sticky_actions: bool = True,
-    max_steps_per_episode: int = 27_000,
+    max_steps_per_episode: Count = 27_000,
     rom_dir: str | os.PathLike | None = None,
   ):
     """Describes the environments; the first `reset` makes them.
@@ -120,46 +126,51 @@ class AtariEnvironments:
       rom_dir: a folder of other ROMs than ALE's, such as the ones that the DQN
         Replay dataset was made with (atari-py 0.2.5 and before).
     """
-    check_number(
-      'AtariEnvironments.num_environments', num_environments, 1, whole=True
-    )
-    check_flag('AtariEnvironments.sticky_actions', sticky_actions)
-    self.rom = rom_path(game, rom_dir)
+    self.game, self.rom = game, rom_path(game, rom_dir)
     self.num_environments = num_environments
-    self.max_steps_per_episode = max_steps_per_episode
+    self.longest_episode = max_steps_per_episode
+    self._sticky_actions = sticky_actions
     self._games = None
-    self._settings = {
-      'game': rom_name(game),
-      'num_envs': num_environments,
-      'repeat_action_probability': STICKINESS if sticky_actions else 0.0,
-      'frameskip': FRAME_SKIP,
-      'max_num_frames_per_episode': max_steps_per_episode * FRAME_SKIP,
-      'autoreset_mode': 'SameStep',
-      'noop_max': 0,
-      'use_fire_reset': False,
-      'reward_clipping': False,
-      'episodic_life': False,
-    }
+    self._paddle_strength = np.ones(num_environments, np.float32)
 
-  @property
-  def longest_episode(self) -> int:
-    """Agent steps after which a game is cut off."""
-    return self.max_steps_per_episode
+  def _make_games(self) -> ale_py.ALEVectorInterface:
+    return ale_py.ALEVectorInterface(
+      rom_path=self.rom,
+      num_envs=self.num_environments,
+      frame_skip=FRAME_SKIP,
+      stack_num=STACK_SIZE,
+      img_height=FRAME_SHAPE[0],
+      img_width=FRAME_SHAPE[1],
+      grayscale=True,
+      maxpool=True,
+      noop_max=0,
+      use_fire_reset=False,
+      episodic_life=False,
+      life_loss_info=False,
+      reward_clipping=False,
+      max_episode_steps=self.longest_episode * FRAME_SKIP,
+      repeat_action_probability=STICKINESS if self._sticky_actions else 0.0,
+      full_action_space=False,
+      batch_size=0,
+      num_threads=0,
+      thread_affinity_offset=-1,
+      autoreset_mode='SameStep',
+    )
 
   def reset(self, seed: int) -> np.ndarray:
     """Starts new games; seeding reloads the ROM, so that nothing carries over.
 
     Args:
-      seed: of the stickiness; the same seed and actions play the same games.
+      seed: seeds the stickiness; the same seed and actions play the same games.
 
     Returns:
       States uint8 (E, 84, 84, 4).
     """
     if self._games is None:
-      with _playing(self.rom):
-        self._games = vector_env.AtariVectorEnv(**self._settings)
-    seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
-    frames, _ = self._games.reset(seed=(seeds >> 1).astype(np.int32))
+      self._games = self._make_games()
+    count = self.num_environments
+    seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
+    frames, _ = self._games.reset(np.arange(count), seeds.astype(np.int32))
     return stack_frames(frames)
 
   def step(
@@ -174,75 +185,11 @@ class AtariEnvironments:
       States uint8 (E, 84, 84, 4), already of the new game where one ended;
       raw rewards float64 (E,); whether the game ended or was cut off, (E,).
     """
-    frames, rewards, over, cut_off, _ = self._games.step(
-      np.asarray(actions, np.int64)
-    )
+    self._games.send(np.asarray(actions, np.int64), self._paddle_strength)
+    frames, rewards, over, cut_off, _ = self._games.recv()
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
 
   @property
-  def record(self) -> dict:
-    """What run.json says of them."""
+  def record(self) -> dict[str, Any]:
+    """Their fields in run.json."""
     return {'rom_md5': hashlib.md5(self.rom.read_bytes()).hexdigest()}
-
-  def check(self, store: Store) -> None:
-    """Warns when the data were recorded with another ROM than is played.
-
-    Raises:
-      UserError: they are of another game.
-    """
-    recorded, played = store.manifest['game'], self._settings['game']
-    if rom_name(recorded) != played:
-      raise UserError(
-        f'the data are of {recorded}, but AtariEnvironments.game is another, '
-        f'{played}: bind GAME, which is for both.'
-      )
-    difference = start_difference(store, self.rom.parent)
-    if difference:
-      logging.warning(
-        'Games in the data start with a picture of which %.0f %% of the pixels '
-        'differ from what this ROM of %s shows: they were recorded with '
-        'another ROM. Scores will not compare. The DQN Replay dataset was made '
-        'with the ROMs of atari-py 0.2.5: point --rom_dir at a folder of '
-        'those.',
-        100 * difference,
-        store.manifest['game'],
-      )
-
-
-@contextlib.contextmanager
-def _playing(rom: pathlib.Path) -> Iterator[None]:
-  """Makes ALE's vector environment load this file, whatever its checksum."""
-  if rom == pathlib.Path(roms.get_rom_path(rom.stem)):
-    yield  # Its own.
-    return
-  with mock.patch.object(vector_env, 'roms') as stand_in:
-    stand_in.get_rom_path.return_value = rom
-    yield
-
-
-def start_difference(
-  store: Store, rom_dir: str | os.PathLike | None = None
-) -> float | None:
-  """How far the data's games start with another picture than this ROM shows.
-
-  A console starts a game the same way every time, so data recorded with the
-  same ROM differ nowhere.
-
-  Args:
-    store: recorded play.
-    rom_dir: see AtariEnvironments.
-
-  Returns:
-    Share of the pixels that differ from the most similar start in the data;
-    None when the store holds no start of a game.
-  """
-  starts = store.game_starts[:64]
-  if not len(starts):
-    return None
-  recorded = store.read_frames(starts, 1)[:, 0].astype(np.int16)
-  environments = AtariEnvironments(
-    store.manifest['game'], 1, max_steps_per_episode=1, rom_dir=rom_dir
-  )
-  shown = environments.reset(0)[0, :, :, -1]
-  # Image libraries have rounded differently over the years.
-  return float((np.abs(recorded - shown) > 4).mean(axis=(1, 2)).min())

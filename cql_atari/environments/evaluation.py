@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cql_atari.environments.atari import AtariEnvironments
+from cql_atari.core.protocols import Environments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Episodes:
 
 
 def evaluate(
-  environments: AtariEnvironments,
+  environments: Environments,
   select_actions: Callable[[np.ndarray, np.random.Generator], np.ndarray],
   evaluation_steps: int,
   seed: int,
@@ -43,7 +43,7 @@ def evaluate(
     environments: where to play.
     select_actions: (states (B, ...), generator) -> actions (B, ...).
     evaluation_steps: least number of counted agent steps.
-    seed: of the stickiness and of exploration.
+    seed: seeds the environments and the exploration.
     on_step: called after every step of all environments with the counted
       steps played by it and the last finished game's return (NaN before).
 

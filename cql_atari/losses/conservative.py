@@ -89,7 +89,7 @@ def cql_var_penalty(
   Args:
     q_values: (B, A) Q(s, a).
     actions: (B,) integer data actions.
-    radius: of the ball.
+    radius: radius of the ball.
 
   Returns:
     (B,): mean_a Q + sqrt(radius Var_a Q) - Q(s, a_data).

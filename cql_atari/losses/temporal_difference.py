@@ -150,11 +150,11 @@ def random_mixture(
 
   Args:
     num_heads: K.
-    seed: of the run.
+    seed: the run's seed.
     step: the gradient step, an integer scalar: the same step draws the same
       mixture, so that resumed runs go on as they would have. (Compiled by XLA,
       the function draws others than without.)
-    dtype: of the result.
+    dtype: the result's type.
 
   Returns:
     (K,): U(0, 1) draws divided by their sum.

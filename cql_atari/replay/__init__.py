@@ -1,1 +1,16 @@
 """From published DQN-Replay shards to training batches."""
+
+from cql_atari.core import lazy
+
+__getattr__, __dir__, __all__ = lazy.exports(
+  __name__,
+  {
+    'shard': ('Shard',),
+    'run': ('demo_replay_dir', 'list_shards'),
+    'split': ('Split', 'named_split'),
+    'store': ('Store',),
+    'sampler': ('Transition', 'TransitionSampler'),
+    'recorder': ('Recorder', 'write_shard'),
+    'memory': ('OnlineSampler', 'ReplayMemory'),
+  },
+)

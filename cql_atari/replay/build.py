@@ -7,9 +7,7 @@ those as they are, and they are compressed when the parts are joined.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +17,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import tqdm
 import zstandard
-from absl import logging
 
+from cql_atari.core import progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import writing
+from cql_atari.core.files import locked, whole_file, writing
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay import summary
@@ -71,56 +68,27 @@ def build_store(
     UserError: broken data, or a disk that is full or can't be written.
   """
   partial = directory.with_name(f'.building-{directory.name}-{key}')
-  with (
-    writing(
-      f'the store {directory}',
-      'make room, or choose another folder (open_store.cache_dir, or --out of '
-      'prepare)',
-    ),
-    _building(partial, directory) as must_build,
+  lock = directory.with_name(f'.{directory.name}.lock')
+  with writing(
+    f'the store {directory}',
+    'make room, or choose another folder (open_store.cache_dir, or --out of '
+    'prepare)',
   ):
-    if not must_build:
-      return
-    try:
-      _write_store(partial, selection, split, game, run, num_actions)
-      os.chmod(partial, 0o755)
-      os.rename(partial, directory)
-      # Not before: whoever waits for it must see the folder gone.
-      (directory / 'lock').unlink()
-    except (UserError, OSError):
-      shutil.rmtree(partial, ignore_errors=True)
-      raise
-
-
-@contextlib.contextmanager
-def _building(partial: pathlib.Path, directory: pathlib.Path) -> Iterator[bool]:
-  """Holds the working folder for this process alone.
-
-  Yields:
-    Whether the store is still to be built.
-  """
-  while True:
     partial.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-      try:
-        lock = stack.enter_context(open(partial / 'lock', 'w'))
-      except FileNotFoundError:  # Another process finished just now.
-        continue
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        logging.warning('Waiting for another process to build %s.', directory)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-      ours = os.fstat(lock.fileno()).st_nlink  # Else it moved or is gone.
-      if directory.is_dir():
-        if ours:
+    with locked(
+      lock, f'Waiting for another process to build {directory}.', wait=True
+    ):
+      if not directory.is_dir():
+        partial.mkdir(exist_ok=True)  # The other process may have failed.
+        try:
+          _write_store(partial, selection, split, game, run, num_actions)
+          os.chmod(partial, 0o755)
+          os.rename(partial, directory)
+        except (UserError, OSError):
           shutil.rmtree(partial, ignore_errors=True)
-        yield False
-        return
-      if ours:
-        yield True
-        return
-      # The other process failed and removed the folder: start over.
+          raise
+      shutil.rmtree(partial, ignore_errors=True)
+      lock.unlink(missing_ok=True)  # Whoever waits for it finds the store.
 
 
 def _write_store(directory, selection, split, game, run, num_actions):
@@ -135,14 +103,8 @@ def _write_store(directory, selection, split, game, run, num_actions):
   columns['dictionary'] = _typical_frames(selection)
   compressor = _Compressor(columns['dictionary'])
   first_rows = np.cumsum([0] + [rows.num_rows for rows in selection])
-  with tqdm.tqdm(
-    total=int(first_rows[-1]),
-    unit=' rows',
-    unit_scale=True,
-    desc='building the store',
-    leave=False,
-    disable=None,
-    dynamic_ncols=True,
+  with progress.bar(
+    int(first_rows[-1]), ' rows', 'building the store', unit_scale=True
   ) as bar:
     _compress_shards(directory, selection, first_rows, compressor, bar.update)
   columns['frame_offsets'], digests = _join_parts(
@@ -179,8 +141,9 @@ def _write_store(directory, selection, split, game, run, num_actions):
   }
   text = json.dumps(manifest, indent=1)
   (directory / 'manifest.json').write_text(text)
-  for path in directory.glob('shard-*'):
-    path.unlink()
+  for pattern in ('shard-*', '.*'):  # Parts, and what a kill left of one.
+    for path in directory.glob(pattern):
+      path.unlink()
 
 
 def _small_arrays(
@@ -319,8 +282,7 @@ def _compress_shard(
       held = held[whole:]
       on_rows(len(frames))
     os.fsync(file.fileno())
-  unnamed = _part(directory, rows, 'partial.npz')
-  with open(unnamed, 'wb') as file:
+  with whole_file(_part(directory, rows, 'npz')) as file:
     np.savez(
       file,
       sizes=np.array(sizes, np.uint32),
@@ -328,9 +290,6 @@ def _compress_shard(
       border_frames=np.concatenate(border_frames),
       digest=np.frombuffer(digest.digest(), np.uint8),
     )
-    file.flush()
-    os.fsync(file.fileno())  # An empty file must not count as done.
-  os.replace(unnamed, _part(directory, rows, 'npz'))
 
 
 def _placed_frames(

@@ -1,4 +1,4 @@
-"""What consecutive rows of a replay hold: valid transitions, whole episodes."""
+"""Valid transitions and whole episodes in consecutive rows of a replay."""
 
 import numpy as np
 
@@ -48,3 +48,19 @@ def episode_returns(
   starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
   returns = total[ends + 1] - total[starts]
   return returns if from_start else returns[1:]
+
+
+def summed_returns(rewards: np.ndarray, gamma: float) -> float:
+  """The sum over all steps of an episode of its discounted return-to-go.
+
+  A reward counts for its own step and all earlier ones, that is,
+  (1 - gamma^(t+1)) / (1 - gamma) times at step t.
+
+  Args:
+    rewards: (T,) of a whole episode.
+    gamma: discount per step.
+  """
+  counts = np.arange(1.0, len(rewards) + 1)
+  if gamma != 1:
+    counts = (1 - gamma**counts) / (1 - gamma)
+  return float(rewards @ counts)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.errors import check_number
+from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes, sampler
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.recorder import PADDING_ROWS
+
+_LEAST_CAPACITY = 30_000
 
 
 class ReplayMemory:
@@ -26,7 +28,11 @@ class ReplayMemory:
     Args:
       capacity: rows, padding included; 7,056 bytes each once used.
     """
-    check_number('Collector.replay_capacity', capacity, 30_000, whole=True)
+    if capacity < _LEAST_CAPACITY:
+      raise UserError(
+        f'Collector.replay_capacity is {capacity}: give at least '
+        f'{_LEAST_CAPACITY}, to hold the longest game.'
+      )
     self.capacity, self._next = capacity, 0
     rows = capacity + STACK_SIZE + 8  # What an n-step window may reach over.
     self.frames = np.zeros((rows, *FRAME_SHAPE), np.uint8)

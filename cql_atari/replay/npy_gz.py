@@ -3,9 +3,7 @@
 import contextlib
 import gzip
 import io
-import os
 import pathlib
-import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -13,12 +11,13 @@ import numpy as np
 from isal import igzip
 
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import whole_file
 
 _UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
 
 
 class ArrayReader:
-  """Reads a gzipped `.npy` front to back and stops where it is told to."""
+  """Reads a gzipped `.npy` front to back and stops after any row."""
 
   def __init__(self, path: pathlib.Path):
     self.path = path
@@ -79,14 +78,10 @@ def _broken(path: pathlib.Path, error: Exception) -> UserError:
 
 
 @contextlib.contextmanager
-def atomic_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
+def whole_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
   """A gzip file that appears under its name only when it is whole."""
-  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as raw:
-    try:
-      with igzip.IGzipFile('', 'wb', 2, raw, mtime=0) as file:
-        yield file
-    except BaseException:
-      os.unlink(raw.name)
-      raise
-  os.chmod(raw.name, 0o644)
-  os.replace(raw.name, path)
+  with (
+    whole_file(path) as raw,
+    igzip.IGzipFile('', 'wb', 2, raw, mtime=0) as file,
+  ):
+    yield file

@@ -7,37 +7,40 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 
-import gin
+import platformdirs
 from absl import logging
 
-from cql_atari.core.errors import UserError, check_flag
+from cql_atari.core.errors import UserError
+from cql_atari.core.protocols import Data
+from cql_atari.core.settings import configurable
 from cql_atari.replay import build
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import FORMAT_VERSION, Store
 
+_CACHE = platformdirs.user_cache_path('cql_atari') / 'stores'
 
-@gin.configurable
-def open_data(open_fn: Callable[[], object] | None = None):
+
+@configurable
+def open_data(open_fn: Callable[[], Data] | None = None) -> Data:
   """Opens what a run learns from.
 
   Args:
     open_fn: opens it; `open_store` by default.
 
   Returns:
-    A store, or what else has its `manifest`, `digest`, `action_size` and
-    `discounted_return`.
+    A store, or another benchmark's data.
   """
   return (open_fn or open_store)()
 
 
-@gin.configurable
+@configurable
 def open_store(
-  replay_dir: str | None,
+  replay_dir: str | os.PathLike | None,
   game: str,
   num_actions: int,
   split: split_lib.Split | None = None,
-  cache_dir: str | None = None,
+  cache_dir: str | os.PathLike | None = None,
   in_memory: bool = True,
 ) -> Store:
   """The store of a split: reused when it is there, built when it is not.
@@ -60,10 +63,6 @@ def open_store(
     UserError: missing or broken data, data of another game, or a full disk.
   """
   split = split or split_lib.Split()
-  check_flag('open_store.in_memory', in_memory)
-  for name, path in (('replay_dir', replay_dir), ('cache_dir', cache_dir)):
-    if not isinstance(path, (str, os.PathLike, type(None))):
-      raise UserError(f'open_store.{name} is {path!r}: give a path, in quotes.')
   if replay_dir is None or not os.path.isdir(os.path.expanduser(replay_dir)):
     raise UserError(
       (
@@ -122,7 +121,7 @@ def ensure_store(
     )
   key = _key(run, game, num_actions, split, selection)
   if out is None:
-    cache = pathlib.Path(cache_dir or _default_cache()).expanduser()
+    cache = pathlib.Path(cache_dir or _CACHE).expanduser()
     directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
   else:
     directory = pathlib.Path(out).expanduser()
@@ -187,8 +186,3 @@ def _prepared(
         'the shards, whose store is built for it.'
       )
   return store
-
-
-def _default_cache() -> str:
-  cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return os.path.join(cache, 'cql_atari', 'stores')

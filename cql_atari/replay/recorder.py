@@ -10,7 +10,7 @@ import numpy as np
 from isal import igzip
 
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
-from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
+from cql_atari.replay.npy_gz import ArrayReader, whole_gzip
 from cql_atari.replay.shard import ELEMENTS, Shard
 
 # A row that comes before an episode's first frame, so that it can be stacked.
@@ -50,7 +50,7 @@ def write_shard(
   shard, capacity = Shard(directory, index), len(actions)
   if not len(actions) == len(rewards) == len(terminals):
     raise ValueError('actions, rewards and terminals differ in length')
-  with atomic_gzip(shard.path('observation')) as file:
+  with whole_gzip(shard.path('observation')) as file:
     _write_header(file, capacity)
     written = 0
     for rows in frames:
@@ -79,7 +79,7 @@ def _write_columns(shard, actions, rewards, terminals, add_count) -> None:
     'invalid_range': (add_count + offsets) % len(actions),
   }
   for name, array in arrays.items():
-    with atomic_gzip(shard.path(name)) as file:
+    with whole_gzip(shard.path(name)) as file:
       np.save(file, array, allow_pickle=False)
 
 
@@ -183,8 +183,8 @@ class Recorder:
 
   # --- Saving. ---
 
-  def bundle(self) -> tuple[dict[str, np.ndarray], dict]:
-    """What resuming needs beside the files: arrays and JSON-compatible data."""
+  def state(self) -> tuple[dict[str, np.ndarray], dict]:
+    """The state beside the files: arrays, and JSON-compatible data."""
     data = {
       'add_count': self.add_count,
       'rows_per_shard': self._rows_per_shard,
@@ -195,8 +195,8 @@ class Recorder:
       data['partial_bytes'] = self._partial.stat().st_size
     return {'stale_frame': self._stale_frame, **self._columns}, data
 
-  def unbundle(self, arrays: dict[str, np.ndarray], data: dict) -> None:
-    """Goes back to what `bundle` gave; what was written later is deleted."""
+  def load_state(self, arrays: dict[str, np.ndarray], data: dict) -> None:
+    """Goes back to what `state` gave; what was written later is deleted."""
     self.add_count = data['add_count']
     self._stale_frame = arrays['stale_frame']
     self._columns = {name: arrays[name] for name in self._columns}

@@ -6,9 +6,8 @@ import pathlib
 import re
 from collections.abc import Collection
 
-import gin
-
 from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 from cql_atari.replay.shard import Shard, file_name
 
 
@@ -99,7 +98,7 @@ def check_game(run: pathlib.Path, game: str) -> None:
     )
 
 
-@gin.configurable
+@configurable
 def demo_replay_dir() -> str:
   """The recorded play of Freeway that ships inside the package."""
   root = pathlib.Path(__file__).parents[1] / 'data' / 'demo'

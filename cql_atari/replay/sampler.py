@@ -50,7 +50,7 @@ class TransitionSampler:
     batch_size: B.
     update_horizon: n of the n-step return.
     gamma: discount per step, applied to rewards inside the n steps.
-    seed: of the draws.
+    seed: seeds the draws.
     worker: which part of every batch this one assembles, of
     num_workers: parts in all, for data-parallel training. Together they draw
       the rows that one alone would.
@@ -86,8 +86,8 @@ class TransitionSampler:
     draws = np.random.Generator(bits).integers(
       0, len(self.valid), self.batch_size
     )
-    mine = draws[self.worker :: self.num_workers]
-    return self.valid[mine].astype(np.int64)
+    part = draws[self.worker :: self.num_workers]
+    return self.valid[part].astype(np.int64)
 
   def transitions(self, rows: np.ndarray) -> Transition:
     """Assembles the transitions that begin at given store rows.

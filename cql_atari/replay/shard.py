@@ -63,6 +63,14 @@ class Shard:
         raise missing(path)
     return paths
 
+  def fetched_rows(self, record: dict | None) -> int | None:
+    """Rows that were fetched of it, by `fetched.read`; None for all."""
+    counts = [
+      (record or {}).get(self.path(name).name, {}).get('rows')
+      for name in ELEMENTS
+    ]
+    return min((rows for rows in counts if rows is not None), default=None)
+
   @functools.cached_property
   def capacity(self) -> int:
     """Rows in the files, checked to be the same in all of them.

@@ -9,12 +9,14 @@ The first 20 % of a run is `Split(shards=(0, 10))`: 10 of its 50 shards.
 
 import dataclasses
 import os
+from typing import Literal
 
-import gin
 import numpy as np
 
 from cql_atari.core import fetched
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.constraints import Count, Fraction, Whole, Wholes
+from cql_atari.core.errors import UserError
+from cql_atari.core.settings import configurable
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay.frames import STACK_SIZE
@@ -61,7 +63,7 @@ class ShardRows:
     return int(np.sum(self.runs[:, 1] - self.runs[:, 0]))
 
 
-@gin.configurable
+@configurable
 @dataclasses.dataclass(frozen=True)
 class Split:
   """A deterministic choice of rows of a run.
@@ -72,43 +74,41 @@ class Split:
     shards: (first, last + 1) of the shards to draw from. Shard 50 of the
       published data is a partial last buffer, outside the default.
     convention: 'prefix', 'trajectories' or 'uniform'.
-    seed: of the random draws; prefix draws nothing, and has 0 here.
+    seed: seeds the random draws; prefix draws nothing, and has 0 here.
     update_horizon: the longest n-step return that drawn episodes and
       transitions keep rows for; prefix serves any, and has 1 here.
   """
 
-  fraction: float = 1.0
-  shards: tuple[int, int] = (0, 50)
-  convention: str = 'prefix'
-  seed: int = 0
-  update_horizon: int = 1
+  fraction: Fraction = 1.0
+  shards: Wholes = (0, 50)
+  convention: Literal['prefix', 'trajectories', 'uniform'] = 'prefix'
+  seed: Whole = 0
+  update_horizon: Count = 1
 
   def __post_init__(self):
-    if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
-      raise UserError(
-        f'Split.fraction is {self.fraction!r}: give a share in (0, 1], such '
-        'as 0.01 for 1 %.'
-      )
-    object.__setattr__(self, 'fraction', float(self.fraction))
-    for name, least in (('seed', 0), ('update_horizon', 1)):
-      check_number(f'Split.{name}', getattr(self, name), least, whole=True)
-    if self.convention not in CONVENTIONS:
-      raise UserError(
-        f'Split.convention is {self.convention!r}: choose one of '
-        f'{", ".join(CONVENTIONS)}.'
-      )
-    if self.convention == 'prefix':  # The same rows, whatever these are.
-      object.__setattr__(self, 'seed', 0)
-      object.__setattr__(self, 'update_horizon', 1)
-    if (
-      not isinstance(self.shards, (tuple, list))
-      or [type(index) for index in self.shards] != [int, int]
-      or not 0 <= self.shards[0] < self.shards[1]
-    ):
+    if len(self.shards) != 2 or not self.shards[0] < self.shards[1]:
       raise UserError(
         f'Split.shards is {self.shards!r}: give (first, last + 1), such as '
         '(0, 10) for the first 20 % of a run.'
       )
+    object.__setattr__(self, 'fraction', float(self.fraction))
+    if self.convention == 'prefix':  # The same rows, whatever these are.
+      object.__setattr__(self, 'seed', 0)
+      object.__setattr__(self, 'update_horizon', 1)
+
+  @property
+  def label(self) -> str:
+    """The share of a run of the dataset, such as '1 %' or 'first 20 %'."""
+    first, stop = self.shards
+    if (first, stop) == (0, 50):
+      name = f'{100 * self.fraction:g} %'
+    elif self.fraction == 1 and first == 0:
+      name = f'first {2 * stop} %'
+    else:
+      name = f'{100 * self.fraction:g} % of shards {first} to {stop - 1}'
+    return (
+      name if self.convention == 'prefix' else f'{name} ({self.convention})'
+    )
 
   def select(self, replay_dir: str | os.PathLike) -> list[ShardRows]:
     """Chooses the rows, reading only what the convention needs.
@@ -142,7 +142,7 @@ class Split:
 
   @property
   def to_fetch(self) -> str:
-    """The --split of `replay.fetch` that brings every row that is read."""
+    """The --split of `cql_atari.fetch` that brings every row that is read."""
     share = self.fraction if self.convention == 'prefix' else 1.0
     asked = {'fraction': share, 'shards': tuple(self.shards)}
     for name, settings in NAMED_SPLITS.items():
@@ -154,7 +154,7 @@ class Split:
     """Refuses shards of which a fetch brought too few rows."""
     record = fetched.read(shards[0].directory)
     for shard in shards:
-      rows = fetched.rows(shard, record)
+      rows = shard.fetched_rows(record)
       if rows is None:
         continue
       needed = shard.num_rows
@@ -171,7 +171,7 @@ class Split:
         )
 
   def _prefix(self, shard: shard_lib.Shard) -> int:
-    """How many of a shard's first rows a prefix has."""
+    """The number of a shard's first rows that a prefix has."""
     return min(round(self.fraction * shard.capacity), shard.num_rows)
 
   def _select_prefix(self, shards: list[shard_lib.Shard]) -> list[ShardRows]:
@@ -258,10 +258,6 @@ def named_split(name: str) -> Split:
         'or give a share such as 0.05.'
       ) from None
   return Split(**settings)
-
-
-def _is_number(value: object) -> bool:
-  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _merge(ranges: np.ndarray) -> np.ndarray:

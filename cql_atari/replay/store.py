@@ -29,10 +29,11 @@ import zstandard
 from isal import isal_zlib
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes, returns
+from cql_atari.replay import episodes
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
+from cql_atari.replay.split import Split
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FRAMES_PER_BLOCK = 4
 _FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
 _PIECE = 1 << 24  # Entries of an array that are checked at a time.
@@ -128,8 +129,19 @@ class Store:
     return hashlib.sha256(text.encode()).hexdigest()
 
   @property
+  def label(self) -> str:
+    """The share of the run, such as '1 %' or 'first 20 %'."""
+    return Split(**self.manifest['split']).label
+
+  @property
+  def is_published(self) -> bool:
+    """Whether it is of the dataset: own recordings keep raw scores as well."""
+    behavior = self.manifest['behavior_return']
+    return behavior is None or behavior['is_clipped']
+
+  @property
   def action_size(self) -> int:
-    """How many actions there are in every state."""
+    """The number of actions in every state."""
     return self.manifest['num_actions']
 
   @property
@@ -268,7 +280,7 @@ class Store:
     return np.clip(rewards, -1.0, 1.0)
 
   def discounted_return(self, gamma: float) -> float | None:
-    """What followed the data's actions: the mean discounted return-to-go.
+    """The mean discounted return-to-go of the data's actions.
 
     Over every step of the games that are whole in the store; rewards as stored,
     clipped.
@@ -286,7 +298,7 @@ class Store:
     total, steps = 0.0, 0
     for first, last in zip(starts[is_whole], ends[is_whole]):
       rewards = self.rewards[first : last + 1]
-      total += returns.summed_returns(rewards, gamma)
+      total += episodes.summed_returns(rewards, gamma)
       steps += len(rewards)
     return total / steps if steps else None
 

@@ -1,4 +1,4 @@
-"""What a split holds, for its manifest."""
+"""Statistics of a split, for its manifest."""
 
 import numpy as np
 
@@ -55,4 +55,5 @@ def behavior_return(selection, columns, shards, split) -> dict | None:
     'mean': float(np.mean(returns)),
     'episodes': len(returns),
     'source': source,
+    'is_clipped': not recorded,
   }

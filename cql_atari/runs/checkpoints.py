@@ -9,11 +9,13 @@ import json
 import os
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import whole_file
 
 _JSON_KEY = 'json'
 
@@ -42,17 +44,8 @@ def save(
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  final = directory / f'ckpt.{step}.npz'
-  partial = directory / f'.{final.name}.partial'
-  try:
-    with open(partial, 'wb') as file:
-      np.savez(file, **arrays, **{_JSON_KEY: np.array(json.dumps(data))})
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, final)
-  except OSError:
-    partial.unlink(missing_ok=True)
-    raise
+  with whole_file(directory / f'ckpt.{step}.npz') as file:
+    np.savez(file, **arrays, **{_JSON_KEY: np.array(json.dumps(data))})
   saved = steps(directory)
   ends = [step for step in saved if step % every == 0]
   between = [step for step in saved if step % every]
@@ -140,7 +133,10 @@ def steps(directory: str | os.PathLike) -> list[int]:
 
 
 def check_same(
-  run_dir: str | os.PathLike, began: dict, now: dict, instead: str
+  run_dir: str | os.PathLike,
+  began: dict[str, Any],
+  now: dict[str, Any],
+  instead: str,
 ) -> None:
   """Sees to it that a run goes on with the settings it began with.
 
@@ -154,8 +150,8 @@ def check_same(
     UserError: one of them is another.
   """
   for name, value in now.items():
-    if began[name] != value:
+    if began.get(name) != value:
       raise UserError(
-        f'the run in {run_dir} began with {name} {began[name]}, not {value}: '
-        f'give that, or {instead}.'
+        f'the run in {run_dir} began with {name} {began.get(name)}, not '
+        f'{value}: give that, or {instead}.'
       )

@@ -1,27 +1,22 @@
-"""What made a run: configuration, versions, revision, command."""
+"""Provenance of a run: versions, revision, command, devices."""
 
-import difflib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from typing import Any
 
-import gin
-from absl import logging
-
+from cql_atari.core import devices
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_text
 
-_PROVENANCE = ('versions', 'git_revision', 'command', 'devices')
+_FIELDS = ('versions', 'git_revision', 'command', 'devices')
 _VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
 
-def read(path: pathlib.Path) -> dict:
+def read(path: pathlib.Path) -> dict[str, Any]:
   """A record of a run, such as run.json.
 
   Raises:
@@ -40,8 +35,8 @@ def read(path: pathlib.Path) -> dict:
   )
 
 
-def provenance(record: pathlib.Path) -> dict:
-  """Versions, git revision (None outside a checkout) and command line.
+def provenance(record: pathlib.Path) -> dict[str, Any]:
+  """Versions, git revision (None outside a checkout), command and devices.
 
   Args:
     record: the file that it is for. What it says of earlier starts of the same
@@ -51,7 +46,7 @@ def provenance(record: pathlib.Path) -> dict:
   if record.is_file():
     last = read(record)
     earlier = last.get('earlier_starts', [])
-    earlier.append({name: last[name] for name in _PROVENANCE if name in last})
+    earlier.append({name: last[name] for name in _FIELDS if name in last})
   return {
     'earlier_starts': earlier,
     'versions': {
@@ -60,70 +55,8 @@ def provenance(record: pathlib.Path) -> dict:
     },
     'git_revision': _git_revision(),
     'command': sys.argv,
-    'devices': devices(),
+    'devices': devices.devices(),
   }
-
-
-def devices() -> list[str]:
-  """What TensorFlow computes on: GPUs by name, or ['CPU']."""
-  import tensorflow as tf
-
-  gpus = tf.config.list_physical_devices('GPU')
-  details = map(tf.config.experimental.get_device_details, gpus)
-  return [gpu.get('device_name', 'GPU') for gpu in details] or ['CPU']
-
-
-def write_config(folder: pathlib.Path) -> None:
-  """Writes config.gin, the operative config.
-
-  One that says something else is kept as config.0.gin, ... and told of.
-  """
-  path = folder / 'config.gin'
-  changed = _changed_settings(path)
-  if changed:
-    kept = folder / f'config.{len(list(folder.glob("config.*.gin")))}.gin'
-    path.rename(kept)
-    logging.warning(
-      'This run goes on with other settings than before (kept in %s):\n%s',
-      kept.name,
-      changed,
-    )
-  write_text(path, gin.operative_config_str())
-
-
-def tell_of_other_settings(folder: pathlib.Path) -> None:
-  """Warns when a finished run had other settings than those given now."""
-  changed = _changed_settings(folder / 'config.gin')
-  if changed:
-    logging.warning(
-      'This run is finished, and had other settings than those given now. For '
-      'these, give another --base_dir:\n%s',
-      changed,
-    )
-
-
-def _changed_settings(path: pathlib.Path) -> str:
-  """What the operative config says otherwise than a file, if there is one."""
-  if not path.is_file():
-    return ''
-  before, now = path.read_text(), gin.operative_config_str()
-  return '\n'.join(
-    line
-    for line in difflib.ndiff(before.splitlines(), now.splitlines())
-    if line[0] in '+-' and line[2:].strip() and line[2] != '#'
-  )
-
-
-def unused(bindings: Sequence[str]) -> list[str]:
-  """Which of these are bound, but were used by nothing that was made.
-
-  Args:
-    bindings: such as 'CQLMixin.alpha=2.0'; macros are passed over.
-  """
-  used = re.findall(r'^([\w./]+) =', gin.operative_config_str(), re.MULTILINE)
-  used = {name.split('/')[-1] for name in used}
-  names = {binding.split('=')[0].strip() for binding in bindings}
-  return sorted(n for n in names if '.' in n and n.split('/')[-1] not in used)
 
 
 def _git_revision() -> str | None:

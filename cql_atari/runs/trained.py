@@ -1,96 +1,102 @@
-"""Trained agents back from their run folders."""
+"""A trained run, back from its folder."""
 
 import contextlib
-import dataclasses
 import logging
 import pathlib
-import re
+from typing import Any
 
 import gin
 
-from cql_atari.core import quiet, settings
+from cql_atari.core import benchmarks, gin_text, quiet, settings
 from cql_atari.core.errors import UserError
+from cql_atari.core.protocols import Agent, Benchmark, Data, Environments
 from cql_atari.replay import open_store
-from cql_atari.runs import checkpoints, provenance
+from cql_atari.runs import checkpoints
+from cql_atari.runs.folder import RunFolder
 
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """A trained agent.
-
-  Attributes:
-    agent: an agent of Atari without data, for acting.
-    game: such as 'Pong'.
-    gradient_steps: taken when it was saved.
-  """
-
-  agent: object
-  game: str
-  gradient_steps: int
-
-  def environments(self, num_environments: int):
-    """Games by the run's settings."""
-    return _environments(num_environments)
-
-
-def restore(run_dir: str | pathlib.Path) -> Restored:
-  """Builds the agent of a run's `config.gin` with its newest checkpoint.
-
-  Args:
-    run_dir: the run folder.
-
-  Raises:
-    UserError: it is no run folder, or has no whole checkpoint.
-  """
-  folder = pathlib.Path(run_dir).expanduser()
-  if 'task' in _record(folder):
-    raise UserError(
-      f'{folder} is a run on D4RL: only agents of Atari are filmed and '
-      'exported.'
-    )
-  _configure(folder)
-  step, arrays = _load(folder, None)
-  manifest = provenance.read(folder / 'manifest.json')
-  agent = _create_agent(manifest['num_actions'], None)
-  agent.restore(str(folder / 'checkpoints'), arrays)
-  return Restored(agent, manifest['game'], step)
+_RUNNER = 'FixedReplayRunner'
 
 
 class TrainedRun:
-  """A run opened with its data, at any of its checkpoints.
+  """A run at any of its checkpoints, with or without its data.
+
+  Opening another run gives gin that run's settings: make what depends on
+  them, such as environments, before.
 
   Attributes:
     folder: the run folder.
-    record: its run.json.
-    data: what it learned from.
+    benchmark: what it was trained on.
+    data: what it learned from; None if it was opened without.
     agent: as its newest checkpoint has it, until `load` is called.
-    gradient_steps: of the checkpoint that the agent has.
+    gradient_steps: gradient steps of the loaded checkpoint.
   """
 
-  def __init__(self, run_dir: str | pathlib.Path):
-    """Opens the data, builds the agent, loads the newest checkpoint.
+  data: Data | None
+  agent: Agent
+
+  def __init__(self, run_dir: str | pathlib.Path, with_data: bool = True):
+    """Builds the agent of the run's `config.gin`, loads the newest checkpoint.
+
+    Args:
+      run_dir: the run folder.
+      with_data: whether to open what it learned from. Without, only an agent of
+        Atari can be built.
 
     Raises:
       UserError: it is no run folder, has no whole checkpoint, or its data are
         gone or others now.
     """
-    self.folder = pathlib.Path(run_dir).expanduser()
-    self.record = _record(self.folder)
+    self.folder = RunFolder(pathlib.Path(run_dir).expanduser())
+    self.folder.check()
+    self.benchmark: Benchmark = benchmarks.load(self.folder.record['benchmark'])
+    if not with_data and not self.benchmark.shows_frames:
+      raise UserError(
+        f'{self.folder.path} is a run on D4RL: only agents of Atari are filmed '
+        'and exported.'
+      )
     # Every run has graphs of its own, which TensorFlow counts as retracing.
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
-    self.data = _configure(self.folder, with_data=True)
-    if self.data.digest != self.record['manifest_digest']:
+    self.data = self._configure(with_data)
+    if self.data and self.data.digest != self.folder.record['manifest_digest']:
       raise UserError(
-        f'the data of the run in {self.folder} have changed since it was '
+        f'the data of the run in {self.folder.path} have changed since it was '
         'trained: put those it learned from back.'
       )
-    self.agent = _create_agent(self.data.action_size, self.data)
+    action_size = (
+      self.data.action_size
+      if self.data
+      else self.folder.manifest['num_actions']
+    )
+    create = gin.query_parameter(f'{_RUNNER}.create_agent_fn')
+    self.agent = create.scoped_configurable_fn(action_size, self.data, seed=0)
     self.load()
+
+  def _configure(self, with_data: bool) -> Data | None:
+    """Gives gin the run's settings; opens its data, if they are asked for."""
+    gin.clear_config()
+    # It may have been trained on devices that are not here.
+    devices = [
+      f'{name} = None'
+      for name in gin_text.bindings(self.folder.config.read_text())
+      if name.endswith('.strategy')
+    ]
+    config = [str(self.folder.config)], devices
+    settings.parse(*config, final=False)
+    data = open_store.open_data() if with_data else None
+    with quiet.quiet():
+      settings.import_all()
+    settings.parse(*config, final=True)
+    return data
+
+  @property
+  def name(self) -> str:
+    """The game or domain, such as 'Pong' or 'hopper'."""
+    return self.folder.record['game']
 
   @property
   def steps(self) -> list[int]:
     """Gradient steps of every checkpoint there is, from the first on."""
-    return checkpoints.steps(self.folder / 'checkpoints')
+    return checkpoints.steps(self.folder.checkpoints)
 
   def load(self, step: int | None = None) -> None:
     """Gives the agent a checkpoint's weights; by default the newest one's.
@@ -98,65 +104,26 @@ class TrainedRun:
     Raises:
       UserError: it is damaged, or there is none.
     """
-    self.gradient_steps, arrays = _load(self.folder, step)
-    self.agent.restore(str(self.folder / 'checkpoints'), arrays)
+    if step is None:
+      newest = checkpoints.load_newest(self.folder.checkpoints)
+      if newest is None:
+        raise UserError(
+          f'{self.folder.path} has no checkpoint yet: train it a little first.'
+        )
+      step, arrays, _ = newest
+    else:
+      arrays, _ = checkpoints.load(self.folder.checkpoints, step)
+    self.gradient_steps = step
+    self.agent.load_weights(arrays)
 
-  def environments(self, num_environments: int):
+  def environments(self, num_environments: int) -> Environments:
     """Environments by the run's settings; before another run is opened."""
-    return _environments(num_environments)
-
-
-def _record(folder: pathlib.Path) -> dict:
-  for name in ('config.gin', 'run.json', 'manifest.json'):
-    if not (folder / name).is_file():
-      raise UserError(
-        f'{folder} is no run folder: it has no {name}. Give the --base_dir of '
-        'a training run.'
-      )
-  return provenance.read(folder / 'run.json')
-
-
-def _configure(folder: pathlib.Path, with_data: bool = False):
-  """Parses the run's config; opens its data, if they are asked for."""
-  gin.clear_config()
-  path = folder / 'config.gin'
-  # It may have been trained on devices that are not here.
-  devices = re.findall(r'^(\w+\.strategy) = ', path.read_text(), re.MULTILINE)
-  config = [str(path)], [f'{name} = None' for name in devices]
-  settings.parse(*config, final=False)
-  data = open_store.open_data() if with_data else None
-  with quiet.quiet():
-    settings.import_all()
-  settings.parse(*config, final=True)
-  return data
-
-
-def _load(folder: pathlib.Path, step: int | None) -> tuple[int, dict]:
-  if step is None:
-    newest = checkpoints.load_newest(folder / 'checkpoints')
-    if newest is None:
-      raise UserError(
-        f'{folder} has no checkpoint yet: train it a little first.'
-      )
-    return newest[:2]
-  return step, checkpoints.load(folder / 'checkpoints', step)[0]
-
-
-def _create_agent(action_size: int, data):
-  create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
-  return create.scoped_configurable_fn(
-    action_size, data, summary_writer=None, seed=0
-  )
-
-
-def _environments(num_environments: int):
-  from cql_atari.environments.atari import AtariEnvironments
-
-  create, settings = AtariEnvironments, {'num_environments': num_environments}
-  with contextlib.suppress(ValueError):  # Not bound.
-    name = 'FixedReplayRunner.create_environment_fn'
-    create = gin.query_parameter(name).scoped_configurable_fn
-  with contextlib.suppress(ValueError):
-    name = 'max_steps_per_episode'
-    settings[name] = gin.query_parameter(f'FixedReplayRunner.{name}')
-  return create(**settings)
+    limits: dict[str, Any] = {'num_environments': num_environments}
+    create = self.benchmark.create_environments
+    with contextlib.suppress(ValueError):  # Not bound.
+      bound = gin.query_parameter(f'{_RUNNER}.create_environment_fn')
+      create = bound.scoped_configurable_fn
+    with contextlib.suppress(ValueError):
+      name = 'max_steps_per_episode'
+      limits[name] = gin.query_parameter(f'{_RUNNER}.{name}')
+    return create(**limits)

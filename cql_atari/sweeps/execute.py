@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from cql_atari.core.errors import UserError
 from cql_atari.sweeps.plan import Run
 
-_BUSY = 'another process is training'
 _SECONDS_BETWEEN_RETRIES = 5.0
 
 
@@ -30,8 +29,9 @@ def execute(
 ) -> bool:
   """Trains a run to its end, in a process that ends when this thread does.
 
-  A crash is tried again, from the run's checkpoint; a mistake in its settings
-  (exit status 1) is not. The run folder's `sweep.json` tells how it goes.
+  A crash, or a folder that another process holds, is tried again, from the
+  run's checkpoint; a mistake in its settings (exit status 2) is not. The run
+  folder's `sweep.json` tells how it goes.
 
   Args:
     run: what to train.
@@ -72,12 +72,11 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
     on_start(process)
     status = process.wait()
     error = _last_line(run.directory / 'train.log')
-    is_mistake = status == 1 and error.startswith('error:')
     if status == 0:
       run.write_state(status='done', **values)
     elif stopped.is_set():
       run.write_state(status='stopped', **values)
-    elif retries == max_retries or (is_mistake and _BUSY not in error):
+    elif retries == max_retries or status == UserError.status:
       run.write_state(status='failed', error=error, **values)
       return False
     else:

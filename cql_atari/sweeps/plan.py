@@ -1,6 +1,5 @@
-"""What a sweep consists of: games or tasks x configs x seeds, a folder each."""
+"""A sweep's runs: games or tasks x configs x seeds, a folder each."""
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -9,19 +8,24 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-import gin
-
-from cql_atari.continuous import tasks
-from cql_atari.core import settings
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core import benchmarks, gin_text, settings
+from cql_atari.core.constraints import (
+  Count,
+  NonNegative,
+  Positive,
+  Whole,
+  Wholes,
+)
+from cql_atari.core.constraints import check as check_value
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_text
-from cql_atari.environments import atari
+from cql_atari.core.protocols import Benchmark
 from cql_atari.runs import checkpoints
+from cql_atari.runs.folder import RunFolder
 
 STATE_FILE = 'sweep.json'
-# Six checkpoints of 70 MB, or of 10, at the paper's networks.
-_BYTES_OF_GAMES, _BYTES_OF_TASKS = 420e6, 60e6
-_LISTS = ('configs', 'games', 'tasks', 'seeds', 'gin_files', 'gin_bindings')
+_REQUIRED = 'FixedReplayRunner.create_agent_fn'
+_LENGTHS = {'training_steps': 62_500, 'num_iterations': 200}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Run:
     directory: its run folder.
     gin_files: for `cql_atari.train`.
     gin_bindings: for `cql_atari.train`.
-    digest: of every value in them.
+    digest: SHA-256 of every value in them.
     training_steps: gradient steps of an iteration.
     num_iterations: iterations.
     replay_dir: where its data are; None where the configs tell.
@@ -53,7 +57,7 @@ class Run:
 
   @property
   def settings(self) -> dict:
-    """What makes it the run it is, as plain JSON."""
+    """The settings that identify it, as plain JSON."""
     return {
       'gin_files': list(self.gin_files),
       'gin_bindings': list(self.gin_bindings),
@@ -62,7 +66,7 @@ class Run:
 
   @property
   def state(self) -> dict:
-    """What was last written of it: status, attempts, host, error."""
+    """The content of its sweep.json: status, attempts, host, error."""
     try:
       return json.loads((self.directory / STATE_FILE).read_text())
     except (OSError, ValueError):
@@ -85,19 +89,16 @@ class Run:
     return max(checkpoints.steps(self.directory / 'checkpoints'), default=0)
 
   @property
-  def last_metrics(self) -> dict[str, str]:
+  def last_metrics(self) -> dict[str, float]:
     """The last row of its metrics.csv; empty before the first iteration."""
-    try:
-      with open(self.directory / 'metrics.csv', newline='') as file:
-        return [{}, *csv.DictReader(file)][-1]
-    except OSError:
-      return {}
+    columns = RunFolder(self.directory).metrics()
+    return {name: float(column[-1]) for name, column in columns.items()}
 
 
-@gin.configurable
+@settings.configurable
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """What to run.
+  """The settings of a sweep.
 
   Attributes:
     configs: gin files for `cql_atari.train`, such as 'cql_1pct.gin': agent,
@@ -113,63 +114,46 @@ class Sweep:
     gin_bindings: and bindings, for all runs.
     cpus_per_run: processors a run gets.
     gpus_per_run: GPUs a run gets; fractions share one.
-    steps_per_second: of one run, for the estimate before anything ran.
+    steps_per_second: speed of one run, for the estimate before anything ran.
     max_retries: how often a run that crashed begins again from its checkpoint.
   """
 
   configs: Sequence[str]
-  seeds: Sequence[int]
+  seeds: Wholes
   games: Sequence[str] = ()
   tasks: Sequence[str] = ()
   replay_dir: str | None = None
   replay_dirs: Mapping[str, str] = dataclasses.field(default_factory=dict)
   gin_files: Sequence[str] = ()
   gin_bindings: Sequence[str] = ()
-  cpus_per_run: int = 1
-  gpus_per_run: float = 0.0
-  steps_per_second: float = 25.0
-  max_retries: int = 3
+  cpus_per_run: Count = 1
+  gpus_per_run: NonNegative = 0.0
+  steps_per_second: Positive = 25.0
+  max_retries: Whole = 3
 
   def __post_init__(self):
-    for name in _LISTS:
-      if not isinstance(getattr(self, name), (list, tuple)):
-        raise UserError(
-          f'Sweep.{name} is {getattr(self, name)!r}: give a list, in brackets.'
-        )
-    for name in ('configs', 'gin_files', 'gin_bindings'):
-      for value in getattr(self, name):
-        if not isinstance(value, str):
-          raise UserError(f'Sweep.{name} has {value!r}: give it in quotes.')
-    if not isinstance(self.replay_dirs, Mapping):
-      raise UserError(
-        f'Sweep.replay_dirs is {self.replay_dirs!r}: give such as '
-        "{'Asterix': 'data/Asterix/2'}."
-      )
-    for path in (self.replay_dir, *self.replay_dirs.values()):
-      if not isinstance(path, (str, type(None))):
-        raise UserError(
-          f'Sweep.replay_dir is {path!r}: give a path, in quotes.'
-        )
-    for subject in self.replay_dirs:
-      if subject not in (*self.games, *self.tasks):
-        raise UserError(
-          f'Sweep.replay_dirs has {subject!r}, which the sweep is not over.'
-        )
-    for seed in self.seeds:
-      check_number('Sweep.seeds', seed, 0, whole=True)
     for name in ('configs', 'seeds'):
       if not getattr(self, name):
         raise UserError(f'Sweep.{name} is empty: name at least one.')
     if bool(self.games) == bool(self.tasks):
       raise UserError('name Sweep.games or Sweep.tasks: one of them.')
-    for game in self.games:
-      atari.rom_name(game)
-    for name in self.tasks:
-      tasks.task(name)
-    check_number('Sweep.cpus_per_run', self.cpus_per_run, 1, whole=True)
-    check_number('Sweep.gpus_per_run', self.gpus_per_run, 0)
-    check_number('Sweep.max_retries', self.max_retries, 0, whole=True)
-    check_number('Sweep.steps_per_second', self.steps_per_second, 0.001)
+    for name in self.subjects:
+      self.benchmark.check_name(name)
+    for subject in self.replay_dirs:
+      if subject not in self.subjects:
+        raise UserError(
+          f'Sweep.replay_dirs has {subject!r}, which the sweep is not over.'
+        )
+
+  @property
+  def benchmark(self) -> Benchmark:
+    """The benchmark whose games or tasks it is over."""
+    return benchmarks.load('atari' if self.games else 'd4rl')
+
+  @property
+  def subjects(self) -> Sequence[str]:
+    """The games or the tasks."""
+    return self.games or self.tasks
 
   def runs(self, base_dir: str | os.PathLike) -> list[Run]:
     """Every run, seeds outermost, so that all of a table fills evenly.
@@ -184,7 +168,7 @@ class Sweep:
     runs = [
       self._run(base, subject, config, seed)
       for seed in self.seeds
-      for subject in (*self.games, *self.tasks)
+      for subject in self.subjects
       for config in self.configs
     ]
     folders = [run.directory for run in runs]
@@ -206,30 +190,30 @@ class Sweep:
     return runs
 
   def _run(self, base, subject, config, seed) -> Run:
-    if self.games:
-      macro, braces = 'GAME', {'game': subject}
-    else:
-      domain = tasks.task(subject).domain
-      macro, braces = 'TASK', {'task': subject, 'domain': domain}
     config, own = _split_config(config)
-    bindings = [f'{macro}={subject!r}', f'SEED={seed}', *self.gin_bindings]
-    folder = self._replay_dir(subject, braces)
+    bindings = [
+      f'{self.benchmark.macro}={subject!r}',
+      f'SEED={seed}',
+      *self.gin_bindings,
+    ]
+    folder = self._replay_dir(subject)
     if folder is not None:
       bindings.append(f'REPLAY_DIR={str(folder)!r}')
     bindings += own
     # Files by their whole path, for processes that start in other folders.
     files = [
-      str(settings.find_config(name).absolute())
+      str(gin_text.find_config(name).absolute())
       if pathlib.Path(name).expanduser().is_file()
       else name
       for name in (config, *self.gin_files)
     ]
-    values = settings.check(files, bindings)
-    lengths = {'training_steps': 62_500, 'num_iterations': 200}
-    for name in lengths:
-      full_name = f'FixedReplayRunner.{name}'
-      lengths[name] = values.get(full_name, lengths[name])
-      check_number(full_name, lengths[name], 1, whole=True)
+    values = settings.check(files, bindings, _REQUIRED)
+    lengths = {
+      name: values.get(f'FixedReplayRunner.{name}', default)
+      for name, default in _LENGTHS.items()
+    }
+    for name, value in lengths.items():
+      check_value(f'FixedReplayRunner.{name}', value, Count)
     text = repr(sorted((name, repr(value)) for name, value in values.items()))
     return Run(
       base / subject / _folder_name(config, own) / str(seed),
@@ -240,14 +224,15 @@ class Sweep:
       replay_dir=folder,
     )
 
-  def _replay_dir(self, subject, braces) -> pathlib.Path | None:
+  def _replay_dir(self, subject: str) -> pathlib.Path | None:
     path = self.replay_dirs.get(subject, self.replay_dir)
     if path is None:
       return None
+    fields = self.benchmark.path_fields(subject)
     try:
-      return pathlib.Path(path.format(**braces)).expanduser().absolute()
+      return pathlib.Path(path.format(**fields)).expanduser().absolute()
     except (KeyError, IndexError, ValueError):
-      known = ' or '.join(f'{{{name}}}' for name in braces)
+      known = ' or '.join(f'{{{name}}}' for name in fields)
       raise UserError(
         f'Sweep.replay_dir is {path!r}: only {known} can stand in braces.'
       ) from None
@@ -255,24 +240,27 @@ class Sweep:
 
 def _split_config(config: str) -> tuple[str, list[str]]:
   """'cql.gin A.b=1 C.d=2' -> 'cql.gin', ['A.b=1', 'C.d=2']."""
-  found = re.fullmatch(r'(.*?\.gin)((?:\s+[\w./]+=\S+)*)\s*', config)
-  if not found:
+  file, *own = config.split() or ['']
+  if not file.endswith('.gin') or not all('=' in binding for binding in own):
     raise UserError(
       f'Sweep.configs has {config!r}: give a gin file, and after it bindings '
       "without spaces in them, as in 'cql_1pct.gin CQLMixin.alpha=2.0'."
     )
-  return found[1], found[2].split()
+  return file, own
 
 
 def _folder_name(config: str, bindings: Sequence[str]) -> str:
   """'a/cql.gin', ["CQLMixin.penalty='rho'"] -> 'cql_penalty=rho'."""
-  parts = [re.sub(r'^[\w.]*\.(?=\w+=)', '', binding) for binding in bindings]
-  parts = [re.sub(r'[^\w=.,-]', '', part) for part in parts]
-  return '_'.join([pathlib.Path(config).stem, *parts])
+  values = {
+    n: v for line in bindings for n, v in gin_text.bindings(line).items()
+  }
+  parts = [f'{name.split(".")[-1]}={value}' for name, value in values.items()]
+  plain = [re.sub(r'[^\w=.,-]', '', part) for part in parts]
+  return '_'.join([pathlib.Path(config).stem, *plain])
 
 
 def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
-  """What is left to do, in a sentence: runs, hours, disk.
+  """Says in a sentence how much is left: runs, hours, disk.
 
   Args:
     sweep: the sweep.
@@ -287,7 +275,7 @@ def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   hours = steps / speed / min(workers, max(len(left), 1)) / 3600
   sizes = [_size(run.directory / 'checkpoints') for run in runs]
   sizes = [size for size in sizes if size]
-  assumed = _BYTES_OF_GAMES if sweep.games else _BYTES_OF_TASKS
+  assumed = sweep.benchmark.checkpoint_bytes
   each = sum(sizes) / len(sizes) if sizes else assumed
   source = (
     'measured, with evaluations'
@@ -308,7 +296,7 @@ def _measured_speed(run: Run) -> float | None:
   row = run.last_metrics
   if not row:
     return None
-  return float(row['gradient_steps']) / float(row['wall_seconds'])
+  return row['gradient_steps'] / row['wall_seconds']
 
 
 def _size(folder: pathlib.Path) -> int:

@@ -30,7 +30,7 @@ class RayEngine:
     """Connects to a cluster, or starts one of this machine.
 
     Args:
-      address: of the cluster, such as 'auto'; None for this machine alone.
+      address: the cluster's address, such as 'auto'; None for this machine.
       cpus_per_run: processors reserved for each run.
       gpus_per_run: GPUs reserved for each run, such as 0.25.
       max_retries: how often a run that crashed is tried again; nodes may be
@@ -111,7 +111,7 @@ class RayEngine:
 
 
 def _room(node: dict, cpus_per_run: int, gpus_per_run: float) -> int:
-  """How many runs go at once on a node."""
+  """The number of runs that fit on a node."""
   fits = int(node.get('CPU', 0)) // cpus_per_run
   if gpus_per_run >= 1:
     return min(fits, int(node.get('GPU', 0) // gpus_per_run))

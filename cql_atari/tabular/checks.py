@@ -1,4 +1,4 @@
-"""How a claim on many problems is tried and told."""
+"""Checks: a claim, tried on many problems."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _TOLERANCE = 1e-9  # Of float64, relative to the size of the values.
 
 
 class Check(NamedTuple):
-  """How a claim fared.
+  """The outcome of trying a claim.
 
   Attributes:
     theorem: its number.

@@ -9,7 +9,7 @@ from cql_atari.tabular import mdp as mdp_lib
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """What a dataset tells of an MDP, or of many.
+  """A dataset's counts and the empirical MDP, or those of many.
 
   Attributes:
     counts: (..., S, A) |D(s, a)|, all positive.
@@ -59,7 +59,7 @@ def draw(
 
 
 def error_bound(dataset: Dataset, delta: float) -> np.ndarray:
-  """How far the empirical Bellman operator may be from the true one.
+  """Bounds the error of the empirical Bellman operator.
 
   With probability 1 - delta, for all pairs and all V of size R_max / (1 -
   gamma) at most at once, chosen after the data as well,

@@ -35,8 +35,8 @@ def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
   Args:
     name: one of FIGURES.
     out: the folder that the picture goes to.
-    count: Garnet MDPs that it is made of.
-    seed: of the MDPs and datasets.
+    count: number of Garnet MDPs.
+    seed: seeds the MDPs and the datasets.
   """
   figure, panels = plt.subplots(1, 2, figsize=(10.4, 3.6))
   for panel in panels:
@@ -68,7 +68,7 @@ def _band(panel: plt.Axes, x, values, label, color, ls='-') -> None:
 def _against_threshold(
   panel: plt.Axes, excess: Callable, least: np.ndarray, color: str
 ) -> None:
-  """What is over the true value against alpha, in units of the threshold."""
+  """Plots overestimation against alpha, in units of the threshold."""
   tried = least > 0
   over = np.array([excess(least * ratio)[tried] for ratio in _RATIOS])
   panel.plot(_RATIOS, over, color=color, alpha=0.12, lw=0.8)
@@ -144,7 +144,7 @@ def _theorem_3_2(panels, sample) -> None:
 
 
 def _tightness(panels, sample) -> None:
-  """How low the least alphas that are safe put the values, by dataset size."""
+  """Plots underestimation at the least safe alphas, by dataset size."""
   drawn = [sample(size) for size in _SIZES]
   drawn = [dataclasses.replace(p, mu=p.policy) for p in drawn]
   for panel, title, alphas in (
@@ -178,9 +178,9 @@ def _theorem_d_1(panels, sample) -> None:
   widths = np.arange(1, states * actions, 3)
   for width in widths:
     features = linear.random_features(rng, p, width)
-    found = linear.linear_step(p, features, np.zeros_like(p.policy))
-    below.append(np.where(found.alpha > 0, found.alpha, np.nan))
-    above.append(found.lowered)
+    step = linear.linear_step(p, features, np.zeros_like(p.policy))
+    below.append(np.where(step.alpha > 0, step.alpha, np.nan))
+    above.append(step.lowered)
   _band(panels[0], widths, above, None, _EQ2)
   panels[0].set(ylabel=r'$\|\Pi(\pi/\hat\pi_\beta - 1)\|^2$', yscale='log')
   _band(panels[1], widths, below, None, _EQ2)
@@ -303,12 +303,12 @@ def _theorem_3_5(panels, sample) -> None:
     policy = improvement.improved_policy(empirical, behavior, alpha)
     promised = improvement.penalized_return(empirical, policy, behavior, alpha)
     floor = mdp_lib.expected_return(empirical, behavior)
-    found = (
+    gains = (
       -improvement.regret(empirical, policy, behavior),
       -improvement.regret(p.mdp, policy, behavior),
       promised - floor,
     )
-    for row, values in zip(rows.values(), found):
+    for row, values in zip(rows.values(), gains):
       row.append(values / p.mdp.v_max)
   for (label, row), color in zip(rows.items(), _OTHERS):
     _band(panels[1], _ALPHAS, row, label, color)

@@ -158,7 +158,7 @@ def fixed_point(
   behavior: np.ndarray,
   given: np.ndarray | None = None,
 ) -> np.ndarray:
-  """What an iterated update comes to: the Q^ that is its own update.
+  """The fixed point of an update: the Q^ that is its own update.
 
   For 'eq1' and 'mu' it is (I - gamma P^pi)^-1 (r - alpha g / beta), where one
   step of Newton's method leads. For 'H' and 'rho' the update contracts by gamma
@@ -231,8 +231,8 @@ def _solve(
     )
     if np.all(stuck | (_size(error) <= tolerance)):
       break
-  found = _size(error) <= 1e3 * tolerance
-  return np.where(found[..., None, None], q, np.nan)
+  converged = _size(error) <= 1e3 * tolerance
+  return np.where(converged[..., None, None], q, np.nan)
 
 
 def _size(x: np.ndarray) -> np.ndarray:

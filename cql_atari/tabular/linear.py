@@ -21,7 +21,7 @@ def theorem_d_1(
   Args:
     problems: the problems.
     features: (n, S, A, D) of every pair, one of them constant.
-    iterations: of the update, each with the alpha of its threshold.
+    iterations: number of updates, each with the alpha of its threshold.
   """
   learned, tried = np.zeros_like(problems.policy), []
   for _ in range(iterations):

@@ -17,7 +17,7 @@ from cql_atari.tabular.problems import Problems
 
 
 class Alphas(NamedTuple):
-  """What alpha has to be at least, (n,) each.
+  """Thresholds of alpha, (n,) each.
 
   Attributes:
     q_by_eq1: for Eq. 1 to bound Q (Theorem 3.1).
@@ -101,7 +101,7 @@ def theorem_3_1(
   )
   true = mdp_lib.action_values(problems.mdp, policy)
   return [
-    *_Bound('3.1', 'Q', problems).try_all(delta, alphas),
+    *_LowerBound('3.1', 'Q', problems).all_checks(delta, alphas),
     checks.counter_example(
       '3.1',
       'Q^ > Q somewhere with alpha 10^6, where mu lacks the actions of pi',
@@ -135,7 +135,7 @@ def theorem_3_2(
   learned = fixed_points.fixed_point(mdp, near, 'mu', 1.0, behavior, near)
   over = np.max(learned - mdp_lib.action_values(mdp, near), axis=(-2, -1))
   return [
-    *_Bound('3.2', 'V', problems).try_all(delta, alphas),
+    *_LowerBound('3.2', 'V', problems).all_checks(delta, alphas),
     checks.over_alphas(tighter, alphas),
     checks.counter_example(
       '3.2',
@@ -147,16 +147,18 @@ def theorem_3_2(
   ]
 
 
-class _Bound:
-  """What Theorems 3.1 and 3.2 say alike: of Q by Eq. 1, of V by Eq. 2.
+class _LowerBound:
+  """A learned value is at most the true one: Theorems 3.1 and 3.2.
 
-  Theorem 3.2's mu is pi.
+  Theorem 3.1 bounds Q at every state and action, learned by Eq. 1 with any mu;
+  Theorem 3.2 bounds V at every state, learned by Eq. 2 with mu = pi.
   """
 
-  def __init__(self, theorem: str, bounded: str, problems: Problems):
-    """Of `bounded`, 'Q' or 'V'."""
-    self._theorem, self._bounded, self._problems = theorem, bounded, problems
-    self._is_pointwise = bounded == 'Q'
+  def __init__(self, theorem: str, symbol: str, problems: Problems):
+    """Chooses what is bounded: `symbol` is 'Q' or 'V'."""
+    self._theorem, self._symbol, self._problems = theorem, symbol, problems
+    self._is_pointwise = symbol == 'Q'
+    self._claim = f'{symbol}^ <= {symbol}'
     if self._is_pointwise:
       self._penalty, self._mu = 'eq1', problems.mu
       self._pushed_down = self._mu / problems.behavior
@@ -167,10 +169,10 @@ class _Bound:
       mdp_lib.action_values(problems.mdp, problems.policy)
     )
 
-  def try_all(
+  def all_checks(
     self, delta: float, alphas: Sequence[float]
   ) -> list[checks.Check]:
-    """All that is claimed."""
+    """Tries every form of the bound."""
     often = f'with probability {1 - delta:g}'
     return [
       checks.over_alphas(self._by_true_backup, alphas),
@@ -185,7 +187,7 @@ class _Bound:
 
   def _by_true_backup(self, alpha: float) -> checks.Check:
     learned = self._learn(self._problems.mdp, alpha)
-    claim = 'X^ <= X by the true backup, for any alpha > 0'
+    claim = f'{self._claim} by the true backup, for any alpha > 0'
     return self._check(claim, self._true, learned)
 
   def _by_measured_error(self, alpha: float) -> checks.Check:
@@ -197,7 +199,9 @@ class _Bound:
       mdp_lib.backup(empirical, policy, learned)
       - mdp_lib.backup(mdp, policy, learned)
     )
-    claim = "X^ <= the theorem's bound, by the sampling error measured"
+    claim = (
+      f"{self._symbol}^ <= the theorem's bound, by the sampling error measured"
+    )
     return self._check(
       claim, self._bound(mdp, alpha, error), self._view(learned)
     )
@@ -215,7 +219,8 @@ class _Bound:
       empirical, self._problems.policy, error - alpha * self._pushed_down
     )
     return self._check(
-      f"X^ <= the theorem's bound by counts, with M^'s transitions, {often}",
+      f"{self._symbol}^ <= the theorem's bound by counts, with M^'s "
+      f'transitions, {often}',
       self._true + self._view(added),
       self._learn(empirical, alpha),
       1 - delta,
@@ -232,7 +237,7 @@ class _Bound:
     over = learned - self._bound(self._problems.mdp, alpha, error)
     return checks.counter_example(
       self._theorem,
-      f'{self._bounded}^ above the bound by counts as printed, alpha {alpha:g}',
+      f'{self._symbol}^ above the bound by counts as printed, alpha {alpha:g}',
       np.max(over.reshape(len(over), -1), axis=1),
       self._problems.mdp.v_max,
       required=delta,
@@ -248,7 +253,7 @@ class _Bound:
   def _above_the_stated_alpha(self, delta: float, often: str) -> checks.Check:
     stated = stated_alphas(self._problems, delta)[self._index]
     learned = self._learn(self._problems.dataset.empirical, stated)
-    claim = f'X^ <= X above the stated alpha, {often}'
+    claim = f'{self._claim} above the stated alpha, {often}'
     return self._check(claim, self._true, learned, 1 - delta)
 
   def _at_the_least_alpha(self) -> list[checks.Check]:
@@ -261,11 +266,14 @@ class _Bound:
     is_needed = least > checks.LEAST
     return [
       self._check(
-        'X^ <= X just above the least alpha', self._true, above, tried=is_needed
+        f'{self._claim} just above the least alpha',
+        self._true,
+        above,
+        tried=is_needed,
       ),
       checks.counter_example(
         self._theorem,
-        f'{self._bounded}^ > {self._bounded} somewhere just below it',
+        f'{self._symbol}^ > {self._symbol} somewhere just below it',
         over,
         self._problems.mdp.v_max,
         tried=is_needed,
@@ -274,7 +282,7 @@ class _Bound:
 
   @property
   def _index(self) -> int:
-    """Of its own in `least_alphas` and `stated_alphas`."""
+    """Its place in `least_alphas` and `stated_alphas`."""
     return 0 if self._is_pointwise else 1
 
   def _learn_q(self, backed_up: mdp_lib.MDP, alpha) -> np.ndarray:
@@ -298,7 +306,7 @@ class _Bound:
   def _check(self, claim: str, greater, lesser, *args, **kwargs):
     return checks.check(
       self._theorem,
-      claim.replace('X', self._bounded),
+      claim,
       greater,
       lesser,
       self._problems.mdp.v_max,

@@ -45,7 +45,7 @@ def garnet(
 
   Args:
     rng: random numbers.
-    count: of MDPs, the arrays' first axis.
+    count: number of MDPs, the arrays' first axis.
     states: S.
     actions: A.
     branching: states that a pair can lead to, with Dirichlet probabilities.
@@ -74,7 +74,7 @@ def gridworld(
 
   Args:
     rng: random numbers, for where the goal and the pit are.
-    count: of MDPs, the arrays' first axis.
+    count: number of MDPs, the arrays' first axis.
     side: squares along an edge.
     gamma: discount.
   """
@@ -110,7 +110,7 @@ def bandit_chain(
 
   Args:
     rng: random numbers, for the arms' rewards and which of them leads on.
-    count: of MDPs, the arrays' first axis.
+    count: number of MDPs, the arrays' first axis.
     states: bandits in a chain.
     actions: arms of a bandit.
     gamma: discount.

@@ -63,7 +63,7 @@ def slow_policy(
     rounds: how many.
   """
   mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
-  found = []
+  history = []
   for _ in range(rounds):
     learned = fixed_points.fixed_point(
       mdp, policy, penalty, alpha, behavior, policy
@@ -75,11 +75,11 @@ def slow_policy(
       mdp, policy, mdp.rewards - alpha * (mu / behavior - 1)
     )
     values = mdp_lib.state_values(mdp, policy)
-    found.append(
+    history.append(
       Round(values, checks.expectation(policy, learned), condition, by_mu)
     )
     policy = (policy + mu) / 2
-  return found
+  return history
 
 
 def slowness(
@@ -134,12 +134,12 @@ def _worst_policies(problems: Problems) -> list[checks.Check]:
 
 def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
   unit = problems.mdp.v_max
-  found = [
+  history = [
     one
     for alpha in alphas
     for one in slow_policy(problems, penalty, alpha, rounds)
   ]
-  values, learned, condition, by_mu = map(np.concatenate, zip(*found))
+  values, learned, condition, by_mu = map(np.concatenate, zip(*history))
   slow = np.all(condition >= 0, axis=-1)
   over = np.max(learned - values, axis=-1)
   return [

@@ -44,7 +44,7 @@ def sample(
 
   Args:
     family: one of FAMILIES.
-    count: of MDPs.
+    count: number of MDPs.
     size: transitions in a dataset, beside one of every pair.
     rng: random numbers.
     repeats: datasets of every MDP; each is then a problem of its own.

@@ -13,16 +13,16 @@ import time
 
 import numpy as np
 import turns as turns_lib
-from absl import flags
 
 from cql_atari.continuous import datasets, tasks
-from cql_atari.core import errors, quiet
+from cql_atari.core import command, quiet
 
-_D3RLPY = flags.DEFINE_string(
+_COMMAND = command.Command(__doc__)
+_D3RLPY = _COMMAND.string(
   'd3rlpy_python', None, 'Python of an environment with d3rlpy; else left out.'
 )
-_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Turns of every contender.')
-_STEPS = flags.DEFINE_integer('steps', 40, 'Gradient steps a turn.')
+_ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of every contender.')
+_STEPS = _COMMAND.integer('steps', 40, 'Gradient steps a turn.')
 STATE, ACTION, BATCH, LAYERS, SAMPLES = 17, 6, 256, (256, 256, 256), 10
 
 _D3RLPY_PEER = f"""
@@ -149,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  _COMMAND.run(main)

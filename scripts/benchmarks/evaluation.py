@@ -9,16 +9,15 @@ import statistics
 import tempfile
 import time
 
-from absl import flags
-
-from cql_atari.core import errors, quiet
+from cql_atari.core import command, quiet
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
-_GAME = flags.DEFINE_string('game', 'Pong', 'The game to play.')
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns of either loop.')
-_ENVIRONMENTS = flags.DEFINE_integer('environments', 32, 'Games side by side.')
+_COMMAND = command.Command(__doc__)
+_GAME = _COMMAND.string('game', 'Pong', 'The game to play.')
+_ROUNDS = _COMMAND.integer('rounds', 5, 'Turns of either loop.')
+_ENVIRONMENTS = _COMMAND.integer('environments', 32, 'Games side by side.')
 
 
 def main():
@@ -69,4 +68,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  _COMMAND.run(main)

@@ -17,18 +17,18 @@ import time
 
 import numpy as np
 import turns as turns_lib
-from absl import flags
 
-from cql_atari.core import errors, quiet
+from cql_atari.core import command, quiet
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
-_D3RLPY = flags.DEFINE_string(
+_COMMAND = command.Command(__doc__)
+_D3RLPY = _COMMAND.string(
   'd3rlpy_python', None, 'Python of an environment with d3rlpy; else left out.'
 )
-_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Turns of every contender.')
-_STEPS = flags.DEFINE_integer('steps', 60, 'Gradient steps a turn.')
+_ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of every contender.')
+_STEPS = _COMMAND.integer('steps', 60, 'Gradient steps a turn.')
 NUM_ACTIONS, NUM_QUANTILES, BATCH_SIZE = 6, 200, 32
 
 _D3RLPY_PEER = f"""
@@ -73,10 +73,11 @@ def ours_and_bare(base_dir):
   """Our learner under its runner, and its step on a batch in memory."""
   with quiet.quiet():
     import tensorflow as tf
+    from dopamine.discrete_domains import iteration_statistics
 
     from cql_atari.agents import cql_agent
     from cql_atari.environments.atari import AtariEnvironments
-    from cql_atari.training import runner
+    from cql_atari.training import runner as runner_lib
   store = open_store.open_store(
     run_lib.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
   )
@@ -84,7 +85,7 @@ def ours_and_bare(base_dir):
   store = dataclasses.replace(
     store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}
   )
-  runner = runner.FixedReplayRunner(
+  runner = runner_lib.FixedReplayRunner(
     base_dir,
     store,
     lambda *args, **kwargs: cql_agent.CQLAgent(*args, alpha=4.0, **kwargs),
@@ -92,8 +93,8 @@ def ours_and_bare(base_dir):
     evaluation_steps=0,
     training_steps=_STEPS.value,
   )
-  agent = runner._agent
-  runner._checkpoint_experiment = lambda iteration: None  # Not timed here.
+  agent = runner.agent
+  runner.save = lambda: None  # Not timed here.
   in_memory = next(agent.sampler.batches())
   tf.config.experimental.set_synchronous_execution(False)  # As `run` does.
 
@@ -102,7 +103,7 @@ def ours_and_bare(base_dir):
     runner._training_steps, runner._iteration = steps, 0
     agent.optimizer.iterations.assign(0)
     began = time.perf_counter()
-    runner._run_train_phase(runner.iteration_statistics.IterationStatistics())
+    runner._train(iteration_statistics.IterationStatistics())
     return time.perf_counter() - began
 
   def bare(steps):
@@ -220,4 +221,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  _COMMAND.run(main)

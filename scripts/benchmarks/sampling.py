@@ -9,18 +9,18 @@ import statistics
 import time
 
 import numpy as np
-from absl import flags
 
-from cql_atari.core import errors, quiet
+from cql_atari.core import command, quiet
 from cql_atari.environments import atari
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
-_REPLAY_DIR = flags.DEFINE_string('replay_dir', None, 'A run; demo by default.')
-_GAME = flags.DEFINE_string('game', 'Freeway', 'Its game.')
-_ROUNDS = flags.DEFINE_integer('rounds', 20, 'Turns of either sampler.')
-_BATCHES = flags.DEFINE_integer('batches', 20, 'Batches a turn.')
+_COMMAND = command.Command(__doc__)
+_REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
+_GAME = _COMMAND.string('game', 'Freeway', 'Its game.')
+_ROUNDS = _COMMAND.integer('rounds', 20, 'Turns of either sampler.')
+_BATCHES = _COMMAND.integer('batches', 20, 'Batches a turn.')
 
 
 def main():
@@ -76,4 +76,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  _COMMAND.run(main)

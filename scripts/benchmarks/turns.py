@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cql_atari.core import errors
+from cql_atari.core.errors import UserError
 
 # Takes a number of steps; returns the seconds that they took.
 Turn = Callable[[int], float]
@@ -33,7 +33,7 @@ def peer(python: str, program: str) -> Turn:
     while True:
       line = process.stdout.readline()
       if not line:
-        raise errors.UserError('the peer ended early.')
+        raise UserError('the peer ended early.')
       try:
         return float(line)
       except ValueError:

@@ -60,7 +60,7 @@ def test_cql_with_alpha_0_is_qrdqn_bit_for_bit(demo_store):
   before = weights(agents[1])['online_0']
   for agent in agents:
     for _ in range(100):
-      agent.train_step()
+      agent.train_steps(1)
   ours, theirs = (
     {
       name: value
@@ -105,7 +105,7 @@ def test_one_cql_step_equals_eq_4_written_out(demo_store, update_horizon):
     )
     loss = td + 4.0 * penalty
   gradients = tape.gradient(loss, network.trainable_variables)
-  agent.train_step()
+  agent.train_steps(1)
   scalars = agent.mean_scalars()
   assert scalars['td_loss'] == pytest.approx(float(td), rel=1e-5)
   assert scalars['cql_penalty'] == pytest.approx(-log_pi_data.mean(), rel=1e-5)
@@ -146,7 +146,7 @@ def test_adam_equals_its_formula_over_steps():
 def test_the_target_network_is_copied_every_period(demo_store):
   agent = make(cql_agent.CQLAgent, demo_store, target_update_period=3)
   for step in range(1, 8):
-    agent.train_step()
+    agent.train_steps(1)
     saved = weights(agent)
     same = (saved['online_0'] == saved['target_0']).all()
     assert same == (step % 3 == 0), step
@@ -159,7 +159,7 @@ def test_training_lowers_the_loss_on_real_play(demo_store):
   losses = []
   for _ in range(3):
     for _ in range(60):
-      agent.train_step()
+      agent.train_steps(1)
     losses.append(agent.mean_scalars(reset=True)['cql_penalty'])
   assert losses[0] > losses[1] > losses[2]
 
@@ -167,36 +167,36 @@ def test_training_lowers_the_loss_on_real_play(demo_store):
 def test_restored_agents_go_on_bit_for_bit(demo_store):
   whole = make(cql_agent.CQLAgent, demo_store, target_update_period=7)
   for _ in range(20):
-    whole.train_step()
+    whole.train_steps(1)
   first = make(cql_agent.CQLAgent, demo_store, target_update_period=7)
   for _ in range(11):
-    first.train_step()
-  bundle = first.bundle_and_checkpoint('', 0)
+    first.train_steps(1)
+  bundle = first.state()
   second = make(cql_agent.CQLAgent, demo_store, target_update_period=7)
-  second.train_step()  # Whatever it did before is forgotten.
-  assert second.unbundle('', 0, bundle)
+  second.train_steps(1)  # Whatever it did before is forgotten.
+  second.load_state(bundle)
   for _ in range(9):
-    second.train_step()
+    second.train_steps(1)
   assert second.gradient_steps == 20
   assert_same(weights(second), weights(whole))
   assert second.mean_scalars() == whole.mean_scalars()
 
 
 def test_checkpoints_of_other_networks_are_refused(demo_store):
-  bundle = make(cql_agent.CQLAgent, demo_store).bundle_and_checkpoint('', 0)
+  bundle = make(cql_agent.CQLAgent, demo_store).state()
   smaller = functools.partial(TRUNK, hidden_units=16)
   other = cql_agent.CQLAgent(
     3, demo_store, network=functools.partial(SMALL, trunk=smaller)
   )
   with pytest.raises(UserError, match='another agent or network'):
-    other.unbundle('somewhere', 0, bundle)
+    other.load_state(bundle)
   assert not other.unbundle('somewhere', 0, None)
 
 
 def test_actions_are_epsilon_greedy_over_mean_quantiles(demo_store):
   agent = make(cql_agent.CQLAgent, demo_store, epsilon_eval=0.0)
   for _ in range(30):
-    agent.train_step()
+    agent.train_steps(1)
   states = agent.sampler.transitions(agent.sampler.valid[:40]).state
   q_values = agent.online_network(states).numpy().mean(axis=2)
   np.testing.assert_array_equal(
@@ -212,7 +212,7 @@ def test_acting_frame_by_frame_stacks_like_the_batch(demo_store):
   """Dopamine's protocol on single frames equals stacked states."""
   agent = make(cql_agent.CQLAgent, demo_store, epsilon_eval=0.0)
   for _ in range(30):
-    agent.train_step()
+    agent.train_steps(1)
   frames = demo_store.read_frames(np.array([100]), 8)[0, ..., None]
   actions = [agent.begin_episode(frames[0])]
   actions += [agent.step(0.0, frame) for frame in frames[1:]]

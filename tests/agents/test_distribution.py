@@ -39,10 +39,10 @@ def curve(strategy):
   )
   rows = []
   for _ in range(30):
-    agent.train_step()
+    agent.train_steps(1)
     rows.append(list(agent.mean_scalars(reset=True).values()))
-  saved = agent.bundle_and_checkpoint('', 0)
-  agent.unbundle('', 0, saved)
+  saved = agent.state()
+  agent.load_state(saved)
   return np.array(rows), saved, agent
 
 
@@ -66,7 +66,6 @@ def test_two_devices_learn_what_one_does(tmp_path):
     [sys.executable, '-c', _PROGRAM, str(tmp_path)],
     capture_output=True,
     text=True,
-    timeout=200,
     check=False,
   )
   assert done.stdout.endswith('the same\n'), done.stderr[-3000:]

@@ -1,162 +1,32 @@
 """Each agent's loss, by NumPy in float64, and what makes each one itself."""
 
-import functools
-
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from atari_by_hand import (
+  AGENTS,
+  DISCOUNT,
+  A,
+  B,
+  N,
+  huber,
+  loss_by_hand,
+  made_up,
+  make,
+  penalty_by_hand,
+)
 from dopamine.tf.agents.rainbow import rainbow_agent
 
 from cql_atari.agents import (
-  bc_agent,
-  c51_agent,
-  cql_agent,
-  dqn_agent,
   fixed_replay_agent,
   networks,
   optimizers,
-  qrdqn_agent,
-  rem_agent,
 )
 from cql_atari.core import settings
 from cql_atari.core.errors import UserError
 from cql_atari.losses import temporal_difference
 from cql_atari.replay import sampler
-
-B, A, N, DISCOUNT, STEP = 5, 3, 4, 0.9, 7
-TRUNK = functools.partial(
-  networks.nature_trunk, filters=(4, 8, 8), hidden_units=32
-)
-AGENTS = {
-  'dqn': dqn_agent.FixedReplayDQNAgent,
-  'qrdqn': qrdqn_agent.QRDQNAgent,
-  'c51': c51_agent.C51Agent,
-  'rem': rem_agent.REMAgent,
-  'bc': bc_agent.BCAgent,
-  'cql': cql_agent.CQLAgent,
-  'cql_dqn': cql_agent.CQLDQNAgent,
-  'cql_c51': cql_agent.CQLC51Agent,
-}
-HEADS = {
-  'qrdqn': functools.partial(networks.quantile_network, num_quantiles=N),
-  'c51': functools.partial(networks.categorical_network, num_atoms=N),
-  'rem': functools.partial(networks.multi_head_network, num_heads=N),
-  'dqn': networks.q_network,
-  'bc': networks.q_network,
-}
-HEADS['cql'] = HEADS['qrdqn']
-
-
-def head_of(name):
-  return HEADS[name.removeprefix('cql_')]
-
-
-def make(name, store, **settings):
-  network = functools.partial(head_of(name), trunk=TRUNK)
-  return AGENTS[name](A, store, network=network, **{'seed': 3, **settings})
-
-
-def made_up(name):
-  """Outputs and a batch of numbers without ties."""
-  rng = np.random.default_rng(4)
-  shape = (B, A) if name in ('dqn', 'bc', 'cql_dqn') else (B, A, N)
-  online, target, selector, here = 1.5 * rng.normal(size=(4, *shape))
-  action, terminal = rng.integers(A, size=B), np.array([0, 1, 0, 0, 1])
-  reward = rng.integers(-1, 2, B).astype(np.float32)
-  outputs = fixed_replay_agent.Outputs(
-    online, target, selector, here, tf.constant(STEP, tf.int64)
-  )
-  batch = sampler.Transition(
-    None, action.astype(np.int32), reward, None, terminal
-  )
-  return outputs, batch
-
-
-# --- NumPy, one sample at a time. ---
-
-
-def huber(u):
-  return u * u / 2 if abs(u) <= 1 else abs(u) - 0.5
-
-
-def softmax(x):
-  return np.exp(x - x.max(-1, keepdims=True)) / np.exp(
-    x - x.max(-1, keepdims=True)
-  ).sum(-1, keepdims=True)
-
-
-def mixture_by_hand():
-  return temporal_difference.random_mixture(N, 3, STEP, tf.float64).numpy()
-
-
-def q_by_hand(name, x):
-  if name in ('qrdqn', 'cql', 'rem'):
-    return x.mean(-1)
-  if name in ('c51', 'cql_c51'):
-    return softmax(x) @ np.linspace(-10, 10, N)
-  return x
-
-
-def td_by_hand(name, outputs, batch):
-  online, target, selector = outputs[:3]
-  if name == 'rem':
-    online, target, selector = (
-      x @ mixture_by_hand() for x in (online, target, selector)
-    )
-    name = 'dqn'
-  losses = []
-  for b in range(B):
-    best = q_by_hand(name, selector)[b].argmax()
-    follows = DISCOUNT * (1 - batch.terminal[b])
-    mine, theirs = online[b, batch.action[b]], target[b, best]
-    if name in ('dqn', 'cql_dqn'):
-      losses.append(huber(batch.reward[b] + follows * theirs - mine))
-    elif name in ('qrdqn', 'cql'):
-      losses.append(
-        sum(
-          abs((i + 0.5) / N - (u < 0)) * huber(u) / N
-          for i in range(N)
-          for j in range(N)
-          for u in [batch.reward[b] + follows * theirs[j] - mine[i]]
-        )
-      )
-    else:
-      atoms, projected = np.linspace(-10, 10, N), np.zeros(N)
-      for atom, mass in zip(atoms, softmax(theirs)):
-        place = np.clip(batch.reward[b] + follows * atom, -10, 10)
-        place = (place + 10) / (atoms[1] - atoms[0])
-        low = min(int(place), N - 2)
-        projected[low] += mass * (low + 1 - place)
-        projected[low + 1] += mass * (place - low)
-      losses.append(-projected @ np.log(softmax(mine)))
-  return np.mean(losses)
-
-
-def penalty_by_hand(name, outputs, batch, kind='H', radius=1.0):
-  q = q_by_hand(name, outputs.online)
-  data = q[np.arange(B), batch.action]
-  if kind == 'rho':
-    weight = softmax(q_by_hand(name, outputs.target)) * np.exp(q)
-    mu = weight / weight.sum(1, keepdims=True)
-    return np.mean((mu * q).sum(1) - data)
-  pushed_down = {
-    'H': np.log(np.exp(q).sum(1)),
-    'mu': q.max(1),
-    'eq1': q.max(1) + data,
-    'var': q.mean(1) + np.sqrt(radius * q.var(1)),
-  }
-  return np.mean(pushed_down[kind] - data)
-
-
-def loss_by_hand(name, outputs, batch):
-  if name == 'bc':
-    log_pi = np.log(softmax(outputs.online))
-    return -log_pi[np.arange(B), batch.action].mean()
-  loss = td_by_hand(name, outputs, batch)
-  if name.startswith('cql'):
-    loss += 2.5 * penalty_by_hand(name, outputs, batch)
-  return loss
 
 
 @pytest.mark.parametrize('name', AGENTS)
@@ -176,7 +46,10 @@ def test_loss_and_gradient_by_hand(name, demo_store):
       batch,
     )
   assert loss.dtype == tf.float64
-  assert set(scalars) == set(agent.SCALARS)
+  own = set(agent.scalar_names) - set(
+    fixed_replay_agent.FixedReplayAgent.SCALARS
+  )
+  assert set(scalars) == own
   # The mixture is drawn in float32.
   tolerance = 1e-6 if name == 'rem' else 1e-12
   assert float(loss) == pytest.approx(
@@ -193,7 +66,7 @@ def test_loss_and_gradient_by_hand(name, demo_store):
     assert gradient[index] == pytest.approx((up - down) / 2e-6, abs=1e-7)
 
 
-@pytest.mark.parametrize('penalty', cql_agent.PENALTIES)
+@pytest.mark.parametrize('penalty', ['H', 'rho', 'mu', 'eq1', 'var'])
 def test_every_cql_penalty_reaches_the_loss(penalty, demo_store):
   agent = make('cql', demo_store, penalty=penalty, chi2_radius=0.3)
   outputs, batch = made_up('cql')
@@ -209,7 +82,7 @@ def test_every_cql_penalty_reaches_the_loss(penalty, demo_store):
     penalty_by_hand('cql', numbers, batch, penalty, 0.3), rel=1e-12
   )
   for _ in range(3):
-    agent.train_step()  # In the graph, all it needs is there.
+    agent.train_steps(1)  # In the graph, all it needs is there.
   assert np.isfinite(agent.mean_scalars()['loss'])
 
 
@@ -253,19 +126,19 @@ def test_alpha_is_tuned_to_its_gap_on_three_states(demo_store, target_gap):
   gaps = [float(descend()) for _ in range(4000)]
   assert gaps[0] == pytest.approx(np.log(4))
   assert np.mean(gaps[-200:]) == pytest.approx(target_gap, abs=0.01)
-  assert float(agent.weight.value) > 0.1
-  saved = agent.bundle_and_checkpoint('', 0)
+  assert float(agent._alpha.value) > 0.1
+  saved = agent.state()
   other = make('cql_dqn', demo_store, alpha=0.1, target_gap=target_gap)
-  other.unbundle('', 0, saved)
-  assert float(other.weight.value) == float(agent.weight.value)
+  other.load_state(saved)
+  assert float(other._alpha.value) == float(agent._alpha.value)
 
 
 def test_tuned_alpha_moves_in_training(demo_store):
   agent = make('cql', demo_store, target_gap=0.1, alpha_learning_rate=0.01)
   for _ in range(20):
-    agent.train_step()
+    agent.train_steps(1)
   # The gap begins at log 3: Adam's first steps are its learning rate.
-  assert float(agent.weight.value) == pytest.approx(np.exp(0.01 * 20), rel=0.01)
+  assert float(agent._alpha.value) == pytest.approx(np.exp(0.01 * 20), rel=0.01)
 
 
 def test_rem_draws_one_mixture_a_step():
@@ -303,7 +176,7 @@ def test_rem_uses_the_step_of_the_graph(demo_store):
       + 0.99 * (1 - batch.terminal) * target.max(1)
       - online[np.arange(32), batch.action]
     )
-    agent.train_step()
+    agent.train_steps(1)
     expected = np.mean([huber(error) for error in errors])
     got = agent.mean_scalars(reset=True)['td_loss']
     assert got == pytest.approx(expected, rel=1e-4), step
@@ -325,7 +198,7 @@ def test_double_q_lets_the_online_network_choose(demo_store):
     + 0.99 * (1 - batch.terminal) * target[np.arange(32), chosen]
     - q_data[np.arange(32), batch.action]
   )
-  agent.train_step()
+  agent.train_steps(1)
   expected = np.mean([huber(error) for error in errors])
   assert agent.mean_scalars()['td_loss'] == pytest.approx(expected, rel=1e-4)
 
@@ -374,16 +247,16 @@ def test_every_agent_learns_and_resumes_bit_for_bit(name, demo_store):
 
   whole = fresh()
   for _ in range(12):
-    whole.train_step()
+    whole.train_steps(1)
   half = fresh()
   for _ in range(5):
-    half.train_step()
+    half.train_steps(1)
   resumed = fresh()
-  resumed.unbundle('', 0, half.bundle_and_checkpoint('', 0))
+  resumed.load_state(half.state())
   for _ in range(7):
-    resumed.train_step()
-  ours = resumed.bundle_and_checkpoint('', 0)
-  for key, value in whole.bundle_and_checkpoint('', 0).items():
+    resumed.train_steps(1)
+  ours = resumed.state()
+  for key, value in whole.state().items():
     np.testing.assert_array_equal(ours[key], value, err_msg=key)
   assert (ours['online_0'] != fresh()._variables[0].numpy()).any()
   actions = resumed.select_actions(np.zeros((6, 84, 84, 4), np.uint8))
@@ -395,7 +268,7 @@ def test_bc_imitates_what_it_sees(demo_store):
   before = None
   for _ in range(2):
     for _ in range(80):
-      agent.train_step()
+      agent.train_steps(1)
     scalars = agent.mean_scalars(reset=True)
     assert before is None or scalars['loss'] < before
     before = scalars['loss']
@@ -425,13 +298,13 @@ def test_configs_set_alpha_of_every_cql(name, demo_store):
     create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
     agent = create.scoped_configurable_fn(3, demo_store)
     gin.clear_config()
-    assert type(agent).__name__ == name and agent.weight.value == alpha
+    assert type(agent).__name__ == name and agent._alpha.value == alpha
 
 
 def test_tuned_alpha_stays_finite(demo_store):
   """Below the entropy of the data no alpha reaches the gap."""
   agent = make('cql', demo_store, target_gap=0.0, alpha_learning_rate=100.0)
   for _ in range(5):
-    agent.train_step()
-  assert float(agent.weight.value) == pytest.approx(1e6, rel=1e-3)
+    agent.train_steps(1)
+  assert float(agent._alpha.value) == pytest.approx(1e6, rel=1e-3)
   assert np.isfinite(agent.mean_scalars()['loss'])

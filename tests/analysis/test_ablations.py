@@ -5,33 +5,33 @@ import pathlib
 import numpy as np
 
 from cql_atari.analysis import ablations, curves, figures, loading, reporting
-from cql_atari.continuous import tasks
+from cql_atari.core import benchmarks
 
 
-def run(settings, finals=(5.0,), agent='CQL', data='1 %', task=None):
+def run(settings, finals=(5.0,), agent='CQL', data='1 %', **fields):
   """Runs of one kind, a seed each final score."""
-  behavior = {'mean': 3.0, 'episodes': 9, 'source': 'raw'}
+  behavior = {'mean': 3.0, 'episodes': 9, 'source': 'x', 'is_clipped': False}
+  record = {
+    'benchmark': 'atari', 'game': 'Breakout', 'agent': agent,
+    'agent_class': agent, 'has_values': True, 'data': data,
+    'data_is_published': False, 'settings': settings, 'dataset_run': None,
+    'behavior_return': behavior, 'discounted_return': None, **fields,
+  }  # fmt: skip
   return [
     loading.Run(
       pathlib.Path(f'{settings}/{seed}'),
-      agent,
-      task.domain if task else 'Breakout',
-      seed,
-      settings,
-      data,
-      behavior,
-      None,
+      benchmarks.load(record['benchmark']),
+      {**record, 'seed': seed},
       {
         'gradient_steps': np.array([10.0, 20.0]),
         'eval_return_mean': np.array([7.0, final]),
       },
-      task,
     )
     for seed, final in enumerate(finals)
   ]
 
 
-def cql(alpha='4', penalty="'H'", fraction='0.01', **settings):
+def cql(alpha='4', penalty='H', fraction='0.01', **settings):
   values = {
     'CQLMixin.alpha': alpha,
     'CQLMixin.penalty': penalty,
@@ -45,10 +45,10 @@ RUNS = [
   *cql('16'),
   *cql('4', finals=(1.0, 2.0, 6.0)),
   *cql('0.25'),
-  *cql(penalty="'rho'"),
+  *cql(penalty='rho'),
   *cql(fraction='0.1'),
   # In two settings at once: part of no ablation.
-  *cql('0.25', penalty="'rho'"),
+  *cql('0.25', penalty='rho'),
   *run({'QRDQNAgent.kappa': '1.0'}, agent='QR-DQN'),
 ]
 
@@ -58,11 +58,11 @@ def test_each_setting_is_varied_while_the_others_are_common():
   assert (found.game, found.agent, found.data) == ('Breakout', 'CQL', '1 %')
   alpha, penalty, fraction = found.factors
   assert alpha.name == 'CQLMixin.alpha' and alpha.common == '4'
-  assert list(alpha.runs) == ['0.25', '4', '16']
-  assert [len(runs) for runs in alpha.runs.values()] == [1, 3, 1]
-  assert list(penalty.runs) == ["'H'", "'rho'"]
-  assert list(fraction.runs) == ['0.01', '0.1']
-  assert fraction.runs['0.01'] == alpha.runs['4']
+  assert list(alpha.groups) == ['0.25', '4', '16']
+  assert [len(g.runs) for g in alpha.groups.values()] == [1, 3, 1]
+  assert list(penalty.groups) == ['H', 'rho']
+  assert list(fraction.groups) == ['0.01', '0.1']
+  assert fraction.groups['0.01'].runs == alpha.groups['4'].runs
 
 
 def test_two_kinds_of_runs_are_no_ablation():
@@ -73,19 +73,24 @@ def test_two_kinds_of_runs_are_no_ablation():
 def test_an_unset_value_comes_first():
   runs = [*run({}), *run({'A.tau': '5'}), *run({'A.tau': '10'})]
   ((factor,),) = (found.factors for found in ablations.find(runs))
-  assert list(factor.runs) == ['unset', '5', '10']
+  assert list(factor.groups) == ['unset', '5', '10']
 
 
 def test_kinds_of_d4rl_s_data_are_ablated_apart():
   runs = []
   for name in ('hopper-medium', 'hopper-expert'):
-    task = tasks.task(name)
     for penalty in ('H', 'rho', 'mu'):
-      settings = {'CQLSACAgent.penalty': penalty}
-      runs += run(settings, agent=f'CQL({penalty})', data=name, task=task)
+      runs += run(
+        {'CQLSACAgent.penalty': penalty},
+        agent=f'CQL({penalty})',
+        agent_class='CQLSACAgent',
+        data=name,
+        benchmark='d4rl',
+        game='hopper',
+      )
   found = ablations.find(runs)
   assert [one.data for one in found] == ['hopper-expert', 'hopper-medium']
-  assert [len(one.factors[0].runs) for one in found] == [3, 3]
+  assert [len(one.factors[0].groups) for one in found] == [3, 3]
 
 
 def test_the_figure_has_the_means_of_final_and_peak(tmp_path, monkeypatch):
@@ -113,7 +118,7 @@ def test_the_report_says_which_settings_are_common(tmp_path):
   runs = [r for r in RUNS if r.agent == 'CQL']
   reporting.write(runs, tmp_path, 'Ablations')
   text = (tmp_path / 'report.md').read_text()
-  common = "CQLMixin.alpha = 4, CQLMixin.penalty = 'H', Split.fraction = 0.01"
+  common = 'CQLMixin.alpha = 4, CQLMixin.penalty = H, Split.fraction = 0.01'
   assert '## What each setting does' in text and common in text
   assert (tmp_path / 'ablation_Breakout_CQL_1_pct.png').exists()
   reporting.write(cql('1'), tmp_path, 'One')

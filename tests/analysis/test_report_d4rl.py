@@ -1,22 +1,16 @@
 """The report on D4RL's tasks, on made-up logs whose answer is known."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 
-from cql_atari.analysis import loading, reference_d4rl, reporting
-from cql_atari.continuous import tasks
+from cql_atari.analysis import loading, reporting
+from cql_atari.continuous import published, tasks
+from cql_atari.runs import folder as folder_lib
 
 HOPPER = tasks.task('hopper-medium').settings.score_range
-CONFIGS = {
-  'cql': ('CQLSACAgent', "CQLSACAgent.penalty = 'H'"),
-  'cql_rho': ('CQLSACAgent', "CQLSACAgent.penalty = 'rho'"),
-  'brac_p': ('BRACAgent', 'BRACAgent.penalize_value = False'),
-  'brac_v': ('BRACAgent', 'BRACAgent.penalize_value = True'),
-  'bc': ('ContinuousBCAgent', ''),
-}
+AGENTS = ('CQL(H)', 'CQL(rho)', 'BRAC-p', 'BRAC-v', 'BC')
 
 
 def raw(score):
@@ -26,32 +20,25 @@ def raw(score):
 
 
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, write_run):
   root = tmp_path_factory.mktemp('runs')
-  for index, (name, (agent, binding)) in enumerate(CONFIGS.items()):
+  for index, agent in enumerate(AGENTS):
     for seed in range(2):
-      folder = root / name / str(seed)
-      folder.mkdir(parents=True)
-      record = {
-        'agent': agent,
-        'game': 'hopper',
-        'task': 'hopper-medium-v2',
-        'seed': seed,
-        'split': {'data': 'medium', 'version': 'v2'},
-        'behavior_return': {'mean': raw(40), 'episodes': 9, 'source': 'x'},
-        'discounted_return': 20.0,
-      }
-      (folder / 'run.json').write_text(json.dumps(record))
-      (folder / 'config.gin').write_text(
-        f"{binding}\nopen_task_data.path = '/{seed}'\n"
-        "open_task_data.task = 'hopper-medium-v2'\n"
+      scores = (100, 30 + index), (200, 10 * index + 2 * seed)
+      write_run(
+        root / agent / str(seed),
+        ['gradient_steps', 'eval_return_mean', 'q_data'],
+        [(step, raw(score), 1.0) for step, score in scores],
+        behavior=raw(40),
+        benchmark='d4rl',
+        agent=agent,
+        game='hopper',
+        task='hopper-medium-v2',
+        data='medium-v2',
+        seed=seed,
+        discounted_return=20.0,
       )
-      with open(folder / 'metrics.csv', 'w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(['gradient_steps', 'eval_return_mean', 'q_data'])
-        for step, score in ((100, 30 + index), (200, 10 * index + 2 * seed)):
-          writer.writerow([step, raw(score), 1.0])
-  return loading.load_runs([str(root / '*' / '*')])
+  return loading.load_runs(folder_lib.find([str(root / '*' / '*')]))
 
 
 def test_tables_1_and_2_by_hand(runs, tmp_path):
@@ -63,7 +50,7 @@ def test_tables_1_and_2_by_hand(runs, tmp_path):
   assert rows['CQL(H)']['final'] == '1.0 ± 1.0'
   assert rows['CQL(H)']['peak'] == '30.0 ± 0.0'
   assert rows['BC']['final'] == '41.0 ± 1.0'
-  assert rows['BC']["data's episodes"] == '40.0'
+  assert rows['BC']["data's games"] == '40.0'
   assert (rows['CQL(H)']['paper'], rows['CQL(H)']['CORL']) == ('86.6', '59.1')
   assert (rows['BRAC-v']['paper'], rows['BRAC-v']['CORL']) == ('32.3', '')
   assert rows['CQL(rho)']['paper'] == ''
@@ -76,16 +63,16 @@ def test_tables_1_and_2_by_hand(runs, tmp_path):
 def test_returns_are_told_as_scores(runs):
   run = next(run for run in runs if run.agent == 'BC' and run.seed == 1)
   np.testing.assert_allclose(run.metrics['eval_return_mean'], [34, 42])
-  assert run.behavior_return['mean'] == pytest.approx(40)
-  assert run.discounted_return == 20.0
+  assert run.mean_game == pytest.approx(40)
+  assert run.record['discounted_return'] == 20.0
 
 
 def test_published_scores_are_those_of_every_task():
-  assert set(reference_d4rl.PAPER) == set(tasks.names())
-  assert set(reference_d4rl.CORL) < set(tasks.names())
-  row = reference_d4rl.PAPER['hopper-random-expert']
+  assert set(published.PAPER) == set(tasks.names())
+  assert set(published.CORL) < set(tasks.names())
+  row = published.PAPER['hopper-random-expert']
   assert row == {
     'SAC': 5.6, 'BC': 10.1, 'BEAR': 10.1, 'BRAC-p': 5.8, 'BRAC-v': 11.1,
     'CQL(H)': 110.5,
   }  # fmt: skip
-  assert reference_d4rl.PAPER['kitchen-mixed']['CQL(rho)'] == 52.4
+  assert published.PAPER['kitchen-mixed']['CQL(rho)'] == 52.4

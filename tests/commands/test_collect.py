@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from training_runs import without_progress
 
 from cql_atari.replay import open_store, split
 from cql_atari.replay import run as run_lib
@@ -34,9 +35,7 @@ def command(out, *flags, steps=6000):
 
 
 def call(arguments):
-  return subprocess.run(
-    arguments, capture_output=True, text=True, timeout=300, check=False
-  )
+  return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope='module')
@@ -57,13 +56,13 @@ def collected(tmp_path_factory):
       assert process.poll() is None, process.communicate()
       time.sleep(0.02)
     process.send_signal(number)
-    output = process.communicate(timeout=100)
+    output = process.communicate()
     assert process.returncode == status, output
     if number == signal.SIGTERM:
       assert 'give the same command again' in output[0]
   done = call(command(out))
   assert done.returncode == 0, done.stderr
-  assert done.stderr == ''
+  assert without_progress(done.stderr) == ''
   return out / 'Breakout' / '1'
 
 
@@ -156,7 +155,7 @@ def test_mistakes_end_in_one_sentence(tmp_path, flags, steps, sentence):
 )
 def test_other_settings_of_a_run_are_refused(collected, flags, steps, sentence):
   done = call(command(collected.parents[1], *flags, steps=steps))
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
 
 
@@ -167,5 +166,5 @@ def test_data_of_others_is_not_overwritten(tmp_path, demo_dir):
     shard_lib.Shard(demo_dir / 'replay_logs', 10).path('reward'), logs / 'x.gz'
   )
   done = call(command(tmp_path))
-  assert done.returncode == 1 and 'give another --run' in done.stderr
+  assert done.returncode == 2 and 'give another --run' in done.stderr
   assert [path.name for path in logs.iterdir()] == ['x.gz']

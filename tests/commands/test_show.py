@@ -4,6 +4,7 @@ from PIL import Image
 
 from cql_atari import show
 from cql_atari.core.errors import UserError
+from cql_atari.replay import clip as clip_lib
 
 
 def test_statistics_count_what_the_store_holds(demo_store):
@@ -19,7 +20,7 @@ def test_statistics_count_what_the_store_holds(demo_store):
 
 def test_the_clip_shows_the_frames(demo_store, tmp_path):
   path = tmp_path / 'clip.gif'
-  assert show.write_clip(demo_store, str(path), 100, 20) == 20
+  assert clip_lib.write_clip(demo_store, str(path), 100, 20) == 20
   frames = demo_store.read_frames(np.array([100]), 20)[0]
   with Image.open(path) as clip:
     assert clip.n_frames == 20
@@ -28,8 +29,8 @@ def test_the_clip_shows_the_frames(demo_store, tmp_path):
       drawn = np.asarray(clip.convert('L'))[1::3, 1::3]
       np.testing.assert_array_equal(drawn, frames[index])
   rows = demo_store.manifest['num_rows']
-  assert show.write_clip(demo_store, str(path), rows - 5, 20) == 5
+  assert clip_lib.write_clip(demo_store, str(path), rows - 5, 20) == 5
   with pytest.raises(UserError, match='is no row'):
-    show.write_clip(demo_store, str(path), rows, 20)
+    clip_lib.write_clip(demo_store, str(path), rows, 20)
   with pytest.raises(UserError, match=r'is no \.gif'):
-    show.write_clip(demo_store, str(tmp_path / 'clip.png'), 0, 20)
+    clip_lib.write_clip(demo_store, str(tmp_path / 'clip.png'), 0, 20)

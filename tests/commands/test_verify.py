@@ -7,10 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from cql_atari import verify
 from cql_atari.core import fetched
 from cql_atari.core.files import sha256
-from cql_atari.replay import recorder
+from cql_atari.replay import examine, recorder
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 
@@ -29,10 +28,10 @@ def some_shards(demo_dir, tmp_path):
 def findings(folder, num_actions=3):
   record = fetched.read(folder)
   found = [
-    verify.examine(shard, num_actions, fetched.rows(shard, record), record)
+    examine.examine(shard, num_actions, shard.fetched_rows(record), record)
     for shard in run_lib.list_shards(folder)
   ]
-  verify.judge(found)
+  examine.judge(found)
   return {entry['shard']: entry for entry in found}
 
 

@@ -292,7 +292,7 @@ def server(tmp_path):
 def fetch(url, out, task):
   return subprocess.run(
     [
-      sys.executable, '-m', 'cql_atari.continuous.fetching', f'--task={task}',
+      sys.executable, '-m', 'cql_atari.fetch', f'--task={task}',
       f'--out={out}', f'--source={url}',
     ],
     capture_output=True,
@@ -322,10 +322,10 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   with pytest.raises(UserError, match='has changed since it was fetched'):
     datasets.open_task_data('hopper-random', str(out))
   missing = fetch(url, out, 'hopper-medium')
-  assert missing.returncode == 1 and 'has no hopper_medium' in missing.stderr
+  assert missing.returncode == 2 and 'has no hopper_medium' in missing.stderr
   write(folder / 'gym_mujoco_v2' / 'hopper_medium-v2.hdf5', broken('NaN'))
   wrong = fetch(url, out, 'hopper-medium')
-  assert wrong.returncode == 1 and 'no numbers' in wrong.stderr
+  assert wrong.returncode == 2 and 'no numbers' in wrong.stderr
 
 
 def test_fetching_goes_on_where_it_was_stopped(tmp_path):

@@ -14,8 +14,9 @@ from cql_atari.agents import (
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
 from cql_atari.replay import open_store
-from cql_atari.runs import provenance, trained
+from cql_atari.runs import folder, provenance, trained
 from cql_atari.sweeps import plan
+from cql_atari.training import rom_check
 
 ATARI = atari.AtariEnvironments
 
@@ -43,7 +44,10 @@ def sweep(**settings):
     ("Adam.epsilon is 'x'", lambda: optimizers.Adam(epsilon='x')),
     ('RMSProp.decay is 1.0', lambda: optimizers.RMSProp(decay=1.0)),
     ('give 3 numbers', lambda: networks.q_network(2, 0, small(filters=(2, 2)))),
-    ('filters is 0', lambda: networks.q_network(2, 0, small(filters=[0] * 3))),
+    (
+      r'filters is \[0, 0, 0\]',
+      lambda: networks.q_network(2, 0, small(filters=[0] * 3)),
+    ),
     ('units is 0', lambda: networks.q_network(2, 0, small(hidden_units=0))),
     ('num_quantiles is 0', lambda: networks.quantile_network(2, 0)),
     ("num_heads is 'a'", lambda: networks.multi_head_network(2, 'a')),
@@ -57,9 +61,9 @@ def sweep(**settings):
       "in_memory is 'no'",
       lambda: open_store.open_store('x', 'Pong', 6, in_memory='no'),
     ),
-    ('Sweep.configs has 1', lambda: sweep(configs=[1])),
-    ('Sweep.gin_bindings has 1', lambda: sweep(gin_bindings=[1])),
-    ('Sweep.seeds is -1', lambda: sweep(seeds=[-1])),
+    (r'Sweep.configs is \[1\]', lambda: sweep(configs=[1])),
+    (r'Sweep.gin_bindings is \[1\]', lambda: sweep(gin_bindings=[1])),
+    (r'Sweep.seeds is \[-1\]', lambda: sweep(seeds=[-1])),
     ('Sweep.replay_dir is 3', lambda: sweep(replay_dir=3)),
     ('Sweep.replay_dirs is 3', lambda: sweep(replay_dirs=3)),
     ("has 'Pong', which", lambda: sweep(replay_dirs={'Pong': 'x'})),
@@ -97,8 +101,8 @@ def test_an_agent_s_setting_out_of_range_is_one_sentence(
 
 def test_data_of_another_game_than_is_played_are_refused(demo_store):
   with pytest.raises(UserError, match='data are of Freeway'):
-    ATARI('Pong').check(demo_store)
-  ATARI('Freeway').check(demo_store)
+    rom_check.check(demo_store, ATARI('Pong'))
+  rom_check.check(demo_store, ATARI('Freeway'))
 
 
 def test_a_sweep_s_data_may_be_elsewhere_for_some_games():
@@ -118,7 +122,7 @@ def test_what_nothing_uses_is_found():
     gin.parse_config('Adam.learning_rate = 0.1\nRMSProp.decay = 0.5')
   optimizers.Adam()
   bindings = ['Adam.learning_rate=0.1', 'RMSProp.decay=0.5', "GAME='Pong'"]
-  assert provenance.unused(bindings) == ['RMSProp.decay']
+  assert folder.unused(bindings) == ['RMSProp.decay']
   gin.clear_config()
 
 
@@ -129,7 +133,7 @@ def test_a_damaged_record_is_named(tmp_path, text):
   with pytest.raises(UserError, match=r'run\.json is damaged'):
     provenance.provenance(tmp_path / 'run.json')
   with pytest.raises(UserError, match=r'run\.json is damaged'):
-    trained.restore(tmp_path)
+    trained.TrainedRun(tmp_path, with_data=False)
 
 
 def test_provenance_tells_of_earlier_starts_and_devices(tmp_path):

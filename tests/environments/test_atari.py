@@ -5,6 +5,7 @@ from scipy import stats
 
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
+from cql_atari.training import rom_check
 
 
 @pytest.mark.parametrize('game', ['Pong', 'Breakout', 'Freeway', 'Seaquest'])
@@ -114,8 +115,8 @@ def other_roms(tmp_path):
 
 
 def test_other_roms_are_played_and_told_from_the_datas(demo_store, other_roms):
-  assert atari.start_difference(demo_store) == 0.0
-  assert atari.start_difference(demo_store, other_roms) > 0.01
+  assert rom_check.start_difference(demo_store) == 0.0
+  assert rom_check.start_difference(demo_store, other_roms) > 0.01
   assert atari.num_actions('Freeway', other_roms) == 3
   with pytest.raises(UserError, match=r'no ROM of Pong: expected .*pong\.bin'):
     atari.AtariEnvironments('Pong', rom_dir=other_roms)

@@ -34,10 +34,10 @@ def noop(states, rng):
 
 def first_finishers(environments, count, seed):
   """The biased way: the first `count` games that finish anywhere."""
-  atari.reset(seed)
-  score, returns = np.zeros(atari.num_environments), []
+  environments.reset(seed)
+  score, returns = np.zeros(environments.num_environments), []
   while len(returns) < count:
-    _, rewards, ended = atari.step(None)
+    _, rewards, ended = environments.step(None)
     score += rewards
     returns += score[ended].tolist()
     score[ended] = 0

@@ -7,6 +7,7 @@ import pytest
 
 from cql_atari.replay import memory
 from cql_atari.replay import recorder as recorder_lib
+from cql_atari.replay import sampler as sampler_lib
 from cql_atari.replay import shard as shard_lib
 
 SIZE, SHARDS = 500, 4
@@ -100,12 +101,12 @@ def test_a_recording_resumes_where_it_was_saved(tmp_path, episodes):
   record(whole, episodes)
   recorder = recorder_lib.Recorder(killed, SIZE, SHARDS)
   for number, episode in enumerate(episodes):
-    arrays, data = recorder.bundle()
+    arrays, data = recorder.state()
     arrays = {name: array.copy() for name, array in arrays.items()}
     for lost in episodes[number : number + 1 + number % 8]:
       recorder.append(*lost)
     recorder = recorder_lib.Recorder(killed, SIZE, SHARDS)
-    recorder.unbundle(arrays, data)
+    recorder.load_state(arrays, data)
     recorder.append(*episode)
   assert contents(killed) == contents(whole)
 
@@ -183,7 +184,7 @@ def test_the_online_sampler_sees_what_was_added_since(episodes):
   replay.append(*episodes[0])
   sampler = memory.OnlineSampler(replay, 8)
   batches = sampler.batches()
-  assert isinstance(next(batches), sampler.Transition)
+  assert isinstance(next(batches), sampler_lib.Transition)
   for episode in episodes[1:]:
     replay.append(*episode)
   drawn = np.concatenate([sampler.sample_rows(k) for k in range(200)])

@@ -121,7 +121,7 @@ def test_dropped_prefetchers_end_their_thread(demo_store):
     next(batches)
     thread = batches._thread
     del batches
-  thread.join(timeout=10)
+  thread.join()
   assert not thread.is_alive()
 
 

@@ -116,10 +116,10 @@ def test_splits_are_deterministic_given_the_seed(replay, convention):
 @pytest.mark.parametrize(
   'settings, sentence',
   [
-    ({'fraction': 0}, 'share in'),
-    ({'fraction': 1.5}, 'share in'),
-    ({'fraction': '1%'}, 'share in'),
-    ({'convention': 'random'}, 'prefix, trajectories, uniform'),
+    ({'fraction': 0}, 'above 0 and at most 1'),
+    ({'fraction': 1.5}, 'above 0 and at most 1'),
+    ({'fraction': '1%'}, 'above 0 and at most 1'),
+    ({'convention': 'random'}, 'one of prefix, trajectories, uniform'),
     ({'shards': (3, 3)}, 'first, last'),
     ({'shards': (7, 9)}, 'it has 0 to 3'),
     ({'fraction': 0.001}, 'ask for more'),

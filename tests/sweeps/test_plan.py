@@ -29,9 +29,7 @@ from cql_atari.sweeps import execute, plan, ray_engine
 )
 def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
   gin.clear_config()
-  settings.parse(
-    [f'sweeps/{name}.gin'], [], final=False, required='Sweep.configs'
-  )
+  settings.parse([f'sweeps/{name}.gin'], [], final=False)
   sweep = plan.Sweep()
   runs = sweep.runs(tmp_path)
   gin.clear_config()
@@ -77,7 +75,7 @@ def test_states_are_written_whole_and_read_back(tmp_path):
     (run.directory / 'checkpoints' / f'ckpt.{step}.npz').touch()
   (run.directory / 'metrics.csv').write_text('a,b\n1,2\n3,4\n')
   assert run.steps_done == 20 and run.total_steps == 30
-  assert run.last_metrics == {'a': '3', 'b': '4'}
+  assert run.last_metrics == {'a': 3.0, 'b': 4.0}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def command(work, base_dir, *flags):
 
 def call(arguments, environment):
   return subprocess.run(
-    arguments, env=environment, capture_output=True, text=True, timeout=400
+    arguments, env=environment, capture_output=True, text=True
   )
 
 
@@ -132,7 +132,7 @@ def test_a_gin_file_of_a_sweep_binds_nothing_else(work, environment):
   file = work / 'other.gin'
   file.write_text("include 'sweeps/small.gin'\nAdam.learning_rate = 1e-3")
   done = call(command(work, work / 'dry', f'--gin_files={file}'), environment)
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert 'put it into Sweep.gin_bindings' in done.stderr
 
 
@@ -149,7 +149,7 @@ def test_killed_and_stopped_sweeps_go_on(undisturbed, work, environment):
     assert sweep.poll() is None
     time.sleep(0.05)
   sweep.terminate()
-  output, _ = sweep.communicate(timeout=60)
+  output, _ = sweep.communicate()
   assert sweep.returncode == 143, output
   statuses = [state(base_dir / name)['status'] for name in RUNS]
   assert 'done' not in statuses and 'stopped' in statuses
@@ -248,7 +248,7 @@ def test_mistakes_end_in_one_sentence(work, environment, flags, sentence):
 def test_runs_of_other_settings_are_refused(undisturbed, work, environment):
   other = '--gin_bindings=Sweep.gin_files=["small.gin"]'
   done = call(command(work, undisturbed[0], other), environment)
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert 'sweep with other settings' in done.stderr
 
 
@@ -272,7 +272,7 @@ def test_a_config_that_was_changed_is_another_experiment(work, environment):
         assert sweep.poll() is None
         time.sleep(0.05)
       sweep.terminate()  # While its runs still start up.
-      assert sweep.wait(timeout=20) == 143
+      assert sweep.wait() == 143
       states = [
         json.loads(path.read_text())['status']
         for path in (work / 'changed').rglob('sweep.json')
@@ -280,7 +280,7 @@ def test_a_config_that_was_changed_is_another_experiment(work, environment):
       assert set(states) == {'stopped'}
     else:
       done = call([*arguments, '--dry_run'], environment)
-      assert done.returncode == 1 and sentence in done.stderr
+      assert done.returncode == 2 and sentence in done.stderr
 
 
 def test_a_run_that_cannot_start_is_not_tried_again(work, environment):

@@ -1,4 +1,4 @@
-"""What agents for continuous actions share: the gradient step, and acting.
+"""The base of agents for continuous actions: the gradient step, and acting.
 
 A gradient step is one graph: batch, losses, gradients, optimizers. Any number
 of steps run inside one call.
@@ -8,7 +8,6 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import gin
 import numpy as np
 import tensorflow as tf
 
@@ -16,22 +15,23 @@ from cql_atari.agents import base, optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
-from cql_atari.core.errors import check_number
+from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.settings import configurable
 
 _STEPS_PER_MEASURE = 100
 
-# A loss is a scalar, and the scalars to tell of.
+# A loss is a scalar, and the scalars to record.
 Loss = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 
 class Part(NamedTuple):
-  """What is learned by one loss.
+  """A loss with the variables that it trains.
 
   Attributes:
-    name: what its loss is called among the scalars.
-    loss: of a batch.
-    optimizer: of the variables.
-    variables: what is learned.
+    name: the name of the loss among the scalars.
+    loss: maps a batch and noise to the loss.
+    optimizer: updates the variables.
+    variables: the trained variables.
   """
 
   name: str
@@ -40,15 +40,15 @@ class Part(NamedTuple):
   variables: Sequence[tf.Variable]
 
 
-@gin.configurable(denylist=['action_size', 'data', 'seed', 'summary_writer'])
+@configurable(denylist=['action_size', 'data', 'seed'])
 class ContinuousAgent(base.OfflineAgent):
   """An agent with a policy, which learns from a fixed dataset.
 
   A subclass adds parts, each with its loss.
   """
 
-  SCALARS: tuple[str, ...] = ()  # What the losses tell of.
-  MEASURED: tuple[str, ...] = ()  # What `measure` tells of.
+  SCALARS = ('gradient_norm',)
+  MEASURED: tuple[str, ...] = ()  # The scalars of `measure`.
   POLICY_LOSS = 'policy_loss'  # The metrics want one that is named `loss`.
 
   def __init__(
@@ -58,12 +58,11 @@ class ContinuousAgent(base.OfflineAgent):
     policy: Callable[
       ..., networks.TanhGaussianPolicy
     ] = networks.TanhGaussianPolicy,
-    policy_learning_rate: float = 3e-4,
-    gamma: float = 0.99,
-    batch_size: int = 256,
+    policy_learning_rate: NonNegative = 3e-4,
+    gamma: Share = 0.99,
+    batch_size: Count = 256,
     sampler: Callable[..., FixedSampler] = FixedSampler,
-    seed: int = 0,
-    summary_writer: str | None = None,
+    seed: Whole = 0,
   ):
     """Builds the networks, the optimizers and the compiled step.
 
@@ -75,13 +74,9 @@ class ContinuousAgent(base.OfflineAgent):
       gamma: discount per step.
       batch_size: transitions in a gradient step, B.
       sampler: makes the batches, called with the data.
-      seed: of the initial weights, the batches and all noise.
-      summary_writer: the run's folder for TensorBoard events, if any.
+      seed: seeds the initial weights, the batches and all noise.
     """
-    name = type(self).__name__
-    check_number(f'{name}.gamma', gamma, 0, most=1)
-    check_number(f'{name}.batch_size', batch_size, 1, whole=True)
-    super().__init__(summary_writer)
+    super().__init__()
     self.action_size, self.state_size = action_size, data.state.shape[1]
     self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
     self._state_mean, self._state_std = data.state_mean, data.state_std
@@ -90,7 +85,7 @@ class ContinuousAgent(base.OfflineAgent):
     self.parts: list[Part] = []
     self._build()
     losses = [part.name for part in self.parts]
-    self._make_totals([*losses, *self.SCALARS, *self.MEASURED, 'gradient_norm'])
+    self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
     self._learn = tf.function(self._learn_steps)
 
   def _build(self) -> None:
@@ -109,11 +104,10 @@ class ContinuousAgent(base.OfflineAgent):
     )
 
   def _seed_sequence(self, number: int) -> np.random.SeedSequence:
-    """Of a network's weights; every network has its number."""
+    """Seeds a network's weights; every network has its own number."""
     return np.random.SeedSequence([self.seed, number])
 
   def _add_part(self, name, loss, learning_rate, module) -> None:
-    check_number(f'{type(self).__name__}: a learning rate', learning_rate, 0)
     adam = optimizers.Adam(learning_rate, epsilon=1e-8)
     adam.build(module.layers)
     self.parts.append(Part(name, loss, adam, module.layers))
@@ -123,7 +117,7 @@ class ContinuousAgent(base.OfflineAgent):
     """The policy's loss."""
 
   def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
-    """What costs too much to tell of in every step: the scalars MEASURED.
+    """The scalars MEASURED, which cost too much to compute in every step.
 
     It comes last in a step, so that its noise leaves that of learning alone.
     """
@@ -161,9 +155,9 @@ class ContinuousAgent(base.OfflineAgent):
     for part in self.parts:
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(part.variables)
-        value, told = part.loss(batch, noise)
+        value, recorded = part.loss(batch, noise)
       gradients[part.name] = tape.gradient(value, part.variables)
-      scalars |= {part.name: value, **told}
+      scalars |= {part.name: value, **recorded}
     scalars['gradient_norm'] = tf.linalg.global_norm(gradients['loss'])
     is_measured = self.step_number() % _STEPS_PER_MEASURE == 0
     if self.MEASURED:
@@ -209,17 +203,10 @@ class ContinuousAgent(base.OfflineAgent):
   def _samples(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     return self.policy.sample(self._normalized(states), noise)[0]
 
-  def begin_episode(self, observation: np.ndarray) -> np.ndarray:
-    """Starts an episode: observation (S,) -> first action (A,)."""
-    return self.step(0.0, observation)
-
-  def step(self, reward: float, observation: np.ndarray) -> np.ndarray:
-    """Acts on the next observation; the reward teaches nothing here."""
-    del reward
+  def act(self, observation: np.ndarray, begins: bool) -> np.ndarray:
+    """The action (A,) on an observation (S,)."""
+    del begins
     return self.select_actions(np.asarray(observation, np.float32)[None])[0]
-
-  def end_episode(self, reward: float, terminal: bool = True) -> None:
-    """Ends an episode; nothing is recorded offline."""
 
   # --- Saving. ---
 

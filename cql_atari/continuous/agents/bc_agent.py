@@ -1,18 +1,19 @@
 """Behavior cloning: the policy of greatest likelihood."""
 
-import gin
 import tensorflow as tf
 
 from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.core.settings import configurable
 
 
-@gin.configurable
+@configurable
 class ContinuousBCAgent(ContinuousAgent):
   """A policy that imitates the data."""
 
+  LABEL = 'BC'
   POLICY_LOSS = 'loss'
-  HAS_VALUES = False
+  has_values = False
 
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """-log pi(a_data|s)."""

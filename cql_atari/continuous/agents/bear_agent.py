@@ -1,8 +1,8 @@
 """BEAR: Kumar et al. (2019), on the same actor and critic."""
 
 from collections.abc import Callable
+from typing import Literal
 
-import gin
 import numpy as np
 import tensorflow as tf
 
@@ -11,31 +11,33 @@ from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.errors import UserError, check_number
+from cql_atari.core.constraints import Count, NonNegative, Share
+from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 _MOST_LATENT = 0.5  # Of what likely actions are decoded from.
 _MOST_MULTIPLIER = 2.0e4
 
 
-@gin.configurable
+@configurable
 class BEARAgent(SACAgent):
   """Keeps the policy within the support of the data's, by MMD."""
 
-  SCALARS = (*SACAgent.SCALARS, 'behavior_loss', 'mmd', 'multiplier')
+  LABEL = 'BEAR'
+  SCALARS = ('behavior_loss', 'mmd', 'multiplier')
 
   def __init__(
     self,
     *args,
     behavior: Callable[..., networks.ConditionalVAE] = networks.ConditionalVAE,
-    behavior_learning_rate: float = 3e-4,
-    kernel: str = 'laplacian',
-    bandwidth: float = 20.0,
-    threshold: float = 0.05,
-    multiplier_learning_rate: float = 1e-3,
-    num_samples: int = 10,
-    least_weight: float = 0.75,
-    temperature: float = 0.0,
+    behavior_learning_rate: NonNegative = 3e-4,
+    kernel: Literal['laplacian', 'gaussian'] = 'laplacian',
+    bandwidth: NonNegative = 20.0,
+    threshold: NonNegative = 0.05,
+    multiplier_learning_rate: NonNegative = 1e-3,
+    num_samples: Count = 10,
+    least_weight: Share = 0.75,
+    temperature: NonNegative = 0.0,
     entropy_backup: bool = False,
     **kwargs,
   ):
@@ -45,7 +47,7 @@ class BEARAgent(SACAgent):
       *args: see SACAgent.
       behavior: makes the model of the data's actions, called with (S, A, seed).
       behavior_learning_rate: Adam's.
-      kernel: of the MMD, 'laplacian' or 'gaussian'.
+      kernel: kernel of the MMD, 'laplacian' or 'gaussian'.
       bandwidth: sigma of the kernel.
       threshold: what the MMD is kept below.
       multiplier_learning_rate: Adam's, on the log of its Lagrange multiplier.
@@ -56,14 +58,6 @@ class BEARAgent(SACAgent):
       entropy_backup: see SACAgent.
       **kwargs: see SACAgent.
     """
-    name = type(self).__name__
-    check_number(f'{name}.num_samples', num_samples, 1, whole=True)
-    check_number(f'{name}.bandwidth', bandwidth, 0)
-    if kernel not in actor_critic.KERNELS:
-      raise UserError(
-        f'{name}.kernel is {kernel!r}: give one of '
-        f'{", ".join(actor_critic.KERNELS)}.'
-      )
     self._behavior = behavior
     self._behavior_learning_rate = behavior_learning_rate
     self.kernel, self.bandwidth, self.threshold = kernel, bandwidth, threshold

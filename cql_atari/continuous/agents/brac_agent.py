@@ -1,28 +1,29 @@
 """BRAC: Wu et al. (2019), with the KL divergence."""
 
-import gin
 import tensorflow as tf
 
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.errors import check_flag, check_number
+from cql_atari.core.constraints import NonNegative
+from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 
-@gin.configurable
+@configurable
 class BRACAgent(SACAgent):
   """Keeps the policy near a model of the data's, by KL divergence."""
 
-  SCALARS = (*SACAgent.SCALARS, 'behavior_loss', 'kl')
+  LABEL = 'BRAC-{variant}'
+  SCALARS = ('behavior_loss', 'kl')
 
   def __init__(
     self,
     *args,
-    alpha: float = 0.1,
+    alpha: NonNegative = 0.1,
     penalize_value: bool = True,
-    behavior_learning_rate: float = 1e-3,
-    temperature: float = 0.0,
+    behavior_learning_rate: NonNegative = 1e-3,
+    temperature: NonNegative = 0.0,
     entropy_backup: bool = False,
     **kwargs,
   ):
@@ -38,10 +39,8 @@ class BRACAgent(SACAgent):
       entropy_backup: see SACAgent.
       **kwargs: see SACAgent.
     """
-    name = type(self).__name__
-    check_number(f'{name}.alpha', alpha, 0)
-    check_flag(f'{name}.penalize_value', penalize_value)
     self.alpha, self.penalize_value = alpha, penalize_value
+    self.variant = 'v' if penalize_value else 'p'
     self._behavior_learning_rate = behavior_learning_rate
     super().__init__(
       *args, temperature=temperature, entropy_backup=entropy_backup, **kwargs

@@ -1,35 +1,37 @@
 """CQL on soft actor-critic: Kumar et al. (2020), Algorithm 1 and appendix F."""
 
 import math
+from typing import Literal
 
-import gin
 import tensorflow as tf
 
-from cql_atari.agents import penalty_weight
+from cql_atari.agents import optimizers
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.errors import UserError, check_flag, check_number
+from cql_atari.core.constraints import Count, NonNegative, Positive
+from cql_atari.core.settings import configurable
 from cql_atari.losses import conservative
 
-PENALTIES = ('H', 'rho', 'mu', 'eq1')
+_MOST_ALPHA = 1e6
 
 
-@gin.configurable
+@configurable
 class CQLSACAgent(SACAgent):
   """Adds alpha times a conservative penalty to every Q-function's loss."""
 
-  SCALARS = (*SACAgent.SCALARS, 'cql_penalty', 'alpha')
+  LABEL = 'CQL({penalty})'
+  SCALARS = ('cql_penalty', 'alpha')
 
   def __init__(
     self,
     *args,
-    alpha: float = 2.5,
-    penalty: str = 'H',
-    num_samples: int = 10,
-    cql_temperature: float = 1.0,
+    alpha: NonNegative = 2.5,
+    penalty: Literal['H', 'rho', 'mu', 'eq1'] = 'H',
+    num_samples: Count = 10,
+    cql_temperature: Positive = 1.0,
     target_gap: float | None = None,
-    alpha_learning_rate: float = 3e-4,
+    alpha_learning_rate: NonNegative = 3e-4,
     max_backup: bool = False,
     **kwargs,
   ):
@@ -45,7 +47,7 @@ class CQLSACAgent(SACAgent):
         policy; 'mu' (Eq. 2) and 'eq1' (Eq. 1), with mu the policy.
       num_samples: actions of each kind in every state, N: N uniform ones, N of
         the policy and N of its next state's for 'H', N of the policy otherwise.
-      cql_temperature: of the logsumexp of 'H'.
+      cql_temperature: temperature of the logsumexp of 'H'.
       target_gap: tau, in units of return: alpha then rises while the penalty
         is above it and falls while it is below, by dual gradient ascent on
         alpha (penalty - tau). None for a fixed alpha. docs/d4rl.md says how
@@ -55,25 +57,19 @@ class CQLSACAgent(SACAgent):
         actions of the policy, instead of one of them.
       **kwargs: see SACAgent.
     """
-    name = type(self).__name__
-    check_number(f'{name}.num_samples', num_samples, 1, whole=True)
-    check_flag(f'{name}.max_backup', max_backup)
-    check_number(f'{name}.cql_temperature', cql_temperature, 1e-6)
-    if penalty not in PENALTIES:
-      raise UserError(
-        f'{name}.penalty is {penalty!r}: give one of {", ".join(PENALTIES)}.'
-      )
     self.penalty = penalty
     self.num_samples, self.cql_temperature = num_samples, cql_temperature
     self.max_backup = max_backup
-    self.weight = penalty_weight.PenaltyWeight(
-      name, alpha, target_gap, alpha_learning_rate
-    )
+    self.alpha, self.target_gap = alpha, target_gap
+    self._alpha_learning_rate = alpha_learning_rate
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
     super()._build()
-    self.weight.build()
+    is_fixed = self.target_gap is None
+    self._alpha = optimizers.DualVariable(
+      self.alpha, None if is_fixed else self._alpha_learning_rate, _MOST_ALPHA
+    )
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
     """Eq. 4: alpha (log-integral of exp Q - Q(s, a_data)) + SAC's loss."""
@@ -82,7 +78,7 @@ class CQLSACAgent(SACAgent):
     penalties = tf.reduce_mean(
       self.conservative_penalty(q_data, batch, noise), axis=1
     )
-    alpha = self.weight.value
+    alpha = self._alpha.value
     return td_loss + alpha * tf.reduce_sum(penalties), {
       **scalars,
       'cql_penalty': tf.reduce_mean(penalties),
@@ -133,7 +129,8 @@ class CQLSACAgent(SACAgent):
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves alpha too, where it is tuned."""
     super().after_step(scalars)
-    self.weight.ascend(scalars['cql_penalty'])
+    if self.target_gap is not None:
+      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
 
   def _saved(self) -> dict[str, tf.Variable]:
-    return {**super()._saved(), **self.weight.saved()}
+    return {**super()._saved(), **self._alpha.saved('alpha')}

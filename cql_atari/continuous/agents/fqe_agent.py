@@ -1,6 +1,8 @@
-"""Fitted Q evaluation (Le et al., 2019) of a policy of D4RL's."""
+"""Fitted Q evaluation (Le et al., 2019) of a continuous policy."""
 
 import functools
+
+import tensorflow as tf
 
 from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import ContinuousAgent, Loss
@@ -19,7 +21,6 @@ class ContinuousFQEAgent(SACAgent):
   move. BEAR's choice among several actions is not part of it.
   """
 
-  SCALARS = ('td_loss', 'q_data')
   MEASURED = ()
 
   def __init__(self, evaluated: ContinuousAgent, data: Dataset, seed: int = 0):
@@ -28,7 +29,7 @@ class ContinuousFQEAgent(SACAgent):
     Args:
       evaluated: whose policy it is.
       data: what to learn from.
-      seed: of the weights, the batches and the noise.
+      seed: seeds the weights, the batches and the noise.
     """
     self._evaluated = evaluated
     super().__init__(
@@ -48,7 +49,15 @@ class ContinuousFQEAgent(SACAgent):
 
   def _build(self) -> None:
     self.policy = self._evaluated.policy
+    self._temperature = self._make_temperature()
     self._build_critic()
+
+  def _declared_scalars(self) -> tuple[str, ...]:
+    return 'td_loss', 'q_data', 'gradient_norm'
+
+  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
+    """Moves the target networks."""
+    self._move_targets()
 
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """None: the policy stays as it is."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import gin
 import numpy as np
 import tensorflow as tf
 
@@ -10,14 +9,16 @@ from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.errors import check_flag, check_number
+from cql_atari.core.constraints import NonNegative, Share, Whole
+from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 
-@gin.configurable
+@configurable
 class SACAgent(ContinuousAgent):
   """A policy and an ensemble of Q-functions that teach each other."""
 
+  LABEL = 'SAC'
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
   MEASURED = ('q_policy', 'q_random')
   value_samples = 10  # Actions that a predicted value is of.
@@ -26,13 +27,13 @@ class SACAgent(ContinuousAgent):
     self,
     *args,
     critic: Callable[..., networks.Critic] = networks.Critic,
-    critic_learning_rate: float = 3e-4,
-    target_rate: float = 0.005,
-    temperature: float | None = None,
-    temperature_learning_rate: float = 3e-4,
+    critic_learning_rate: NonNegative = 3e-4,
+    target_rate: Share = 0.005,
+    temperature: NonNegative | None = None,
+    temperature_learning_rate: NonNegative = 3e-4,
     target_entropy: float | None = None,
     entropy_backup: bool = True,
-    warmup_steps: int = 0,
+    warmup_steps: Whole = 0,
     **kwargs,
   ):
     """Initializes the agent.
@@ -51,12 +52,6 @@ class SACAgent(ContinuousAgent):
       warmup_steps: gradient steps in which the policy imitates the data.
       **kwargs: see ContinuousAgent.
     """
-    name = type(self).__name__
-    check_number(f'{name}.target_rate', target_rate, 0, most=1)
-    if temperature is not None:
-      check_number(f'{name}.temperature', temperature, 0)
-    check_number(f'{name}.warmup_steps', warmup_steps, 0, whole=True)
-    check_flag(f'{name}.entropy_backup', entropy_backup)
     self._critic = critic
     self._critic_learning_rate = critic_learning_rate
     self._fixed_temperature = temperature
@@ -69,12 +64,14 @@ class SACAgent(ContinuousAgent):
   def _build(self) -> None:
     super()._build()
     self._build_critic()
-    if self._fixed_temperature is None:
-      self._temperature = optimizers.DualVariable(
-        1.0, self._temperature_learning_rate
-      )
+    self._temperature = self._make_temperature()
     if self._target_entropy is None:
       self._target_entropy = -float(self.action_size)
+
+  def _make_temperature(self) -> optimizers.DualVariable:
+    if self._fixed_temperature is not None:
+      return optimizers.DualVariable(self._fixed_temperature, None)
+    return optimizers.DualVariable(1.0, self._temperature_learning_rate)
 
   def _build_critic(self) -> None:
     # The target begins as the online networks do.
@@ -89,8 +86,6 @@ class SACAgent(ContinuousAgent):
   @property
   def temperature(self) -> tf.Tensor | float:
     """Weight of the policy's entropy now."""
-    if self._fixed_temperature is not None:
-      return self._fixed_temperature
     return self._temperature.value
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
@@ -130,7 +125,7 @@ class SACAgent(ContinuousAgent):
     return self.value_of_samples(self.critic(states, actions))
 
   def value_of_samples(self, q_values: tf.Tensor) -> tf.Tensor:
-    """Of Q-values (K, B, N) of the policy's actions: E_pi[min_k Q_k], (B,)."""
+    """E_pi[min_k Q_k] (B,) from Q-values (K, B, N) of the policy's actions."""
     return tf.reduce_mean(tf.reduce_min(q_values, axis=0), axis=1)
 
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
@@ -153,7 +148,7 @@ class SACAgent(ContinuousAgent):
     }
 
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
-    """What is added to the policy's loss: nothing here."""
+    """A term added to the policy's loss; none here."""
     del batch, noise
     return tf.constant(0.0), {}
 
@@ -168,8 +163,10 @@ class SACAgent(ContinuousAgent):
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves the temperature and the target networks."""
-    if self._fixed_temperature is None:
-      self._temperature.ascend(self._target_entropy - scalars['entropy'])
+    self._temperature.ascend(self._target_entropy - scalars['entropy'])
+    self._move_targets()
+
+  def _move_targets(self) -> None:
     for target, online in zip(self.target_critic.layers, self.critic.layers):
       target.assign_add(self.target_rate * (online - target))
 
@@ -180,7 +177,4 @@ class SACAgent(ContinuousAgent):
     }
 
   def _saved(self) -> dict[str, tf.Variable]:
-    saved = super()._saved()
-    if self._fixed_temperature is None:
-      saved |= self._temperature.saved('temperature')
-    return saved
+    return {**super()._saved(), **self._temperature.saved('temperature')}

@@ -1,4 +1,4 @@
-"""What a policy is predicted to be worth, and what it is worth.
+"""Predicted and true values of a policy.
 
 The true value of a state is the discounted return that follows it in play, so
 it is only known of states that the policy reaches. Predictions are compared
@@ -14,10 +14,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 from absl import logging
 from scipy import stats
 
+from cql_atari.core import progress
 from cql_atari.runs.trained import TrainedRun
 
 _TAIL = 0.01  # Of a value that a cut-off may leave unknown.
@@ -35,10 +35,11 @@ class ValueGap:
     start_return: mean true discounted return of episodes.
     on_visited: mean predicted value of the states that the policy reaches.
     visited_return: mean true discounted return from them.
-    low: of a 95 % interval of the mean difference on visited states, and
-    high: of it; NaN for one episode.
-    paper_low: the same of `paper_difference`, and
-    paper_high: of it.
+    low: lower end of a 95 % interval of the mean difference on visited states;
+      NaN for one episode.
+    high: its upper end.
+    paper_low: lower end of the same for `paper_difference`.
+    paper_high: its upper end.
     episodes: played.
   """
 
@@ -84,10 +85,10 @@ def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
   """Plays a run's policy and compares.
 
   Args:
-    run: at the checkpoint that is meant, of an agent that HAS_VALUES.
-    episodes: least number of episodes.
-    states: of the data, for the mean over them.
-    seed: of play and of the states drawn.
+    run: at the checkpoint that is meant, of an agent that has values.
+    episodes: least number of episodes to play.
+    states: how many of the data, for the mean over them.
+    seed: seeds the play and the states drawn.
   """
   rng = np.random.default_rng([seed, 1])
   on_data = predict_on_data(run, states, rng)
@@ -141,9 +142,7 @@ def roll_out(run: TrainedRun, episodes: int, seed: int) -> list[Episode]:
   played = [[] for _ in range(count)]
   steps = [[] for _ in range(count)]
   states = environments.reset(seed)
-  with tqdm.tqdm(
-    total=each * count, unit=' episodes', disable=None, leave=False
-  ) as bar:
+  with progress.bar(each * count, ' episodes', 'playing') as bar:
     while any(len(episodes) < each for episodes in played):
       predicted = run.agent.predict_values(states, rng)
       actions = run.agent.sample_actions(states, rng)
@@ -174,7 +173,7 @@ def _episode(steps: list, is_cut_off: bool, gamma: float) -> Episode:
 
 
 def _interval(played: list[Episode]) -> tuple[float, float]:
-  """Of the mean difference over states, episodes being what is independent.
+  """Interval of the mean difference over states, by independent episodes.
 
   Student's, for a ratio of sums over episodes; NaN for one episode.
   """
@@ -194,7 +193,7 @@ def _interval(played: list[Episode]) -> tuple[float, float]:
 def _paper_interval(
   on_data: np.ndarray, start_returns: np.ndarray
 ) -> tuple[float, float]:
-  """Of the difference of two means, episodes being far fewer than states."""
+  """Interval of a difference of means; episodes are far fewer than states."""
   if len(start_returns) < 2:
     return math.nan, math.nan
   variances = [np.var(x) / max(len(x) - 1, 1) for x in (on_data, start_returns)]

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from cql_atari.analysis import true_values
+from cql_atari.analysis import values
 
 GAMMA, ENDS = 0.9, 0.1
 # A step pays 1 and ends the episode with probability ENDS.
@@ -48,7 +48,7 @@ def run_of(predicted, longest=10_000):
 
 @pytest.mark.parametrize('error', [0.0, 2.0, -2.0])
 def test_the_difference_is_what_was_added(error):
-  gap = true_values.measure(run_of(VALUE + error), 3000, 700, seed=0)
+  gap = values.measure(run_of(VALUE + error), 3000, 700, seed=0)
   assert gap.episodes == 3000
   assert gap.low < error < gap.high and gap.high - gap.low < 0.5
   assert gap.difference == pytest.approx(error, abs=0.2)
@@ -60,18 +60,18 @@ def test_the_difference_is_what_was_added(error):
 def test_intervals_cover_as_often_as_they_say():
   covered = covered_by_paper = 0
   for seed in range(200):  # Ten episodes, as by default.
-    gap = true_values.measure(run_of(VALUE), 10, 1, seed)
+    gap = values.measure(run_of(VALUE), 10, 1, seed)
     covered += gap.low <= 0 <= gap.high
     covered_by_paper += gap.paper_low <= 0 <= gap.paper_high
   assert 165 <= covered <= 200 and 165 <= covered_by_paper <= 199
-  one = true_values.measure(run_of(VALUE), 1, 1, 0)
+  one = values.measure(run_of(VALUE), 1, 1, 0)
   assert np.isnan(one.low) and np.isnan(one.paper_low)
 
 
 def test_the_paper_s_interval_by_hand():
   # Means 2 and 5, squared errors 2 / 3 / 3 and 2 / 2; t is 12.7 of one episode
   # more than one.
-  low, high = true_values._paper_interval(
+  low, high = values._paper_interval(
     np.array([1.0, 2, 3, 2]), np.array([4.0, 6.0])
   )
   reach = 12.7062 * np.sqrt(0.5 / 3 + 1.0)
@@ -79,19 +79,19 @@ def test_the_paper_s_interval_by_hand():
 
 
 def test_returns_after_a_cut_off_are_not_taken_for_true():
-  episode = true_values._episode([(5.0, 1.0)] * 60, True, GAMMA)
+  episode = values._episode([(5.0, 1.0)] * 60, True, GAMMA)
   left = 60 - np.arange(60)
   np.testing.assert_allclose(
     episode.returns, (1 - GAMMA**left) / (1 - GAMMA), rtol=1e-12
   )
   # 0.9^44 < 0.01: the last 43 steps are unknown.
   assert episode.is_known.sum() == 60 - 43 and episode.is_known[:17].all()
-  whole = true_values._episode([(5.0, 1.0)] * 60, False, GAMMA)
+  whole = values._episode([(5.0, 1.0)] * 60, False, GAMMA)
   assert whole.is_known.all()
-  short = true_values._episode([(5.0, 1.0)] * 3, True, GAMMA)
+  short = values._episode([(5.0, 1.0)] * 3, True, GAMMA)
   assert short.is_known.tolist() == [True, False, False]
 
 
 def test_every_environment_plays_as_many_episodes():
-  assert len(true_values.roll_out(run_of(0.0), 25, 0)) == 27
-  assert len(true_values.roll_out(run_of(0.0), 4, 0)) == 4
+  assert len(values.roll_out(run_of(0.0), 25, 0)) == 27
+  assert len(values.roll_out(run_of(0.0), 4, 0)) == 4

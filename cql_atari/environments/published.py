@@ -1,7 +1,5 @@
 """Published scores that reports stand beside, each with its source."""
 
-from cql_atari.continuous import tasks
-
 # Raw scores (random play, human) as Dopamine's and most papers' tables have
 # them: the human tester of Mnih et al. (2015).
 RANDOM_AND_HUMAN = {
@@ -53,12 +51,7 @@ D3RLPY = {
 
 
 def human_normalized(game: str, score):
-  """(score - random) / (human - random); None where neither is known.
-
-  D4RL's domains have experts in the place of humans, and scores out of 100.
-  """
-  if game in tasks.DOMAINS:
-    return score / 100
+  """(score - random) / (human - random); None where neither is known."""
   return _normalized(RANDOM_AND_HUMAN, game, score)
 
 

@@ -1,0 +1,27 @@
+"""Lists the commands: python -m cql_atari."""
+
+import ast
+import pathlib
+
+_ORDER = (
+  'train', 'collect', 'sweep', 'fetch', 'prepare', 'verify', 'show', 'report',
+  'plot', 'watch', 'value_gap', 'select_checkpoint', 'theorems', 'export',
+)  # fmt: skip
+
+
+def commands() -> dict[str, str]:
+  """Every command and the first line of its help, in the order of use."""
+  lines = {}
+  for path in pathlib.Path(__file__).parent.glob('*.py'):
+    if not path.name.startswith('_'):
+      text = ast.get_docstring(ast.parse(path.read_text()))
+      lines[path.stem] = text.splitlines()[0]
+  return {name: lines[name] for name in sorted(lines, key=_ORDER.index)}
+
+
+if __name__ == '__main__':
+  print(
+    'Commands of cql_atari; each has --help. First: what it is, what to type.'
+  )
+  for line in commands().values():
+    print(f'  {line}')

@@ -1,0 +1,188 @@
+"""Groups runs once: by data, game, and what was run.
+
+Tables and figures are made of these groups; nothing else looks at single runs.
+"""
+
+import dataclasses
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from cql_atari.analysis.loading import Run
+from cql_atari.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Runs of one kind, which differ in their seeds alone.
+
+  Attributes:
+    game: such as 'Pong'.
+    label: the agent's, with the settings that tell it from others.
+    runs: one a seed.
+    steps: (T,) gradient steps at which all of them were evaluated.
+    returns: (runs, T) evaluation returns there.
+  """
+
+  game: str
+  label: str
+  runs: Sequence[Run]
+  steps: np.ndarray
+  returns: np.ndarray
+
+  @property
+  def data(self) -> str:
+    """The label of the data they learned from."""
+    return self.runs[0].data
+
+  @property
+  def final(self) -> np.ndarray:
+    """(runs,) the last of these evaluations."""
+    return self.returns[:, -1]
+
+  @property
+  def peak(self) -> np.ndarray:
+    """(runs,) the highest point of each curve: optimistic, being chosen."""
+    return self.returns.max(axis=1)
+
+  @property
+  def gradient_steps(self) -> int:
+    """Gradient steps at the last evaluation."""
+    return int(self.steps[-1])
+
+  @property
+  def count(self) -> str:
+    """Such as '3 seeds'."""
+    seeds = len({run.seed for run in self.runs})
+    plural = 's' * (seeds > 1)
+    if seeds < len(self.runs):
+      return f'{len(self.runs)} runs of {seeds} seed{plural}'
+    return f'{seeds} seed{plural}'
+
+  def mean_metric(self, name: str) -> np.ndarray:
+    """(T,) mean over runs of a column of the metrics."""
+    values = [
+      run.metric(name)[np.isin(run.metrics['gradient_steps'], self.steps)]
+      for run in self.runs
+    ]
+    return np.mean(values, axis=0)
+
+
+# Game to label to group, both in order.
+Games = dict[str, dict[str, Group]]
+
+
+def by_data(runs: Sequence[Run]) -> dict[str, Games]:
+  """Runs by what they learned from, the smallest share first."""
+  shares = defaultdict(list)
+  for run in runs:
+    shares[run.data].append(run)
+  return {data: by_game(shares[data]) for data in sorted(shares, key=by_size)}
+
+
+def by_game(runs: Sequence[Run]) -> Games:
+  """Runs by game, then by what was run.
+
+  A label is the agent's name; where an agent ran with several settings, those
+  that differ are part of it, but for values that most of its settings have in
+  common.
+  """
+  games = defaultdict(lambda: defaultdict(list))
+  for run in runs:
+    games[run.game][run.agent].append(run)
+  grouped = {}
+  for game in sorted(games):
+    labelled = defaultdict(list)
+    for agent, members in games[game].items():
+      for run in members:
+        label = ', '.join([agent, *_differences(run, members)])
+        labelled[label].append(run)
+    grouped[game] = {
+      label: group(labelled[label], label)
+      for label in sorted(labelled, key=by_size)
+    }
+  return grouped
+
+
+def group(runs: Sequence[Run], label: str) -> Group:
+  """One group, of the evaluations that all runs have.
+
+  Raises:
+    UserError: the runs have no evaluation at the same step.
+  """
+  steps = runs[0].metrics['gradient_steps']
+  for run in runs[1:]:
+    steps = np.intersect1d(steps, run.metrics['gradient_steps'])
+  if not len(steps):
+    raise UserError(
+      f'{", ".join(str(run.directory) for run in runs)} were never evaluated '
+      'at the same gradient step: plot them apart.'
+    )
+  last = max(run.metrics['gradient_steps'][-1] for run in runs)
+  if steps[-1] < last:
+    logging.warning(
+      '%s has runs of different lengths: all are shown up to step %d only.',
+      label,
+      steps[-1],
+    )
+  returns = [
+    run.metrics['eval_return_mean'][
+      np.isin(run.metrics['gradient_steps'], steps)
+    ]
+    for run in runs
+  ]
+  return Group(runs[0].game, label, runs, steps, np.stack(returns))
+
+
+def check_seeds(groups: Sequence[Group]) -> None:
+  """Refuses runs of one experiment with the same seed.
+
+  Raises:
+    UserError: there are two.
+  """
+  for members in groups:
+    folders = {}
+    for run in members.runs:
+      if run.seed in folders:
+        raise UserError(
+          f'{folders[run.seed]} and {run.directory} are the same experiment '
+          'with the same seed: move one of them elsewhere.'
+        )
+      folders[run.seed] = run.directory
+
+
+def by_size(label: str) -> list:
+  """A key to sort by: words and numbers in turn."""
+  parts = re.split(r'(\d+(?:\.\d+)?)', label)
+  return [float(p) if index % 2 else p for index, p in enumerate(parts)]
+
+
+def _differences(run: Run, members: Sequence[Run]) -> list[str]:
+  """The settings of a run that most others of the same agent do not share."""
+  kinds = {frozenset(other.settings.items()) for other in members}
+  different = []
+  for name in sorted({name for other in members for name in other.settings}):
+    value = run.settings.get(name)
+    counts = Counter(dict(kind).get(name) for kind in kinds)
+    if len(counts) > 1 and 2 * counts[value] <= len(kinds):
+      shown = 'unset' if value is None else value
+      different.append(f'{name.split(".")[-1]} {shown}')
+  return different
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+  """Standard error of the mean, (runs, ...) -> (...); NaN for one run."""
+  if len(values) < 2:
+    return np.full(values.shape[1:], np.nan)
+  return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def with_error(values: np.ndarray, digits: int = 1) -> str:
+  """A mean over runs (runs,) and its standard error, such as '4.5 ± 1.5'."""
+  text = f'{np.mean(values):.{digits}f}'
+  if len(values) < 2:
+    return text
+  return f'{text} ± {standard_error(values):.{digits}f}'

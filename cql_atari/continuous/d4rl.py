@@ -1,0 +1,117 @@
+"""The D4RL benchmark: what differs from others, in one place."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from cql_atari.continuous import environments, published, tasks
+from cql_atari.core.errors import UserError
+from cql_atari.core.protocols import Agent, Collecting, Data
+
+
+def _published(table: dict[str, dict[str, float]]):
+  """Looks a run up in a table of {task: {agent: score}}."""
+
+  def look_up(record: dict[str, Any], label: str, final: float):
+    del final
+    task = tasks.task(record['task'])
+    name = task.name.removesuffix(f'-{task.version}')
+    is_published_method = (
+      label == record['agent']  # No settings that tell it from others.
+      and record['settings'].get('Critic.num_critics', 2) == 2
+    )
+    if not record['data_is_published'] or not is_published_method:
+      return None
+    return table.get(name, {}).get(record['agent'])
+
+  return look_up
+
+
+def _make_collector(run_dir: pathlib.Path, name: str, steps: int | None):
+  from cql_atari.continuous import collector
+
+  task = tasks.task(f'{name}-medium')
+  return collector.SACCollector(run_dir, task, steps or 150_000)
+
+
+class D4RL:
+  """See `core.protocols.Benchmark`."""
+
+  name = 'd4rl'
+  macro = 'TASK'
+  shows_frames = False
+  share_is_a_setting = False
+  return_label = 'D4RL score'
+  policy_metric = 'q_policy'
+  checkpoint_bytes = 60e6  # Six of 10 MB.
+  table = (
+    'tables1and2',
+    'Scores (Tables 1 and 2)',
+    "D4RL's normalized scores: 0 is random play, 100 an expert's. Numbers of "
+    'the paper (first version of the data) and of CORL (v2; Adroit v1) are of '
+    "D4RL's own data at a million gradient steps: compare with them only what "
+    'was trained on that.',
+  )
+  columns = {  # noqa: RUF012
+    'paper': (_published(published.PAPER), 1),
+    'CORL': (_published(published.CORL), 1),
+  }
+  create_environments = environments.D4RLEnvironments
+  collecting = Collecting(
+    'd4rl/collect.gin',
+    'SACCollector.create_agent_fn',
+    'cql_atari.continuous.collector',
+    lambda name: [],
+    _make_collector,
+    lambda collector, name: {'task': name},
+  )
+
+  def check_name(self, name: str) -> None:
+    """Raises a UserError where there is no such task."""
+    tasks.task(name)
+
+  def path_fields(self, name: str) -> dict[str, str]:
+    """The fields that a sweep's paths can have in braces."""
+    return {'task': name, 'domain': tasks.task(name).domain}
+
+  def check(self, data: Data, played: environments.D4RLEnvironments) -> None:
+    """Sees to it that the data are of the task that is played.
+
+    Raises:
+      UserError: they aren't.
+    """
+    task = played.task
+    if data.task.domain != task.domain:
+      raise UserError(
+        f'the data are of {data.task.name}, but {task.name} is played: give '
+        'one task, with --gin_bindings="TASK=\'...\'".'
+      )
+    environment = environments.make(task)
+    spaces = environment.observation_space, environment.action_space
+    environment.close()
+    sizes = tuple(space.shape[0] for space in spaces)
+    if (data.state.shape[1], data.action_size) != sizes:
+      raise UserError(
+        f'the data have {data.state.shape[1]} and {data.action_size} numbers '
+        f'in states and actions, but {task.name} has {sizes[0]} and '
+        f'{sizes[1]}: they belong to another task.'
+      )
+
+  def score(self, record: dict[str, Any], returns: np.ndarray) -> np.ndarray:
+    """D4RL's normalized scores of returns."""
+    return tasks.task(record['task']).normalized_score(returns)
+
+  def normalized(self, game: str, scores: np.ndarray) -> np.ndarray | None:
+    """These, from 0, random play, to 1, an expert."""
+    del game
+    return scores / 100
+
+  def fitted_q(self, agent: Agent, data: Data, seed: int) -> Agent:
+    """Fitted Q evaluation of an agent's policy."""
+    from cql_atari.continuous.agents import fqe_agent
+
+    return fqe_agent.ContinuousFQEAgent(agent, data, seed=seed)
+
+
+BENCHMARK = D4RL()

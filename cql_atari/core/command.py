@@ -1,0 +1,183 @@
+"""The frame of every command: flags, help, errors and exit statuses.
+
+Each command has flags of its own kind, so two commands can be imported into
+one process. What several share is defined here, once.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags, logging
+
+from cql_atari.core.errors import UserError
+
+_HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
+
+
+class Command:
+  """A command line: flags, at most one operand, and the function to run."""
+
+  def __init__(self, description: str, operand: str | None = None):
+    """Begins a command without flags.
+
+    Args:
+      description: the module's docstring. Its first line says what the command
+        does and, after a colon, what to type.
+      operand: the name of the one argument that is not a flag, such as 'DIR';
+        None where every setting is a flag.
+    """
+    self.description, self.operand = description.strip(), operand
+    self.flags = flags.FlagValues()
+
+  def string(self, name: str, default: str | None, text: str):
+    """Defines a flag; `.value` of what it returns is a string or None."""
+    return flags.DEFINE_string(name, default, text, flag_values=self.flags)
+
+  def strings(self, name: str, text: str):
+    """Defines a repeatable flag, a list of strings."""
+    return flags.DEFINE_multi_string(name, [], text, flag_values=self.flags)
+
+  def integer(
+    self, name: str, default: int | None, text: str, least: int | None = None
+  ):
+    """Defines a flag, a whole number of at least `least`."""
+    return flags.DEFINE_integer(
+      name, default, text, lower_bound=least, flag_values=self.flags
+    )
+
+  def number(self, name: str, default: float, text: str):
+    """Defines a flag, a number."""
+    return flags.DEFINE_float(name, default, text, flag_values=self.flags)
+
+  def switch(self, name: str, text: str):
+    """Defines a flag that is off by default."""
+    return flags.DEFINE_bool(name, False, text, flag_values=self.flags)
+
+  def choice(
+    self, name: str, default: str | None, values: Sequence[str], text: str
+  ):
+    """Defines a flag, one of a few strings."""
+    return flags.DEFINE_enum(
+      name, default, values, text, flag_values=self.flags
+    )
+
+  # --- What several commands have. ---
+
+  def gin(self, files: str):
+    """Defines --gin_files (with this help) and --gin_bindings."""
+    return self.strings('gin_files', f'{files} Repeatable.'), self.strings(
+      'gin_bindings',
+      'A gin binding, such as "CQLMixin.alpha=2.0". Repeatable.',
+    )
+
+  def seed(self, of: str):
+    """Defines --seed."""
+    return self.integer('seed', 0, f'Seeds {of}.', least=0)
+
+  def run_folder(self):
+    """Defines --run, a run folder."""
+    return self.string('run', None, 'A run folder, such as runs/demo/cql-0.')
+
+  def run_folders(self, name: str = 'run'):
+    """Defines --run, run folders by path or pattern."""
+    return self.strings(
+      name,
+      "A run folder, or a quoted pattern such as 'runs/*'. Repeatable.",
+    )
+
+  def replay_dir(self):
+    """Defines --replay_dir, data to learn from."""
+    return self.string(
+      'replay_dir',
+      None,
+      'A run of the dataset: the folder with replay_logs in it.',
+    )
+
+  def game_of_folder(self):
+    """Defines --game, for folders whose path does not tell."""
+    return self.string(
+      'game', None, 'The game, where the path does not end in GAME/RUN.'
+    )
+
+  def split(self):
+    """Defines --split, a share of a run of the dataset."""
+    return self.string(
+      'split', '1pct', '1pct, 10pct, first20pct, all, or a share such as 0.05.'
+    )
+
+  # --- Running. ---
+
+  def run(self, main: Callable[..., int | None]) -> None:
+    """Parses the command line, runs `main` and ends the process.
+
+    Exit status: what `main` returns, 2 for a mistake of the user's, 75 where
+    trying again later helps, 130 after Ctrl-C, 1 for a bug, with its
+    traceback.
+
+    Args:
+      main: called without arguments, or with the operand.
+    """
+    sys.exit(self.call(main, sys.argv))
+
+  def call(self, main: Callable[..., Any], argv: Sequence[str]) -> int | None:
+    """As `run`, but returns the exit status."""
+    arguments = list(argv)
+    if any(argument in _HELP for argument in arguments[1:]):
+      print(self.help())
+      return 0
+    try:
+      # The global flags are absl's own, such as --verbosity.
+      rest = self.flags(flags.FLAGS(arguments, known_only=True))
+    except flags.Error as error:
+      _say(f'error: {error} See --help.')
+      return 2
+    _quiet_logging()
+    try:
+      return main(*self._operands(rest[1:]))
+    except UserError as error:
+      # Gin adds lines on where it was when the error came.
+      _say(f'error: {error}'.split('\n')[0])
+      return error.status
+    except KeyboardInterrupt:
+      _say('interrupted.')
+      return 130
+    except BrokenPipeError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 141
+
+  def _operands(self, given: Sequence[str]) -> Sequence[str]:
+    expected = 1 if self.operand else 0
+    if len(given) > expected:
+      raise UserError(
+        f'unexpected argument {given[expected]!r}: every setting is a flag, '
+        'and a pattern needs quotes; see --help.'
+      )
+    if len(given) < expected:
+      raise UserError(f'no {self.operand} given: name it after the command.')
+    return given
+
+  def help(self) -> str:
+    """The description, then every flag."""
+    lines = [inspect.cleandoc(self.description), '', 'Flags:']
+    for members in self.flags.flags_by_module_dict().values():
+      for flag in members:
+        default = '' if flag.default in (None, [], False) else flag.default
+        lines.append(f'  --{flag.name}: {flag.help}')
+        if default != '':
+          lines.append(f'    (default: {default})')
+    lines.append('  --verbosity: 1 shows all that libraries log.')
+    return '\n'.join(lines)
+
+
+def _quiet_logging() -> None:
+  logging.use_absl_handler()
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
+
+
+def _say(sentence: str) -> None:
+  sys.stderr.write(f'{sentence}\n')
+  sys.stderr.flush()

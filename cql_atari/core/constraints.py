@@ -1,0 +1,155 @@
+"""Constraints on settings, as annotations, and the code that checks them.
+
+A constructor's annotations are its guards: `alpha: NonNegative = 1.0` refuses
+-1 and 'four' in a sentence that names the setting. Values are checked where a
+user's value enters, which is the call of a `settings.configurable`, and, if a
+gin file gives them, before TensorFlow is imported.
+"""
+
+import functools
+import inspect
+import math
+import numbers
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from cql_atari.core.errors import UserError
+
+Whole = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(1)]
+AtLeastTwo = Annotated[int, Ge(2)]
+NonNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+Fraction = Annotated[float, Gt(0), Le(1)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+Counts = Sequence[Count]
+Wholes = Sequence[Whole]
+
+_BOUNDS = {
+  Ge: ('of at least', lambda value, bound: value >= bound.ge),
+  Gt: ('above', lambda value, bound: value > bound.gt),
+  Le: ('at most', lambda value, bound: value <= bound.le),
+  Lt: ('below', lambda value, bound: value < bound.lt),
+}
+
+
+class MissingSettingError(UserError, TypeError):
+  """A parameter without a default was not given."""
+
+
+def check(name: str, value: Any, annotation: Any) -> None:
+  """Compares a value with an annotation.
+
+  Args:
+    name: the setting as gin writes it, such as 'Adam.learning_rate'.
+    value: the given value.
+    annotation: a type; of the kinds that say nothing here, such as Callable,
+      any value will do.
+
+  Raises:
+    UserError: the value is of another kind or out of bounds.
+  """
+  if not _fits(value, annotation):
+    hint = ', without quotes' if isinstance(value, str) else ''
+    raise UserError(f'{name} is {value!r}: give {_wanted(annotation)}{hint}.')
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, argument) for argument in arguments)
+  if origin is Literal:
+    return value in arguments
+  if origin is Annotated:
+    base, *bounds = arguments
+    return _fits(value, base) and all(
+      _BOUNDS[type(bound)][1](value, bound) for bound in bounds
+    )
+  if origin is Sequence:
+    return (
+      isinstance(value, Sequence)
+      and not isinstance(value, str)
+      and all(_fits(item, arguments[0]) for item in value)
+    )
+  if origin is Mapping:
+    return isinstance(value, Mapping)
+  if annotation is bool:
+    return isinstance(value, bool)
+  if annotation in (int, float):
+    kind = numbers.Integral if annotation is int else numbers.Real
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    return is_number and not math.isnan(value)
+  if annotation is None or annotation is type(None):
+    return value is None
+  if annotation in (str, os.PathLike):
+    return isinstance(value, annotation)
+  return True
+
+
+def _wanted(annotation: Any) -> str:
+  """Describes an annotation, such as 'a whole number of at least 1'."""
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin in (typing.Union, types.UnionType):
+    return ' or '.join(map(_wanted, arguments))
+  if origin is Literal:
+    return f'one of {", ".join(map(str, arguments))}'
+  if origin is Annotated:
+    base, *bounds = arguments
+    limits = [
+      f'{_BOUNDS[type(b)][0]} {getattr(b, type(b).__name__.lower())}'
+      for b in bounds
+    ]
+    return f'{_wanted(base)} {" and ".join(limits)}'
+  if origin is Sequence:
+    return f'a list in brackets, each {_wanted(arguments[0])}'
+  if origin is Mapping:
+    return 'pairs in braces'
+  known = {
+    bool: 'True or False', int: 'a whole number', float: 'a number',
+    str: 'a text', os.PathLike: 'a path', type(None): 'None',
+  }  # fmt: skip
+  return known.get(annotation, getattr(annotation, '__name__', 'another value'))
+
+
+def checked(function: Callable) -> Callable:
+  """Makes a function check its arguments against its annotations.
+
+  Args:
+    function: a function, or a class, whose constructor is meant.
+
+  Returns:
+    The same, checking.
+  """
+  if inspect.isclass(function):
+    if '__init__' in vars(function):
+      function.__init__ = checked(function.__init__)
+    return function
+  signature = inspect.signature(function)
+  required = [
+    name
+    for name, parameter in signature.parameters.items()
+    if parameter.default is parameter.empty
+    and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+  ]
+  owner = function.__qualname__.removesuffix('.__init__').split('.')[-1]
+
+  @functools.wraps(function)
+  def call(*args, **kwargs):
+    bound = signature.bind_partial(*args, **kwargs)
+    for name in required:
+      if name not in bound.arguments:
+        raise MissingSettingError(f'nothing gives {owner}.{name}: bind it.')
+    for name, value in bound.arguments.items():
+      parameter = signature.parameters[name]
+      if parameter.annotation is not parameter.empty:
+        check(f'{owner}.{name}', value, parameter.annotation)
+    return function(*args, **kwargs)
+
+  call.__signature__ = signature
+  return call

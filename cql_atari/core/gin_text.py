@@ -1,0 +1,171 @@
+"""Gin files as text: found, read with their includes, and taken as values."""
+
+import difflib
+import importlib
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from gin import config_parser
+
+from cql_atari.core import quiet
+from cql_atari.core.errors import UserError
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+# A place, for errors, and a binding of gin's parser.
+Statement = tuple[str, config_parser.BindingStatement]
+
+
+class Reference(str):
+  """A value that refers to a configurable or a macro, as gin writes it."""
+
+
+class _References(config_parser.ParserDelegate):
+  """Leaves references as they are written."""
+
+  def configurable_reference(self, scoped_name, evaluate):
+    return Reference(f'@{scoped_name}{"()" if evaluate else ""}')
+
+  def macro(self, scoped_name):
+    return Reference(f'%{scoped_name}')
+
+
+def config_dir() -> pathlib.Path:
+  """The folder of the gin files that come with the package."""
+  installed = _PACKAGE / 'gin_configs'
+  return installed if installed.is_dir() else _PACKAGE.parent / 'gin_configs'
+
+
+def find_config(name: str) -> pathlib.Path:
+  """Finds a gin file by path, or by bare name among those of the package.
+
+  Raises:
+    UserError: there is none; suggests one, or names the ones there are.
+  """
+  for path in (pathlib.Path(name).expanduser(), config_dir() / name):
+    if path.is_file():
+      return path
+  root = config_dir()
+  known = [str(path.relative_to(root)) for path in root.rglob('*.gin')]
+  raise UserError(f'there is no gin file {name}{suggest(name, known)}')
+
+
+def bindings(text: str) -> dict[str, Any]:
+  """Parses a gin text.
+
+  Args:
+    text: such as a run's config.gin.
+
+  Returns:
+    {'CQLMixin.alpha': 4.0, ...}; a reference is its text.
+
+  Raises:
+    UserError: it is no gin text.
+  """
+  return {full_name(s): s.value for _, s in _statements(text, 'the config')}
+
+
+def statements(
+  files: Iterable[str], lines: Iterable[str]
+) -> Iterator[Statement]:
+  """The bindings of gin files, then of lines, each with its place.
+
+  Args:
+    files: paths or bare names; their includes are followed.
+    lines: such as "CQLMixin.alpha=2.0".
+
+  Raises:
+    UserError: a file that can't be read, or bad syntax.
+  """
+  for path in map(find_config, files):
+    yield from _statements(_read(path), str(path))
+  for line in lines:
+    yield from _statements(line, f'--gin_bindings="{line}"')
+
+
+def full_name(statement: config_parser.BindingStatement) -> str:
+  """Such as 'CQLMixin.alpha', or 'GAME' of a macro."""
+  name = statement.selector.split('.')[-1]
+  return f'{name}.{statement.arg_name}' if statement.arg_name else name
+
+
+def line(statement: config_parser.BindingStatement) -> str:
+  """A binding as a line of gin."""
+  scope = f'{statement.scope}/' if statement.scope else ''
+  parameter = f'.{statement.arg_name}' if statement.arg_name else ''
+  return f'{scope}{statement.selector}{parameter} = {_literal(statement.value)}'
+
+
+def one_line(error: Exception) -> str:
+  """An exception's text on one line, with a word on gin's likeliest mistake."""
+  text = ' '.join(str(error).split())
+  if 'malformed node' in text or 'Expected newline' in text:
+    return (
+      'a value is not understood: text needs quotes, such as '
+      '--gin_bindings="GAME=\'Breakout\'", and a share is a number, as 0.1.'
+    )
+  return text
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+  """The end of an error's sentence: the likeliest of the known names."""
+  names = sorted(known)
+  close = difflib.get_close_matches(name, names, 1)
+  if close:
+    return f': did you mean {close[0]}?'
+  return f': it could be one of {", ".join(names)}.' if names else '.'
+
+
+def _literal(value: Any) -> str:
+  if isinstance(value, Reference):
+    return str(value)
+  if isinstance(value, (list, tuple)):
+    inside = ''.join(f'{_literal(item)},' for item in value)
+    return f'[{inside}]' if isinstance(value, list) else f'({inside})'
+  if isinstance(value, dict):
+    pairs = (f'{_literal(k)}: {_literal(v)}' for k, v in value.items())
+    return f'{{{", ".join(pairs)}}}'
+  return repr(value)
+
+
+def _statements(
+  text: str, place: str, within: tuple[pathlib.Path, ...] = ()
+) -> Iterator[Statement]:
+  """The bindings of a gin text, those of included files in their place."""
+  parser = config_parser.ConfigParser(text, _References())
+  while True:
+    try:
+      statement = next(parser, None)
+    except (SyntaxError, ValueError) as error:
+      raise UserError(f'{place}: {one_line(error)}') from None
+    if statement is None:
+      return
+    if isinstance(statement, config_parser.IncludeStatement):
+      path = find_config(statement.filename).resolve()
+      if path in within:
+        raise UserError(f'the gin file {path} includes itself.')
+      yield from _statements(_read(path), str(path), (*within, path))
+    elif isinstance(statement, config_parser.ImportStatement):
+      _import(statement.module, place)
+    elif isinstance(statement, config_parser.BindingStatement):
+      yield place, statement
+
+
+def _import(module: str, place: str) -> None:
+  """Imports a module of the user's own agents."""
+  try:
+    with quiet.quiet():
+      importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    if error.name and f'{module}.'.startswith(f'{error.name}.'):
+      raise UserError(
+        f'{place}: {error}. Its folder has to be in PYTHONPATH.'
+      ) from None
+    raise
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'the gin file {path} cannot be read ({error}).') from None

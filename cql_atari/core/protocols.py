@@ -1,0 +1,188 @@
+"""The doors between rooms, as types: what runs and reports need of the parts.
+
+Whatever has these members can be trained, evaluated, resumed and reported on.
+Atari's and D4RL's classes do; so can yours.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Record = dict[str, Any]  # The fields of a run.json.
+
+
+class Agent(Protocol):
+  """An agent: it learns and acts. States are (B, ...), actions (B,) or (B, A).
+
+  Attributes:
+    label: its name in reports, such as 'CQL' or 'CQL(rho)'.
+    has_values: whether it learns values, which `predict_values` gives.
+    gamma: discount per agent step.
+    gradient_steps: gradient steps taken so far.
+    scalar_names: names of the scalars in `mean_scalars`; 'loss' is one.
+  """
+
+  label: str
+  has_values: bool
+  gamma: float
+  gradient_steps: int
+  scalar_names: tuple[str, ...]
+
+  def train_steps(self, count: int) -> None:
+    """Takes gradient steps on the next batches."""
+
+  def mean_scalars(self, reset: bool = False) -> dict[str, float]:
+    """Means over the gradient steps since the last reset."""
+
+  def select_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Actions as evaluations play them."""
+
+  def sample_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Actions of the policy whose values it learns."""
+
+  def predict_values(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """V^pi of states, (B,)."""
+
+  def state(self) -> Arrays:
+    """Everything that resuming needs."""
+
+  def load_state(self, arrays: Arrays) -> None:
+    """Goes back to what `state` gave."""
+
+  def load_weights(self, arrays: Arrays) -> None:
+    """As `load_state`, for acting: whatever scalars were recorded."""
+
+
+class Data(Protocol):
+  """Data to learn from.
+
+  Attributes:
+    manifest: where it comes from, as plain JSON; it has `game`, `split` and
+      `behavior_return` ({'mean', 'episodes', 'source', 'is_clipped'} of the
+      data's games, or None).
+    digest: SHA-256 that names exactly what is learned from.
+    label: its name in reports, such as '1 %' or 'medium-v2'.
+    is_published: whether others' numbers on this data can stand beside.
+    action_size: actions in every state, or numbers in an action.
+  """
+
+  manifest: dict[str, Any]
+  digest: str
+  label: str
+  is_published: bool
+  action_size: int
+
+  def discounted_return(self, gamma: float) -> float | None:
+    """The mean discounted return-to-go of the data's actions."""
+
+  def learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
+    """Rewards of play as the data have them: clipped, scaled, shifted."""
+
+  def sample_states(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random states, (count, ...)."""
+
+  def initial_states(self, most: int) -> np.ndarray:
+    """States that episodes begin in, `most` at most."""
+
+
+class Environments(Protocol):
+  """Episodes of one kind side by side, each starting anew when it ends.
+
+  Attributes:
+    benchmark: the name of the benchmark they belong to.
+    num_environments: how many, E.
+    longest_episode: agent steps after which an episode is cut off.
+    record: their fields in run.json.
+  """
+
+  benchmark: str
+  num_environments: int
+  longest_episode: int
+  record: Record
+
+  def reset(self, seed: int) -> np.ndarray:
+    """Starts new episodes: states (E, ...)."""
+
+  def step(
+    self, actions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One step in each: states, raw rewards (E,), whether it ended (E,)."""
+
+
+class Collecting(NamedTuple):
+  """The way a benchmark's data are made.
+
+  Attributes:
+    gin_file: used where none is given.
+    required: the parameter that has to be bound.
+    module: the collector's module.
+    bindings: the bindings for a game or task, given its name.
+    make: makes the collector, called with (run_dir, name, steps or None).
+    record: the fields of collect.json, given the collector and the name.
+  """
+
+  gin_file: str
+  required: str
+  module: str
+  bindings: Callable[[str], list[str]]
+  make: Callable[..., Any]
+  record: Callable[[Any, str], Record]
+
+
+class Benchmark(Protocol):
+  """The differences between Atari, D4RL and any other benchmark.
+
+  Attributes:
+    name: as in run.json, such as 'atari'.
+    macro: gin's, that names what is played: 'GAME' or 'TASK'.
+    shows_frames: whether states are pictures, which can be filmed.
+    share_is_a_setting: whether how much of the data is learned from is a
+      setting of an experiment, and not another experiment.
+    return_label: label of an axis of evaluation returns.
+    policy_metric: the metric that holds Q of the policy's actions.
+    checkpoint_bytes: about the size of all checkpoints a run keeps.
+    table: the name, the title and the explanation of its table of scores.
+    columns: title to (a function of a run's record, its label and its mean
+      final score that gives a number or None, digits) of further columns.
+    create_environments: makes them by gin's settings, called with
+      num_environments and max_steps_per_episode.
+    collecting: the way data of it are made.
+  """
+
+  name: str
+  macro: str
+  shows_frames: bool
+  share_is_a_setting: bool
+  return_label: str
+  policy_metric: str
+  checkpoint_bytes: float
+  table: tuple[str, str, str]
+  columns: dict[str, tuple[Callable[[Record, str, float], float | None], int]]
+  create_environments: Callable[..., Environments]
+  collecting: Collecting
+
+  def check_name(self, name: str) -> None:
+    """Raises a UserError where there is no such game or task."""
+
+  def path_fields(self, name: str) -> dict[str, str]:
+    """Fields of a sweep's paths in braces, such as {'game': 'Pong'}."""
+
+  def check(self, data: Data, environments: Environments) -> None:
+    """Raises a UserError where the data are not of what is played."""
+
+  def score(self, record: Record, returns: np.ndarray) -> np.ndarray:
+    """Returns of a run's evaluations, as reports show them."""
+
+  def normalized(self, game: str, scores: np.ndarray) -> np.ndarray | None:
+    """Such scores from 0, random play, to 1, a human or an expert."""
+
+  def fitted_q(self, agent: Agent, data: Data, seed: int) -> Agent:
+    """Fitted Q evaluation of an agent's policy."""

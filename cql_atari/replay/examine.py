@@ -1,0 +1,169 @@
+"""Reads every row of a run's shards, and judges what it finds."""
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from cql_atari.core import fetched, progress
+from cql_atari.core.errors import UserError
+from cql_atari.replay.shard import Shard
+
+_MOSTLY_STILL = 0.9  # Share of frames equal to the one before.
+
+
+def examine(
+  shard: Shard, num_actions: int, stop: int | None, record: dict | None
+) -> dict:
+  """Reads a shard as a whole.
+
+  Args:
+    shard: the shard.
+    num_actions: size of the game's action set.
+    stop: row after the last that was fetched; None for all usable rows.
+    record: file names to what was fetched, `fetched.read`; None if unknown.
+
+  Returns:
+    Its number; `error` (a sentence, or None); if it is sound also
+    `Shard.describe`, still (share of frames equal to the one before) and sha256
+    (of its play).
+  """
+  try:
+    for path in shard.sources if record is not None else ():
+      fetched.check(path, record)
+    digest = hashlib.sha256()
+    still, last = 0, None
+    for frames in shard.checked_frames(num_actions, stop):
+      digest.update(frames)
+      moves = (frames[1:] != frames[:-1]).any(axis=(1, 2))
+      still += int((~moves).sum())
+      if last is not None:
+        still += bool((last == frames[0]).all())
+      last = frames[-1]
+    finding = shard.describe(stop)
+    for name in ('action', 'reward', 'terminal'):
+      digest.update(shard.read(name, finding['rows']).tobytes())
+    return {
+      'shard': shard.index,
+      'error': None,
+      **finding,
+      'still': still / max(finding['rows'] - 1, 1),
+      'sha256': digest.hexdigest(),
+    }
+  except UserError as error:
+    return {'shard': shard.index, 'error': str(error)}
+
+
+def judge(findings: list[dict]) -> None:
+  """Adds `warnings`, sentences about what looks odd, to the findings."""
+  sound = [finding for finding in findings if not finding['error']]
+  seen = {}
+  known = [finding for finding in sound if finding['return_error'] is not None]
+  for finding in findings:
+    finding['warnings'] = warnings = []
+    if finding['error']:
+      continue
+    if finding['sha256'] in seen:
+      warnings.append(f'the same play as shard {seen[finding["sha256"]]}')
+    seen.setdefault(finding['sha256'], finding['shard'])
+    if finding['still'] > _MOSTLY_STILL:
+      warnings.append(f'{finding["still"]:.0%} of the frames do not move')
+    later = finding['shard'] >= findings[len(findings) // 2]['shard']
+    if later and finding in known[1:]:
+      first = known[0]
+      gain = finding['return_mean'] - first['return_mean']
+      if gain <= 2 * np.hypot(finding['return_error'], first['return_error']):
+        warnings.append(
+          f'plays no better than shard {first["shard"]}: near-random play?'
+        )
+
+
+def table(findings: list[dict]) -> str:
+  """The findings as text, a line a shard."""
+  lines = [
+    f'{"shard":>5}{"rows":>10}{"transitions":>12}{"games":>7}'
+    f'{"return (clipped)":>18}  finding'
+  ]
+  for finding in findings:
+    if finding['error']:
+      lines.append(f'{finding["shard"]:5}{"":47}  BROKEN: {finding["error"]}')
+      continue
+    mean = finding['return_mean']
+    lines.append(
+      f'{finding["shard"]:5}{finding["rows"]:10,}{finding["transitions"]:12,}'
+      f'{finding["episodes"]:7}{"-" if mean is None else f"{mean:.1f}":>18}'
+      f'  {"; ".join(finding["warnings"]) or "sound"}'
+    )
+  return '\n'.join(lines)
+
+
+def plot(findings: list[dict], game: str, path: str) -> None:
+  """Draws the mean clipped return of each shard's games.
+
+  Raises:
+    UserError: the file can't be written, or its ending names no format.
+  """
+  from matplotlib import figure
+
+  shown = [
+    finding for finding in findings if finding.get('return_mean') is not None
+  ]
+  canvas = figure.Figure(figsize=(7, 3.5), layout='constrained')
+  axes = canvas.subplots()
+  axes.errorbar(
+    [finding['shard'] for finding in shown],
+    [finding['return_mean'] for finding in shown],
+    [finding['return_error'] or 0 for finding in shown],
+    marker='o', markersize=3, capsize=2,
+  )  # fmt: skip
+  odd = [finding for finding in shown if finding['warnings']]
+  axes.plot(
+    [finding['shard'] for finding in odd],
+    [finding['return_mean'] for finding in odd],
+    'rx', label='odd',
+  )  # fmt: skip
+  if odd:
+    axes.legend()
+  axes.set(
+    title=f'{game}: play recorded in each shard',
+    xlabel='shard',
+    ylabel='return of a game, clipped rewards',
+  )
+  axes.grid(alpha=0.3)
+  try:
+    canvas.savefig(pathlib.Path(path).expanduser(), dpi=150)
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f'--plot={path} cannot be written ({error}): give another file, such as '
+      'returns.png.'
+    ) from None
+
+
+def examine_all(shards: Sequence[Shard], num_actions: int) -> list[dict]:
+  """Examines and judges shards, several at once.
+
+  Args:
+    shards: the shards of one run.
+    num_actions: size of the game's action set.
+
+  Returns:
+    The findings of `examine` and `judge`, a dict each.
+  """
+  record = fetched.read(shards[0].directory)
+  with (
+    concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    progress.bar(len(shards), ' shards', 'verifying') as bar,
+  ):
+
+    def work(shard: Shard) -> dict:
+      rows = shard.fetched_rows(record)
+      finding = examine(shard, num_actions, rows, record)
+      bar.update()
+      return finding
+
+    findings = list(pool.map(work, shards))
+  judge(findings)
+  return findings

@@ -1,0 +1,167 @@
+"""The published dataset: fetches a run of it, or the part that a split needs.
+
+A 1 % or 10 % split takes the first rows of every shard, so no more than these
+are read: some 1 % or 10 % of the bytes.
+"""
+
+import concurrent.futures
+import pathlib
+import shutil
+import signal
+import threading
+
+from cql_atari.core import download, fetched, progress
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import alone_in
+from cql_atari.replay import split as split_lib
+from cql_atari.replay.shard import ELEMENTS, file_name
+
+URL = 'https://storage.googleapis.com/atari-replay-datasets/dqn'
+_SMALL = ('add_count', 'invalid_range')  # Always whole.
+_MARGIN = 1.3  # A file's first rows may compress worse than the rest.
+
+
+def fetch(
+  run_dir: pathlib.Path,
+  game: str,
+  run: int,
+  split: split_lib.Split,
+  url: str,
+  jobs: int,
+  timeout: float,
+) -> None:
+  """Fetches a run, resuming what an earlier fetch began.
+
+  Args:
+    run_dir: the run's folder, GAME/RUN; shards go into its `replay_logs`.
+    game: such as 'Pong'.
+    run: which of the five.
+    split: what will be trained on.
+    url: the folder of games, at any fsspec URL.
+    jobs: files at once.
+    timeout: seconds after which a silent connection has stalled.
+
+  Raises:
+    UserError: the source lacks it or cannot be reached, or there is no room.
+  """
+  folder = run_dir / 'replay_logs'
+  folder.mkdir(exist_ok=True)
+  source = download.Source(
+    f'{url.rstrip("/")}/{game}/{run}/replay_logs', timeout
+  )
+  with alone_in(folder, 'fetching'):
+    _fetch_all(source, folder, split, jobs)
+  (folder / '.lock').unlink(missing_ok=True)
+
+
+def _fetch_all(source, folder, split, jobs) -> None:
+  plan, missing = _plan(source, folder, split, jobs)
+  size = sum(expected for _, _, expected in plan)
+  free = shutil.disk_usage(folder).free
+  print(
+    f'{source.url}: {len(plan)} files to read, about {_megabytes(size)}, as '
+    f'much disk; {_megabytes(free)} are free in {folder}.'
+  )
+  if missing:
+    print(f'The source lacks {len(missing)} shards, such as {missing[0]}.')
+  if size > free:
+    raise UserError(
+      f'{folder} has too little room: free {_megabytes(size - free)}, or '
+      'choose another --out.'
+    )
+  _fetch(source, folder, plan, jobs)
+
+
+def _plan(
+  source: download.Source,
+  folder: pathlib.Path,
+  split: split_lib.Split,
+  jobs: int,
+) -> tuple[list[tuple[str, float | None, int]], list[int]]:
+  """Lists the files that are still to be fetched.
+
+  Returns:
+    (file, share of its rows or None for all, bytes expected) of every file,
+    and the numbers of the shards that the source lacks.
+  """
+  share = None if split.fraction == 1 else split.fraction
+  indices = range(*split.shards)
+  record = fetched.read(folder) or {}
+
+  def look(index: int) -> list[tuple[str, float | None, int]] | None:
+    files = []
+    for name in (*ELEMENTS, *_SMALL):
+      file = file_name(name, index)
+      wanted = None if name in _SMALL else share
+      if _have(folder, record.get(file), file, wanted):
+        continue
+      try:
+        size = source.size(file)
+      except download.Missing:
+        if name == ELEMENTS[0]:
+          return None
+        raise UserError(
+          f'{source.path(file)} is missing, but its shard is there: give a '
+          'complete --source.'
+        ) from None
+      expected = size if wanted is None else min(size, _MARGIN * wanted * size)
+      files.append((file, wanted, int(expected)))
+    return files
+
+  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    looked = []
+    with progress.bar(len(indices), ' shards', 'looking') as bar:
+      for files in pool.map(look, indices):
+        looked.append(files)
+        bar.update()
+  missing = [index for index, files in zip(indices, looked) if files is None]
+  if len(missing) == len(indices):
+    raise UserError(
+      f'{source.url} holds no shards: check --game, --run and --source, and '
+      'that this machine can reach it.'
+    )
+  return [file for files in looked for file in files or ()], missing
+
+
+def _have(folder, entry: dict | None, file: str, wanted: float | None) -> bool:
+  """Whether an earlier fetch brought the file, as far as it is wanted."""
+  if entry is None or not (folder / file).is_file():
+    return False
+  if (folder / file).stat().st_size != entry['bytes']:
+    return False
+  return entry['rows'] is None or (
+    wanted is not None and entry.get('fraction', 0) >= wanted
+  )
+
+
+def _fetch(source, folder, plan, jobs) -> None:
+  stop = threading.Event()
+
+  def ask_to_stop(*_):
+    stop.set()
+    raise KeyboardInterrupt
+
+  signal.signal(signal.SIGTERM, ask_to_stop)
+  with (
+    progress.bar(
+      sum(expected for _, _, expected in plan), 'B', 'fetching', unit_scale=True
+    ) as bar,
+    concurrent.futures.ThreadPoolExecutor(jobs) as pool,
+  ):
+    futures = [
+      pool.submit(
+        download.fetch_file, source, folder, file, share, bar.update, stop
+      )
+      for file, share, _ in plan
+    ]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+    except BaseException:
+      stop.set()
+      pool.shutdown(cancel_futures=True)
+      raise
+
+
+def _megabytes(size: float) -> str:
+  return f'{size / 1e6:,.0f} MB'

@@ -1,0 +1,59 @@
+"""Writes an agent as a model that acts without this package."""
+
+import pathlib
+
+from cql_atari.core import quiet
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import through_tensorflow
+from cql_atari.runs.trained import TrainedRun
+
+
+def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
+  """Writes the model.
+
+  Args:
+    run: whose agent.
+    out: a folder that doesn't exist.
+    onnx: whether to write model.onnx into it too.
+
+  Raises:
+    UserError: tf2onnx is not installed.
+  """
+  import tensorflow as tf
+
+  agent = run.agent
+  signature = [tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')]
+
+  class Policy(tf.Module):
+    """The online network's greedy policy."""
+
+    def __init__(self):
+      super().__init__()
+      self.variables_ = agent.online_network.trainable_variables
+
+    @tf.function(input_signature=signature)
+    def act(self, states):
+      outputs = agent.online_network(states)
+      return {
+        'action': agent.greedy_actions(outputs),
+        'q_values': agent.q_values(outputs),
+      }
+
+  policy = Policy()
+  with quiet.quiet():
+    with through_tensorflow():
+      tf.saved_model.save(policy, str(out), signatures=policy.act)
+    if onnx:
+      _save_onnx(policy.act, signature, out / 'model.onnx')
+
+
+def _save_onnx(function, signature, path: pathlib.Path) -> None:
+  try:
+    import tf2onnx
+  except ImportError:
+    raise UserError(
+      "--onnx needs tf2onnx: pip install 'cql_atari[export]'."
+    ) from None
+  tf2onnx.convert.from_function(
+    function, input_signature=signature, opset=17, output_path=str(path)
+  )

@@ -1,0 +1,266 @@
+"""The run folder: the one place that knows its files.
+
+- `checkpoints/`: see `checkpoints`.
+- `logs/`: Dopamine's log files; TensorBoard events lie beside it.
+- `metrics.csv`: a row an iteration.
+- `config.gin`: a config that repeats the run; earlier ones are kept as
+  `config.0.gin`, ... when settings change on the way.
+- `run.json`: what a reader needs to know of the run, and its provenance.
+- `manifest.json`: the rows trained on.
+"""
+
+import csv
+import dataclasses
+import difflib
+import functools
+import glob
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gin
+import numpy as np
+from absl import logging
+
+from cql_atari.core import gin_text
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import write_csv, write_text, writing
+from cql_atari.runs import provenance
+
+FORMAT = 2  # Of run.json; 1 had no number, no labels and no settings.
+
+# Parameters in which runs of one experiment may differ.
+_OF_NO_METHOD = frozenset(
+  (
+    'seed', 'game', 'task', 'path', 'replay_dir', 'rom_dir', 'cache_dir',
+    'in_memory', 'num_iterations', 'checkpoint_minutes', 'checkpoint_duration',
+    'num_environments', 'create_agent_fn',
+  )
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+  """A run's files.
+
+  Attributes:
+    path: the folder, the `--base_dir` of a training run.
+  """
+
+  path: pathlib.Path
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """The folder of checkpoints."""
+    return self.path / 'checkpoints'
+
+  @property
+  def config(self) -> pathlib.Path:
+    """The gin file that repeats the run."""
+    return self.path / 'config.gin'
+
+  @property
+  def has_records(self) -> bool:
+    """Whether everything is there that is written when a run begins."""
+    files = self.config, self.path / 'run.json', self.path / 'manifest.json'
+    if not all(file.is_file() for file in files):
+      return False
+    return provenance.read(files[1]).get('format') == FORMAT
+
+  def check(self) -> None:
+    """Finds out whether it is a run folder.
+
+    Raises:
+      UserError: it isn't, or it is damaged or of another version.
+    """
+    for name in ('config.gin', 'run.json', 'manifest.json'):
+      if not (self.path / name).is_file():
+        raise UserError(
+          f'{self.path} is no run folder: it has no {name}. Give the '
+          '--base_dir of a training run.'
+        )
+    _ = self.record, self.manifest
+
+  @functools.cached_property
+  def record(self) -> dict[str, Any]:
+    """The fields of run.json.
+
+    Raises:
+      UserError: it is damaged, or of another version of this package.
+    """
+    path = self.path / 'run.json'
+    record = provenance.read(path)
+    if record.get('format') != FORMAT:
+      raise UserError(
+        f'{path} has format {record.get("format", 1)}, and this version of '
+        f'cql_atari reads format {FORMAT}: give the command that began the run '
+        'once more, which writes it anew.'
+      )
+    return record
+
+  @functools.cached_property
+  def manifest(self) -> dict[str, Any]:
+    """The fields of manifest.json."""
+    return provenance.read(self.path / 'manifest.json')
+
+  def metrics(self) -> dict[str, np.ndarray]:
+    """The columns of metrics.csv, float64 (iterations,), NaN where empty.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path = self.path / 'metrics.csv'
+    try:
+      with open(path, newline='') as file:
+        rows = list(csv.DictReader(file))
+      names = rows[0].keys() if rows else ()
+      return {
+        name: np.array([float(row[name] or 'nan') for row in rows])
+        for name in names
+      }
+    except FileNotFoundError:
+      return {}
+    except (OSError, ValueError, TypeError) as error:
+      raise UserError(
+        f'{path} is damaged ({error}): give the command that began the run '
+        'once more, which writes it anew.'
+      ) from None
+
+  # --- Writing. ---
+
+  def write_metrics(
+    self, columns: Sequence[str], rows: Iterable[Sequence]
+  ) -> None:
+    """Writes metrics.csv whole, so that a resume leaves no row twice."""
+    path = self.path / 'metrics.csv'
+    with writing(path):
+      write_csv(path, columns, rows)
+
+  def write_records(
+    self, record: dict[str, Any], manifest: dict[str, Any]
+  ) -> None:
+    """Writes config.gin (the operative config), run.json and manifest.json.
+
+    Args:
+      record: what the run knows of itself; format, settings and provenance are
+        added.
+      manifest: the data's.
+    """
+    with writing(self.path):
+      write_config(self.path)
+      record = {
+        'format': FORMAT,
+        **record,
+        'settings': operative_settings(),
+        **provenance.provenance(self.path / 'run.json'),
+      }
+      for name, content in (('run', record), ('manifest', manifest)):
+        text = json.dumps(content, indent=1) + '\n'
+        write_text(self.path / f'{name}.json', text)
+
+  def warn_of_other_settings(self) -> None:
+    """Warns when a finished run had other settings than those given now."""
+    changed = _changed_settings(self.config)
+    if changed:
+      logging.warning(
+        'This run is finished, and had other settings than those given now. '
+        'For these, give another --base_dir:\n%s',
+        changed,
+      )
+
+
+def write_config(folder: pathlib.Path) -> None:
+  """Writes config.gin, the operative config.
+
+  One that differs is kept as config.0.gin, ..., with a warning.
+  """
+  path = folder / 'config.gin'
+  changed = _changed_settings(path)
+  if changed:
+    kept = folder / f'config.{len(list(folder.glob("config.*.gin")))}.gin'
+    path.rename(kept)
+    logging.warning(
+      'This run goes on with other settings than before (kept in %s):\n%s',
+      kept.name,
+      changed,
+    )
+  write_text(path, gin.operative_config_str())
+
+
+def _changed_settings(path: pathlib.Path) -> str:
+  """The lines in which the operative config differs from a file."""
+  if not path.is_file():
+    return ''
+  before, now = path.read_text(), gin.operative_config_str()
+  return '\n'.join(
+    line
+    for line in difflib.ndiff(before.splitlines(), now.splitlines())
+    if line[0] in '+-' and line[2:].strip() and line[2] != '#'
+  )
+
+
+def operative_settings() -> dict[str, Any]:
+  """The settings in force that say something about the method.
+
+  Returns:
+    {'CQLMixin.alpha': 4.0, ...} of plain JSON, macros replaced by their values;
+    those of a CQL agent under the name of the mixin.
+  """
+  bound = gin_text.bindings(gin.operative_config_str())
+  settings_in_force = {}
+  for name, value in bound.items():
+    owner, _, parameter = name.rpartition('.')
+    if owner and parameter not in _OF_NO_METHOD:
+      if owner in ('CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'):
+        owner = 'CQLMixin'
+      if isinstance(value, str):
+        value = bound.get(value.removeprefix('%'), value)
+      settings_in_force[f'{owner}.{parameter}'] = value
+  return settings_in_force
+
+
+def unused(bindings: Iterable[str]) -> list[str]:
+  """Which of these are bound, but were used by nothing that was made.
+
+  Args:
+    bindings: such as 'CQLMixin.alpha=2.0'; macros are passed over.
+  """
+  used = gin_text.bindings(gin.operative_config_str())
+  given = {name for line in bindings for name in gin_text.bindings(line)}
+  return sorted(name for name in given if '.' in name and name not in used)
+
+
+# --- Finding. ---
+
+
+def find(patterns: Sequence[str]) -> list[RunFolder]:
+  """The run folders that glob patterns name, ordered by path.
+
+  Args:
+    patterns: such as 'runs/*', or a folder.
+
+  Raises:
+    UserError: a pattern names none.
+  """
+  paths = set()
+  for pattern in patterns:
+    literal = pathlib.Path(pattern).expanduser()
+    names = [literal] if literal.is_dir() else []
+    names = names or map(pathlib.Path, glob.glob(os.path.expanduser(pattern)))
+    of_pattern = {name for name in names if (name / 'run.json').is_file()}
+    if not of_pattern:
+      raise UserError(
+        f'no run folder matches {pattern}: give the --base_dir of a training '
+        'run, which holds run.json.'
+      )
+    paths |= of_pattern
+  return [RunFolder(path) for path in sorted(paths)]
+
+
+def below(root: pathlib.Path) -> list[RunFolder]:
+  """Every run folder below a folder, ordered by path."""
+  return [
+    RunFolder(p) for p in sorted(p.parent for p in root.rglob('run.json'))
+  ]

@@ -1,0 +1,61 @@
+"""Collects data: from settings to a folder of recorded play."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from cql_atari.core import devices, quiet, settings
+from cql_atari.core.files import alone_in, write_text
+from cql_atari.core.protocols import Benchmark
+from cql_atari.runs import folder, provenance
+
+
+def collect(
+  benchmark: Benchmark,
+  name: str,
+  run_dir: pathlib.Path,
+  steps: int | None,
+  seed: int,
+  gin_files: Sequence[str] = (),
+  gin_bindings: Sequence[str] = (),
+) -> None:
+  """Plays, learns and logs, or goes on with it.
+
+  Args:
+    benchmark: whose data are made.
+    name: the game or task.
+    run_dir: gets the data; it exists.
+    steps: how much; the benchmark's own number where it is None.
+    seed: seeds the weights, the games and the exploration.
+    gin_files: paths or bare names; the benchmark's own file if there are none.
+    gin_bindings: which override the files.
+
+  Raises:
+    UserError: a mistake in the settings, or a full disk.
+    BusyError: another process is collecting in the folder.
+    Stopped: SIGTERM or Ctrl-C came; progress is saved.
+  """
+  how = benchmark.collecting
+  files = list(gin_files) or [how.gin_file]
+  bindings = [*gin_bindings, f'SEED={seed}', *how.bindings(name)]
+  settings.check(files, bindings, how.required)
+  settings.parse(files, bindings, final=False)
+  with alone_in(run_dir, 'collecting'):
+    with quiet.quiet():
+      import tensorflow as tf
+
+      settings.import_all(how.module)
+      devices.share_cores()
+      tf.constant(0)
+    settings.parse(files, bindings, final=True)
+    collector = how.make(run_dir, name, steps)
+    if not collector.is_finished:
+      folder.write_config(run_dir)
+      path = run_dir / 'collect.json'
+      record = {
+        **how.record(collector, name),
+        'seed': seed,
+        **provenance.provenance(path),
+      }
+      write_text(path, json.dumps(record, indent=1) + '\n')
+    collector.run()

@@ -1,0 +1,72 @@
+"""Files that are whole or not there, and locks."""
+
+import errno
+import subprocess
+import sys
+
+import filelock
+import pytest
+
+from cql_atari.core import files
+from cql_atari.core.errors import BusyError, UserError
+
+
+def test_an_interrupted_file_leaves_the_old_one(tmp_path):
+  path = tmp_path / 'file'
+  files.write_text(path, 'old')
+  with pytest.raises(ZeroDivisionError), files.whole_file(path, 'w') as file:
+    file.write('new')
+    _ = 1 / 0
+  assert path.read_text() == 'old'
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_process_holds_the_folder(tmp_path):
+  program = (
+    'import pathlib, sys\n'
+    'from cql_atari.core import files\n'
+    "with files.alone_in(pathlib.Path(sys.argv[1]), 'training'):\n"
+    "  print('held', flush=True)\n"
+    '  sys.stdin.read()\n'
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', program, str(tmp_path)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'held\n'
+  with (
+    pytest.raises(BusyError, match='another process is training'),
+    files.alone_in(tmp_path, 'training'),
+  ):
+    pass
+  process.kill()  # The system lets go.
+  process.wait()
+  with files.alone_in(tmp_path, 'training'):
+    pass
+
+
+@pytest.mark.parametrize(
+  'error',
+  [NotImplementedError('no flock'), OSError(errno.ENOLCK, 'No locks')],
+)
+def test_without_locks_work_goes_on_with_a_warning(
+  tmp_path, monkeypatch, caplog, error
+):
+  def acquire(*args, **kwargs):
+    raise error
+
+  monkeypatch.setattr(filelock.FileLock, 'acquire', acquire)
+  with files.alone_in(tmp_path, 'training'):
+    (tmp_path / 'file').touch()
+  assert 'has no locks' in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'file').touch()
+  with (
+    pytest.raises(UserError, match='cannot be written'),
+    files.alone_in(tmp_path / 'file', 'training'),
+  ):
+    pass

@@ -1,0 +1,73 @@
+"""The run folder's one owner."""
+
+import json
+
+import gin
+import pytest
+
+from cql_atari.agents import optimizers
+from cql_atari.core.errors import UserError
+from cql_atari.runs import folder as folder_lib
+
+
+def make(path, **fields):
+  path.mkdir(parents=True)
+  record = {'format': folder_lib.FORMAT, **fields}
+  for name in ('run', 'manifest'):
+    (path / f'{name}.json').write_text(json.dumps(record))
+  (path / 'config.gin').touch()
+  return folder_lib.RunFolder(path)
+
+
+def test_a_folder_of_another_version_is_told_so(tmp_path):
+  older = make(tmp_path / 'older', format=1)
+  with pytest.raises(UserError, match=r'has format 1, and this .* format 2'):
+    _ = older.record
+  assert not older.has_records  # So that the next start writes them anew.
+  unnamed = make(tmp_path / 'unnamed')
+  (unnamed.path / 'run.json').write_text('{"agent": "CQLAgent"}')
+  with pytest.raises(UserError, match='has format 1'):
+    unnamed.check()
+  assert make(tmp_path / 'new').has_records
+
+
+def test_folders_are_found_by_path_or_pattern(tmp_path):
+  for name in ('a', 'b', 'x [1]'):
+    make(tmp_path / name)
+  (tmp_path / 'empty').mkdir()
+
+  def found(*patterns):
+    runs = folder_lib.find([str(tmp_path / pattern) for pattern in patterns])
+    return [run.path.name for run in runs]
+
+  assert found('*') == ['a', 'b', 'x [1]']
+  assert found('x [1]') == ['x [1]']  # A path before it is a pattern.
+  assert found('b', 'a', 'b') == ['a', 'b']
+  with pytest.raises(UserError, match=r'no run folder matches .*empty'):
+    found('a', 'empty')
+  assert [r.path.name for r in folder_lib.below(tmp_path)] == found('*')
+
+
+def test_settings_are_values_under_one_name():
+  gin.clear_config()
+  with gin.unlock_config():
+    gin.parse_config('RATE = 0.25\nAdam.learning_rate = %RATE\nSEED = 7')
+  optimizers.Adam()
+  settings = folder_lib.operative_settings()
+  assert settings == {
+    'Adam.beta_1': 0.9, 'Adam.beta_2': 0.999, 'Adam.epsilon': 3.125e-4,
+    'Adam.learning_rate': 0.25,
+  }  # fmt: skip
+  gin.clear_config()
+
+
+def test_metrics_are_columns(tmp_path):
+  run = make(tmp_path / 'run')
+  assert run.metrics() == {}
+  run.write_metrics(('a', 'b'), [(1, ''), (2, 0.5)])
+  columns = run.metrics()
+  assert columns['a'].tolist() == [1, 2]
+  assert columns['b'][1] == 0.5 and columns['b'][0] != columns['b'][0]
+  (run.path / 'metrics.csv').write_text('a\nx\n')
+  with pytest.raises(UserError, match='is damaged'):
+    run.metrics()
