@@ -7,6 +7,7 @@ done is not run twice.
 
 import dataclasses
 import functools
+import pathlib
 
 from cql_atari.core import command, gin_text, settings
 from cql_atari.core.errors import UserError
@@ -58,7 +59,7 @@ def main() -> int:
       print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
     print(plan.estimate(sweep, runs, engine.workers))
     for folder in sorted({run.replay_dir for run in runs if run.replay_dir}):
-      if not folder.exists():
+      if ':' not in folder and not pathlib.Path(folder).exists():
         print(f'There is no {folder} yet: fetch or collect it first.')
     return 0
   base_dir = make_folder('base_dir', _BASE_DIR.value)

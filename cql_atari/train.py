@@ -6,11 +6,10 @@ that was stopped or killed.
 """
 
 import functools
-import pathlib
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder
+from cql_atari.core.files import absolute, make_folder
 from cql_atari.training import fit
 
 _COMMAND = command.Command(__doc__)
@@ -36,7 +35,7 @@ def main() -> None:
   bindings = list(_GIN_BINDINGS.value)
   for macro, flag in (('REPLAY_DIR', _REPLAY_DIR), ('ROM_DIR', _ROM_DIR)):
     if flag.value is not None:
-      bindings.append(f'{macro}={_absolute(flag.value)!r}')
+      bindings.append(f'{macro}={absolute(flag.value)!r}')
   if not _BASE_DIR.value:
     raise UserError(
       'no --base_dir given: name the folder for this run, such as '
@@ -44,14 +43,6 @@ def main() -> None:
     )
   base_dir = make_folder('base_dir', _BASE_DIR.value)
   fit.fit(base_dir, _GIN_FILES.value, bindings)
-
-
-def _absolute(path: str) -> str:
-  """A path from anywhere; what has a scheme, as minari:NAME, stays as it is."""
-  scheme = path.split(':')[0]
-  if scheme != path and scheme.isalpha():
-    return path
-  return str(pathlib.Path(path).expanduser().absolute())
 
 
 run = functools.partial(_COMMAND.run, main)

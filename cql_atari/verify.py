@@ -6,6 +6,7 @@ is a warning: look at it before training on it for a week.
 """
 
 import functools
+import itertools
 import json
 import pathlib
 
@@ -23,6 +24,9 @@ _PLOT = _COMMAND.string(
 )
 
 
+_SHARDS = 50  # Of a run of the dataset.
+
+
 def main(replay_dir: str) -> int:
   """Verifies by the flags; returns the exit status."""
   game = _GAME.value or run_lib.game_of(replay_dir)
@@ -37,10 +41,10 @@ def main(replay_dir: str) -> int:
   broken = sum(bool(finding['error']) for finding in findings)
   odd = sum(bool(finding['warnings']) for finding in findings)
   there = {finding['shard'] for finding in findings}
-  missing = sorted(set(range(max(there))) - there)
+  missing = sorted(set(range(max(_SHARDS, max(there)))) - there)
   print(
     f'\n{len(findings)} shards of {game}: {broken} broken, {odd} with warnings'
-    + (f', numbers missing: {missing}' if missing else '')
+    + (f'; of a whole run, {_ranges(missing)} are missing' if missing else '')
     + '.'
   )
   if _REPORT.value:
@@ -53,6 +57,17 @@ def main(replay_dir: str) -> int:
   if _PLOT.value:
     examine.plot(findings, game, _PLOT.value)
   return 1 if broken else 0
+
+
+def _ranges(numbers: list[int]) -> str:
+  """[1, 5, 6, 7] -> '1, 5-7'."""
+  parts = []
+  for _, members in itertools.groupby(
+    enumerate(numbers), lambda pair: pair[1] - pair[0]
+  ):
+    run = [number for _, number in members]
+    parts.append(f'{run[0]}-{run[-1]}' if len(run) > 1 else str(run[0]))
+  return ', '.join(parts)
 
 
 run = functools.partial(_COMMAND.run, main)

@@ -79,6 +79,12 @@ class Dataset:
     text = json.dumps(self.manifest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
+  @property
+  def largest(self) -> dict[str, float]:
+    """The greatest size of its numbers, by name."""
+    columns = {'states': self.state, 'rewards': self.reward}
+    return {name: float(np.abs(x).max()) for name, x in columns.items()}
+
   def sample_states(self, count: int, rng: np.random.Generator) -> np.ndarray:
     """Random states as they were observed, (count, S)."""
     rows = rng.integers(len(self), size=count)
@@ -145,22 +151,27 @@ def open_task_data(
   Raises:
     UserError: no such task or file, or one that is broken or doesn't fit.
   """
-  chosen = tasks.task(task)
-  steps, source, digest = _read(chosen, path)
+  described = tasks.task(task)
+  steps, source, digest = _read(described, path)
   rows = files.transition_rows(steps)
   if not len(rows):
     raise UserError(f'{source} holds no transition: fetch or make it anew.')
   mean, std = _moments(steps.observations[rows], normalize_states)
   states = (steps.observations - mean) / std
-  scores = steps.episode_returns()
+  ends = _episode_ends(described, steps)
+  scores = steps.episode_returns(ends)
+  if described.is_maze:  # One success, however long the ant stays.
+    scores = np.minimum(scores, 1.0)
   if return_spread is not None:
     reward_scale *= return_spread / _spread(scores, source)
   manifest = {
-    'game': chosen.domain,
+    'game': described.domain,
     # Without a version, it is no data of D4RL's.
     'split': {
-      'data': chosen.data,
-      'version': chosen.version if source in chosen.published_names else None,
+      'data': described.data,
+      'version': described.version
+      if source in described.published_names
+      else None,
     },
     'source': source,
     'sha256': digest,
@@ -171,12 +182,12 @@ def open_task_data(
     'reward_shift': reward_shift,
     # The kitchen's pay for what is finished at every step, play only once.
     'behavior_return': None
-    if chosen.domain == 'kitchen'
+    if described.domain == 'kitchen'
     else _behavior_return(scores),
   }
   rewards = steps.rewards * np.float32(reward_scale) + np.float32(reward_shift)
   return Dataset(
-    chosen,
+    described,
     states[rows],
     steps.actions[rows],
     rewards[rows],
@@ -184,11 +195,22 @@ def open_task_data(
     steps.terminals[rows].astype(np.float32),
     mean,
     std,
-    np.flatnonzero(np.isin(rows, np.append(0, steps.episode_ends))),
+    np.flatnonzero(np.isin(rows, np.append(0, ends))),
     rewards,
-    steps.episode_ends,
+    ends,
     manifest,
   )
+
+
+def _episode_ends(task: tasks.Task, steps: files.Steps) -> np.ndarray:
+  """The step (E,) after the last one of every episode.
+
+  AntMaze's trajectories go on when the goal is reached, so that their terminal
+  rows are many; D4RL cuts them off by their timeouts.
+  """
+  if task.is_maze and steps.timeouts.any():
+    return np.flatnonzero(steps.timeouts) + 1
+  return steps.episode_ends
 
 
 def _read(task: tasks.Task, path: str | None) -> tuple[files.Steps, str, str]:

@@ -112,6 +112,11 @@ def _description(task: tasks.Task):
   return _ADROIT[task.domain], {}, getattr(wrappers, task.domain.capitalize())
 
 
+def gymnasium_name(task: tasks.Task) -> str:
+  """Gymnasium's name of a task's environment, such as 'Hopper-v4'."""
+  return _description(task)[0]
+
+
 def maze(domain: str) -> list[list]:
   """The map for gymnasium-robotics, whose rows go the other way."""
   cells = {'0': 0, '1': 1, 'r': 'r', 'g': 'g'}

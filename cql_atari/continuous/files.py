@@ -50,10 +50,11 @@ class Steps:
     """The step (E,) after the last one of every episode that ends here."""
     return np.flatnonzero(self.terminals | self.timeouts) + 1
 
-  def episode_returns(self) -> np.ndarray:
-    """Returns (E,) of these episodes."""
+  def episode_returns(self, ends: np.ndarray | None = None) -> np.ndarray:
+    """Returns (E,) of the episodes with these ends, or `episode_ends`."""
+    ends = self.episode_ends if ends is None else ends
     sums = np.concatenate([[0.0], np.cumsum(self.rewards, dtype=np.float64)])
-    return np.diff(sums[np.concatenate([[0], self.episode_ends])])
+    return np.diff(sums[np.concatenate([[0], ends])])
 
 
 def transition_rows(steps: Steps) -> np.ndarray:

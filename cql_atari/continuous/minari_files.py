@@ -37,7 +37,7 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
     UserError: there is no such dataset, or no Minari; or it is AntMaze's, whose
       coordinates there are others than D4RL's.
   """
-  if task.domain.startswith('antmaze'):
+  if task.is_maze:
     raise UserError(
       "Minari's AntMaze has other coordinates than D4RL's: fetch D4RL's file "
       f'with "python -m cql_atari.fetch --task={task.name}".'
@@ -49,16 +49,25 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
       f'there is no Minari dataset {name} ({error}): get it with "minari '
       f'download {name}".'
     ) from None
+  recorded = dataset.env_spec.id if dataset.env_spec else ''
+  expected = environments.gymnasium_name(task)
+  if recorded and recorded.split('-')[0] != expected.split('-')[0]:
+    raise UserError(
+      f'the Minari dataset {name} is of {recorded}, but {task.name} is played '
+      f'in {expected}: bind TASK to one of its tasks.'
+    )
   parts, digest = [], hashlib.sha256()
   for episode in dataset.iterate_episodes():
     observations = episode.observations
-    if isinstance(observations, dict) != (task.domain == 'kitchen'):
+    try:
+      if task.domain == 'kitchen':
+        observations = wrappers.kitchen_observation(observations)
+      observations = observations.astype(np.float32)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
       raise UserError(
-        f'the Minari dataset {name} is of another environment than {task.name}.'
-      )
-    if task.domain == 'kitchen':
-      observations = wrappers.kitchen_observation(observations)
-    observations = observations.astype(np.float32)
+        f'the Minari dataset {name} has observations of another kind than '
+        f'{task.name}: arrays, or for the kitchen its own dictionaries.'
+      ) from None
     steps = len(episode.rewards)
     terminal = bool(episode.terminations[-1])
     rows = steps + (not terminal)

@@ -78,6 +78,11 @@ class Task:
     return '-'.join(filter(None, (self.domain, self.data, self.version)))
 
   @property
+  def is_maze(self) -> bool:
+    """Whether it is one of AntMaze's."""
+    return self.domain.startswith('antmaze')
+
+  @property
   def settings(self) -> Domain:
     """The properties of its domain."""
     return DOMAINS[self.domain]

@@ -118,6 +118,15 @@ def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
       return folder
 
 
+def absolute(path: str) -> str:
+  """A path that works from any folder; what has a scheme, such as
+  'minari:NAME' or 'gs://...', stays as it is."""
+  scheme = path.partition(':')[0]
+  if scheme != path and scheme.isalpha():
+    return path
+  return str(pathlib.Path(path).expanduser().absolute())
+
+
 @contextlib.contextmanager
 def alone_in(folder: pathlib.Path, doing: str) -> Iterator[None]:
   """Holds a folder for this process; the system lets go of it at any end.

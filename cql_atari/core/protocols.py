@@ -72,6 +72,7 @@ class Data(Protocol):
     label: its name in reports, such as '1 %' or 'medium-v2'.
     is_published: whether others' numbers on this data can stand beside.
     action_size: actions in every state, or numbers in an action.
+    largest: the greatest size of its numbers, by name.
   """
 
   manifest: dict[str, Any]
@@ -79,6 +80,7 @@ class Data(Protocol):
   label: str
   is_published: bool
   action_size: int
+  largest: dict[str, float]
 
   def discounted_return(self, gamma: float) -> float | None:
     """The mean discounted return-to-go of the data's actions."""

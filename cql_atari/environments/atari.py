@@ -20,18 +20,11 @@ from cql_atari.core.constraints import Count
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
+from cql_atari.replay.run import game_names
 
 FRAME_SKIP = 4
 STICKINESS = 0.25
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-
-
-def game_names() -> dict[str, str]:
-  """Every game ALE has, by Dopamine's name: {'MsPacman': 'ms_pacman', ...}."""
-  return {
-    ''.join(word.capitalize() for word in rom.split('_')): rom
-    for rom in roms.get_all_rom_ids()
-  }
 
 
 def rom_name(game: str) -> str:
@@ -102,6 +95,7 @@ class AtariEnvironments:
     game: such as 'Pong'.
     rom: the file that is played.
     num_environments: games played at once, E.
+    num_actions: size of the game's minimal action set, A.
     longest_episode: agent steps after which a game is cut off.
   """
 
@@ -130,6 +124,7 @@ class AtariEnvironments:
     self.num_environments = num_environments
     self.longest_episode = max_steps_per_episode
     self._sticky_actions = sticky_actions
+    self.num_actions = len(action_names(self.rom))
     self._games = None
     self._paddle_strength = np.ones(num_environments, np.float32)
 
@@ -179,13 +174,23 @@ class AtariEnvironments:
     """Plays one agent step in every game.
 
     Args:
-      actions: integers (E,).
+      actions: integers (E,) in [0, A).
 
     Returns:
       States uint8 (E, 84, 84, 4), already of the new game where one ended;
       raw rewards float64 (E,); whether the game ended or was cut off, (E,).
+
+    Raises:
+      ValueError: an action that the game hasn't got.
     """
-    self._games.send(np.asarray(actions, np.int64), self._paddle_strength)
+    actions = np.asarray(actions, np.int64)
+    # On any other, ALE's threads die, and whoever waits for them never returns.
+    if actions.min() < 0 or actions.max() >= self.num_actions:
+      raise ValueError(
+        f'actions {actions} are not all in [0, {self.num_actions}), the action '
+        f'set of {self.game}'
+      )
+    self._games.send(actions, self._paddle_strength)
     frames, rewards, over, cut_off, _ = self._games.recv()
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
 

@@ -110,7 +110,8 @@ def ensure_store(
   run = folder.parent if folder.name == 'replay_logs' else folder
   run_lib.check_game(run, game)
   selection = split.select(folder)
-  missing = set(range(*split.shards)) - {rows.shard.index for rows in selection}
+  there = {shard.index for shard in run_lib.list_shards(folder)}
+  missing = set(range(*split.shards)) - there
   if missing and run != pathlib.Path(run_lib.demo_replay_dir()):
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',

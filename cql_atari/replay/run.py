@@ -6,9 +6,19 @@ import pathlib
 import re
 from collections.abc import Collection
 
+from ale_py import roms
+
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 from cql_atari.replay.shard import Shard, file_name
+
+
+def game_names() -> dict[str, str]:
+  """Every game ALE has, by Dopamine's name: {'MsPacman': 'ms_pacman', ...}."""
+  return {
+    ''.join(word.capitalize() for word in rom.split('_')): rom
+    for rom in roms.get_all_rom_ids()
+  }
 
 
 def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
@@ -79,7 +89,7 @@ def game_of(replay_dir: str | os.PathLike) -> str:
   """
   folder = find_replay_logs(replay_dir).resolve()
   run = folder.parent if folder.name == 'replay_logs' else folder
-  if run.name.isdigit() and run.parent.name[:1].isupper():
+  if run.name.isdigit() and run.parent.name in game_names():
     return run.parent.name
   raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
 
@@ -91,7 +101,8 @@ def check_game(run: pathlib.Path, game: str) -> None:
     UserError: it is another one.
   """
   folder = run.resolve().parent.name
-  if run.resolve().name.isdigit() and folder[:1].isupper() and folder != game:
+  is_game = run.resolve().name.isdigit() and folder in game_names()
+  if is_game and folder != game:
     raise UserError(
       f'{run} holds play of {folder}, but the game is {game}: give '
       f"--game={folder}, or in gin GAME='{folder}'; or another --replay_dir."

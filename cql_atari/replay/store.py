@@ -145,6 +145,11 @@ class Store:
     return self.manifest['num_actions']
 
   @property
+  def largest(self) -> dict[str, float]:
+    """The greatest size of its numbers, by name."""
+    return {'rewards': float(np.abs(self.rewards).max())}
+
+  @property
   def nbytes(self) -> int:
     """Bytes of all arrays: what a store in memory takes."""
     return self.blocks.nbytes + sum(

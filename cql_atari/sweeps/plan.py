@@ -18,7 +18,7 @@ from cql_atari.core.constraints import (
 )
 from cql_atari.core.constraints import check as check_value
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_text
+from cql_atari.core.files import absolute, write_text
 from cql_atari.core.protocols import Benchmark
 from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
@@ -48,7 +48,7 @@ class Run:
   digest: str
   training_steps: int
   num_iterations: int
-  replay_dir: pathlib.Path | None = None
+  replay_dir: str | None = None
 
   @property
   def total_steps(self) -> int:
@@ -198,7 +198,7 @@ class Sweep:
     ]
     folder = self._replay_dir(subject)
     if folder is not None:
-      bindings.append(f'REPLAY_DIR={str(folder)!r}')
+      bindings.append(f'REPLAY_DIR={folder!r}')
     bindings += own
     # Files by their whole path, for processes that start in other folders.
     files = [
@@ -224,13 +224,13 @@ class Sweep:
       replay_dir=folder,
     )
 
-  def _replay_dir(self, subject: str) -> pathlib.Path | None:
+  def _replay_dir(self, subject: str) -> str | None:
     path = self.replay_dirs.get(subject, self.replay_dir)
     if path is None:
       return None
     fields = self.benchmark.path_fields(subject)
     try:
-      return pathlib.Path(path.format(**fields)).expanduser().absolute()
+      return absolute(path.format(**fields))
     except (KeyError, IndexError, ValueError):
       known = ' or '.join(f'{{{name}}}' for name in fields)
       raise UserError(

@@ -24,12 +24,19 @@ def check(store: Store, environments: atari.AtariEnvironments) -> None:
       f'the data are of {recorded}, but AtariEnvironments.game is another, '
       f'{played}: bind GAME, which is for both.'
     )
+  if store.action_size != environments.num_actions:
+    raise UserError(
+      f'the data have {store.action_size} actions, but {played} has '
+      f'{environments.num_actions}: leave open_store.num_actions at '
+      '@num_actions().'
+    )
   difference = start_difference(store, environments.rom.parent)
   if difference:
     logging.warning(
       'Games in the data start with a picture of which %.0f %% of the pixels '
       'differ from what this ROM of %s shows: they were recorded with another '
-      'ROM. Scores will not compare. The DQN Replay dataset was made with the '
+      'ROM, or after no-op actions (noop_max), which evaluations here do not '
+      'take. Scores will not compare. The DQN Replay dataset was made with the '
       'ROMs of atari-py 0.2.5: point --rom_dir at a folder of those.',
       100 * difference,
       recorded,

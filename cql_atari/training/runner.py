@@ -51,6 +51,7 @@ METRICS = (
   'accuracy',
 )
 _STEPS_PER_REPORT = 50
+_LARGE = 1e5  # States and rewards beyond it are no sensible inputs.
 _KEPT_LOGS = 4  # Dopamine's default, given so that no config.gin binds it.
 
 
@@ -247,13 +248,20 @@ class FixedReplayRunner(job.Job):
   def _tell(self, bar: tqdm.tqdm, loss: float, step: int, count: int) -> None:
     if not math.isfinite(loss):
       raise UserError(
-        f'the loss is {loss} by gradient step {step}: lower the learning rate '
-        'or alpha (or raise target_gap) and start in a new --base_dir.'
+        f'the loss is {loss} by gradient step {step}: {self._remedy()} and '
+        'start in a new --base_dir.'
       )
     last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
     text = f'loss {loss:.4f}' + ''.join(f', last return {r:.1f}' for r in last)
     bar.set_postfix_str(text, refresh=False)
     bar.update(count)
+
+  def _remedy(self) -> str:
+    """The likeliest cause of a loss that is no number, as advice."""
+    for name, largest in self._data.largest.items():
+      if largest > _LARGE:
+        return f'the data have {name} of size {largest:.3g}, so scale them'
+    return 'lower the learning rate or alpha (or raise target_gap)'
 
   def _evaluate(self, statistics) -> evaluation.Episodes:
     """Evaluates the agent by the protocol of `evaluation`."""

@@ -4,6 +4,7 @@ import gzip
 import io
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 from training_runs import SMALL, call, command
@@ -145,3 +146,29 @@ def test_settings_out_of_range_end_in_one_sentence(
   done = run(command(tmp_path / 'run', *SMALL, binding))
   assert done.returncode == 2
   assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+
+
+def test_data_too_large_to_learn_from_are_named(run, tmp_path):
+  """Not the learning rate, where rewards are the cause."""
+  rng, count = np.random.default_rng(0), 400
+  path = tmp_path / 'hopper-medium.hdf5'
+  with h5py.File(path, 'w') as file:
+    file['observations'] = rng.normal(size=(count, 11)).astype(np.float32)
+    file['actions'] = rng.uniform(-1, 1, (count, 3)).astype(np.float32)
+    file['rewards'] = np.full(count, 1e30, np.float32)
+    file['terminals'] = np.zeros(count, bool)
+    file['timeouts'] = np.arange(count) % 100 == 99
+  bindings = (
+    "TASK='hopper-medium'",
+    'Critic.hidden_units=(8,)',
+    'TanhGaussianPolicy.hidden_units=(8,)',
+    'FixedReplayRunner.evaluation_steps=0',
+  )
+  done = run(
+    command(
+      tmp_path / 'run', *bindings, gin_file='d4rl/sac.gin',
+      flags=[f'--replay_dir={path}'],
+    )
+  )  # fmt: skip
+  assert done.returncode == 2, done.stderr
+  assert 'the data have rewards of size 1e+30, so scale them' in done.stderr

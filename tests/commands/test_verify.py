@@ -41,7 +41,7 @@ def test_the_command_reports_and_draws(some_shards, tmp_path):
   sound = subprocess.run([*command, *files], capture_output=True, text=True)
   assert sound.returncode == 0, sound.stderr
   assert '5 shards of Freeway: 0 broken, 0 with warnings' in sound.stdout
-  assert 'numbers missing: [1, 3, 5, 7,' in sound.stdout
+  assert 'of a whole run, 1, 3, 5, 7-47, 49 are missing' in sound.stdout
   report = json.loads((tmp_path / 'r.json').read_text())
   assert report['shards'][0]['rows'] == 1999
   assert (tmp_path / 'r.png').stat().st_size > 10_000
@@ -119,3 +119,23 @@ def test_changed_files_are_told_from_fetched_ones(some_shards):
   data[4] ^= 1  # The gzip header's time: the content is the same.
   path.write_bytes(data)
   assert 'has changed since it was fetched' in findings(some_shards)[4]['error']
+
+
+def test_later_shards_alone_say_nothing_of_the_beginning(tmp_path, demo_frames):
+  for index, wins in ((40, 5), (41, 5), (42, 5)):
+    write_games(tmp_path, index, wins, demo_frames[index])
+  assert not any(entry['warnings'] for entry in findings(tmp_path).values())
+
+
+def test_what_is_missing_of_a_whole_run_is_said(demo_dir, tmp_path):
+  folder = tmp_path / 'Freeway' / '1' / 'replay_logs'
+  folder.mkdir(parents=True)
+  for path in shard_lib.Shard(demo_dir / 'replay_logs', 2).sources:
+    shutil.copy(path, folder)
+  done = subprocess.run(
+    [sys.executable, '-m', 'cql_atari.verify', str(folder.parent)],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'of a whole run, 0-1, 3-49 are missing.' in done.stdout

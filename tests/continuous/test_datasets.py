@@ -1,43 +1,14 @@
 """D4RL's files and Minari's datasets, and what is wrong with broken ones."""
 
-import http.server
-import subprocess
-import sys
-import threading
-from unittest import mock
+import types
 
 import h5py
 import numpy as np
 import pytest
+from d4rl_files import HOPPER, KITCHEN, broken, columns, write
 
-from cql_atari.continuous import datasets, files, tasks
-from cql_atari.core import download
+from cql_atari.continuous import datasets, files, minari_files, tasks
 from cql_atari.core.errors import UserError
-
-HOPPER = tasks.task('hopper-medium-v2')
-KITCHEN = tasks.task('kitchen-mixed')
-
-
-def columns(count=40, task=HOPPER):
-  rng = np.random.default_rng(0)
-  terminals, timeouts = np.zeros(count, bool), np.zeros(count, bool)
-  terminals[[9, 30]], timeouts[[19, 20]] = True, True
-  return {
-    'observations': rng.normal(size=(count, task.settings.state_size)),
-    'actions': rng.uniform(-1, 1, (count, task.settings.action_size)),
-    'rewards': rng.normal(size=count),
-    'terminals': terminals,
-    'timeouts': timeouts,
-  }
-
-
-def write(path, arrays):
-  with h5py.File(path, 'w') as file:
-    for name, values in arrays.items():
-      file[name] = values
-    file['infos/qpos'] = np.zeros(3)
-    file['metadata/algorithm'] = 'SAC'
-  return path
 
 
 def published_semantics(arrays, limit=None):
@@ -207,21 +178,6 @@ def test_mazes_of_minari_are_refused():
     datasets.open_task_data('antmaze-umaze', 'minari:D4RL/antmaze/umaze-v1')
 
 
-def broken(name):
-  arrays = columns()
-  if name == 'NaN':
-    arrays['observations'][17, 3] = np.nan
-  elif name == 'far':
-    arrays['actions'][5, 0] = 1.5
-  elif name == 'other':
-    arrays['observations'] = arrays['observations'][:, :7]
-  elif name == 'lacking':
-    del arrays['rewards']
-  elif name == 'empty':
-    arrays = {name: values[:0] for name, values in arrays.items()}
-  return arrays
-
-
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
@@ -271,90 +227,6 @@ def test_what_the_kitchen_pays_is_no_true_value(tmp_path):
     data.learned_rewards(np.ones(3))
 
 
-@pytest.fixture
-def server(tmp_path):
-  """A folder, served over HTTP."""
-  folder = tmp_path / 'served'
-
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, *args):
-      super().__init__(*args, directory=str(folder))
-
-    def log_message(self, *args):
-      del args
-
-  with http.server.ThreadingHTTPServer(('localhost', 0), Handler) as server:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f'http://localhost:{server.server_port}'
-    server.shutdown()
-
-
-def fetch(url, out, task):
-  return subprocess.run(
-    [
-      sys.executable, '-m', 'cql_atari.fetch', f'--task={task}',
-      f'--out={out}', f'--source={url}',
-    ],
-    capture_output=True,
-    text=True,
-  )  # fmt: skip
-
-
-def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
-  folder, url = server
-  (folder / 'gym_mujoco_v2').mkdir(parents=True)
-  for name in ('random', 'expert'):
-    write(folder / 'gym_mujoco_v2' / f'hopper_{name}-v2.hdf5', columns())
-  out = tmp_path / 'out'
-  done = fetch(url, out, 'hopper-random-expert')
-  assert done.returncode == 0, done.stderr
-  mixed = datasets.open_task_data('hopper-random-expert', str(out))
-  assert mixed.manifest['rows'] == 80
-  # Damage is found when it is trained on, and mended by fetching again.
-  expert = out / 'hopper_expert-v2.hdf5'
-  expert.write_bytes(expert.read_bytes()[:-500])
-  with pytest.raises(UserError, match='fetch or make it anew'):
-    datasets.open_task_data('hopper-expert', str(out))
-  assert fetch(url, out, 'hopper-expert').returncode == 0
-  assert datasets.open_task_data('hopper-expert', str(out))
-  changed = out / 'hopper_random-v2.hdf5'
-  write(changed, columns(60))
-  with pytest.raises(UserError, match='has changed since it was fetched'):
-    datasets.open_task_data('hopper-random', str(out))
-  missing = fetch(url, out, 'hopper-medium')
-  assert missing.returncode == 2 and 'has no hopper_medium' in missing.stderr
-  write(folder / 'gym_mujoco_v2' / 'hopper_medium-v2.hdf5', broken('NaN'))
-  wrong = fetch(url, out, 'hopper-medium')
-  assert wrong.returncode == 2 and 'no numbers' in wrong.stderr
-
-
-def test_fetching_goes_on_where_it_was_stopped(tmp_path):
-  source = download.Source((tmp_path / 'served').as_uri())
-  (tmp_path / 'served').mkdir()
-  (tmp_path / 'out').mkdir()
-  name = 'hopper_medium-v2.hdf5'
-  published = write(tmp_path / 'served' / name, columns()).read_bytes()
-  came = []
-
-  def stop_after_some(count):
-    came.append(count)
-    raise KeyboardInterrupt
-
-  with (
-    pytest.raises(KeyboardInterrupt),
-    mock.patch.object(download, '_WHOLE_CHUNK', 1000),
-  ):
-    download.fetch_file(
-      source, tmp_path / 'out', name, None, stop_after_some, threading.Event()
-    )
-  assert not (tmp_path / 'out' / name).exists()
-  download.fetch_file(
-    source, tmp_path / 'out', name, None, came.append, threading.Event()
-  )
-  assert came == [1000, len(published) - 1000]
-  assert (tmp_path / 'out' / name).read_bytes() == published
-
-
 def test_every_task_has_a_published_file_or_is_mixed():
   paths = {name: tasks.task(name).path for name in tasks.names()}
   assert {name for name, path in paths.items() if path is None} == {
@@ -398,3 +270,67 @@ def test_no_file_is_left_half_written(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='space'):
     files.write_hdf5(tmp_path / 'a.hdf5', steps)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_maze_s_episodes_end_where_d4rl_cuts_them_off(tmp_path):
+  """The ant stays at the goal, where every row is terminal."""
+  task = tasks.task('antmaze-umaze')
+  arrays = columns(40, task)
+  arrays['terminals'][:] = arrays['rewards'][:] = 0
+  arrays['terminals'][[5, 6, 7]] = arrays['rewards'][[5, 6, 7]] = 1
+  arrays['timeouts'][:] = False
+  arrays['timeouts'][[9, 19, 29, 39]] = True
+  write(tmp_path / 'antmaze-umaze-v0.hdf5', arrays)
+  data = datasets.open_task_data('antmaze-umaze', str(tmp_path))
+  assert data.manifest['behavior_return']['mean'] == 0.25
+  assert data.manifest['behavior_return']['episodes'] == 4
+  assert data.episode_ends.tolist() == [10, 20, 30, 40]
+  first = np.flatnonzero(np.isin(np.flatnonzero(~arrays['timeouts'][:-1]),
+                                 [0, 10, 20, 30]))  # fmt: skip
+  np.testing.assert_array_equal(data.starts, first)
+  assert data.terminal.sum() == 3  # As D4RL's `qlearning_dataset` keeps them.
+
+
+class Recorded:
+  """A Minari dataset of one episode."""
+
+  def __init__(self, environment, observations):
+    self.env_spec = types.SimpleNamespace(id=environment)
+    self._observations = observations
+
+  def iterate_episodes(self):
+    yield types.SimpleNamespace(
+      observations=self._observations,
+      actions=np.zeros((3, 6)),
+      rewards=np.zeros(3),
+      terminations=np.zeros(3, bool),
+    )
+
+
+@pytest.mark.parametrize(
+  ('recorded', 'sentence'),
+  [
+    (
+      Recorded('HalfCheetah-v5', np.zeros((4, 17))),
+      'is of HalfCheetah-v5, but',
+    ),
+    (Recorded('Walker2d-v5', (np.zeros(4), np.zeros(4))), 'of another kind'),
+    (Recorded('Walker2d-v5', {'pixels': np.zeros(4)}), 'of another kind'),
+  ],
+)
+def test_minari_datasets_of_another_kind_are_refused(
+  monkeypatch, recorded, sentence
+):
+  pytest.importorskip('gymnasium')
+  library = types.SimpleNamespace(load_dataset=lambda name: recorded)
+  monkeypatch.setattr(minari_files, '_minari', lambda: library)
+  with pytest.raises(UserError, match=sentence):
+    datasets.open_task_data('walker2d-medium', 'minari:x/y-v0')
+
+
+def test_minari_datasets_of_a_newer_version_are_read(monkeypatch):
+  recorded = Recorded('Walker2d-v5', np.zeros((4, 17)))
+  library = types.SimpleNamespace(load_dataset=lambda name: recorded)
+  monkeypatch.setattr(minari_files, '_minari', lambda: library)
+  data = datasets.open_task_data('walker2d-medium', 'minari:x/y-v0')
+  assert len(data) == 3

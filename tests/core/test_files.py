@@ -70,3 +70,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     files.alone_in(tmp_path / 'file', 'training'),
   ):
     pass
+
+
+def test_what_has_a_scheme_stays_as_it_is(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert files.absolute('minari:own/hopper-v0') == 'minari:own/hopper-v0'
+  assert files.absolute('gs://bucket/x') == 'gs://bucket/x'
+  assert files.absolute('data/1:2') == str(tmp_path / 'data' / '1:2')

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from dopamine.discrete_domains import atari_lib
@@ -120,3 +122,26 @@ def test_other_roms_are_played_and_told_from_the_datas(demo_store, other_roms):
   assert atari.num_actions('Freeway', other_roms) == 3
   with pytest.raises(UserError, match=r'no ROM of Pong: expected .*pong\.bin'):
     atari.AtariEnvironments('Pong', rom_dir=other_roms)
+
+
+@pytest.mark.parametrize('actions', [[6, 0], [0, -1]])
+def test_actions_the_game_has_not_are_refused(actions):
+  """On one of these ALE's threads would never come back."""
+  env = atari.AtariEnvironments('Pong', 2)
+  env.reset(0)
+  with pytest.raises(ValueError, match=r'not all in \[0, 6\)'):
+    env.step(np.array(actions))
+  assert env.step(np.array([5, 0]))[0].shape == (2, 84, 84, 4)
+
+
+def test_data_of_another_action_set_are_refused(demo_store):
+  manifest = {**demo_store.manifest, 'num_actions': 18}
+  store = dataclasses.replace(demo_store, manifest=manifest)
+  with pytest.raises(UserError, match='the data have 18 actions, but Freeway'):
+    rom_check.check(store, atari.AtariEnvironments('Freeway'))
+
+
+def test_no_ops_are_named_as_a_cause(demo_store, other_roms, caplog):
+  games = atari.AtariEnvironments('Freeway', rom_dir=other_roms)
+  rom_check.check(demo_store, games)
+  assert 'another ROM, or after no-op actions (noop_max)' in caplog.text

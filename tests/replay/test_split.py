@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes, recorder
+from cql_atari.replay import episodes, open_store, recorder
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
@@ -128,3 +128,15 @@ def test_splits_are_deterministic_given_the_seed(replay, convention):
 def test_wrong_settings_are_named(replay, settings, sentence):
   with pytest.raises(UserError, match=sentence):
     split_lib.Split(**settings).select(replay)
+
+
+def test_shards_that_give_no_episode_are_not_missing(replay, tmp_path, caplog):
+  def opened(shards):
+    caplog.clear()
+    split = split_lib.Split(0.05, shards, 'trajectories')
+    assert len(split.select(replay)) < 4
+    open_store.open_store(str(replay), 'Pong', 18, split, str(tmp_path / 's'))
+    return caplog.text
+
+  assert 'lacks' not in opened((0, 4))
+  assert 'lacks 2 of the 6 shards' in opened((0, 6))

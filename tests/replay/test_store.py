@@ -231,3 +231,17 @@ def test_stack_frames_is_dopamines_order():
 
 def test_manifest_is_plain_json(demo_store):
   assert json.loads(json.dumps(demo_store.manifest)) == demo_store.manifest
+
+
+@pytest.mark.parametrize('name', ['Replay/2', 'Pong_v4/1'])
+def test_a_folder_that_is_called_like_no_game_is_of_any(
+  demo_dir, tmp_path, name
+):
+  shutil.copytree(demo_dir, tmp_path / name)
+  store = open_store.open_store(
+    str(tmp_path / name), 'Freeway', 3, split_lib.Split(shards=(10, 11)),
+    str(tmp_path / 'stores'),
+  )  # fmt: skip
+  assert store.manifest['game'] == 'Freeway'
+  with pytest.raises(UserError, match='does not tell the game'):
+    run_lib.game_of(tmp_path / name)

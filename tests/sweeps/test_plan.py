@@ -115,3 +115,13 @@ def test_more_gpus_than_there_are_is_a_mistake(monkeypatch):
 )
 def test_room_on_a_node_of_a_cluster(node, gpus, room):
   assert ray_engine._room(node, 2, gpus) == room
+
+
+def test_a_minari_dataset_is_no_path(tmp_path):
+  (run,) = plan.Sweep(
+    configs=['d4rl/bc.gin'],
+    seeds=[0],
+    tasks=['hopper-medium'],
+    replay_dir='minari:own/{domain}-v0',
+  ).runs(tmp_path)
+  assert "REPLAY_DIR='minari:own/hopper-v0'" in run.gin_bindings
