@@ -45,7 +45,7 @@ def main() -> None:
     benchmark.check_name(name)
   for binding in _GIN_BINDINGS.value:
     for macro in gin_text.bindings(binding):
-      if macro in ('GAME', 'SEED'):
+      if macro in ('GAME', 'TASK', 'SEED'):
         raise UserError(
           f'--gin_bindings="{binding}" is given by a flag here: '
           f'--{macro.lower()}=...'

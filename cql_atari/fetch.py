@@ -34,7 +34,9 @@ _TIMEOUT = _COMMAND.number(
 
 def main() -> None:
   """Fetches by the flags."""
-  if bool(_GAME.value) == bool(_TASK.value):
+  if _GAME.value and _TASK.value:
+    raise UserError('give --game or --task, not both.')
+  if not _GAME.value and not _TASK.value:
     raise UserError(
       'no --game given, nor a --task: name one of them, such as --game=Pong or '
       '--task=hopper-medium-v2.'

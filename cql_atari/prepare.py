@@ -6,7 +6,6 @@ a folder of its own.
 
 import dataclasses
 import functools
-import os
 import re
 import time
 
@@ -42,7 +41,9 @@ _OUT = _COMMAND.string(
 def main() -> None:
   """Builds by the flags and says what came of it."""
   if not _REPLAY_DIR.value:
-    raise UserError('no --replay_dir given: name the folder that holds run.')
+    raise UserError(
+      'no --replay_dir given: name the folder that holds replay_logs.'
+    )
   game = _GAME.value or run_lib.game_of(_REPLAY_DIR.value)
   split = dataclasses.replace(
     split_lib.named_split(_SPLIT.value),
@@ -52,7 +53,6 @@ def main() -> None:
   )
   if _SHARDS.value:
     split = dataclasses.replace(split, shards=_shards(_SHARDS.value))
-  print(f'Compressing on {os.cpu_count()} cores.')
   began = time.monotonic()
   directory = open_store.ensure_store(
     _REPLAY_DIR.value,

@@ -63,7 +63,7 @@ def main() -> None:
 
 def _check(run: loading.Run) -> None:
   """Refuses a run that leaves nothing to choose."""
-  saved = checkpoints.steps(run.directory / 'checkpoints')
+  saved = checkpoints.steps(folder.RunFolder(run.directory).checkpoints)
   kept = len(selection.evaluated_steps(saved, run.metrics))
   if kept < 2:
     raise UserError(

@@ -45,7 +45,12 @@ def main() -> int:
           bar.update()
     print(f'The table and the figures are in {out}.')
   failed = [check for check in claims if not check.passed]
-  print(f'{len(claims) - len(failed)} of {len(claims)} claims hold.')
+  unseen = sum(check.verdict == checks.NOT_SEEN for check in claims)
+  print(
+    f'{len(claims) - len(failed) - unseen} of {len(claims)} claims hold'
+    + (f'; {unseen} rare ones were not seen: try more --mdps' if unseen else '')
+    + '.'
+  )
   return 1 if failed else 0
 
 

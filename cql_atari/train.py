@@ -19,7 +19,12 @@ _BASE_DIR = _COMMAND.string(
 _GIN_FILES, _GIN_BINDINGS = _COMMAND.gin(
   'A gin file, by path or by name, such as cql_1pct.gin.'
 )
-_REPLAY_DIR = _COMMAND.replay_dir()
+_REPLAY_DIR = _COMMAND.string(
+  'replay_dir',
+  None,
+  'The data: a run of the dataset (the folder with replay_logs in it) or a '
+  "store; for D4RL's tasks a folder, an HDF5 file or minari:NAME.",
+)
 _ROM_DIR = _COMMAND.string(
   'rom_dir', None, "A folder of other ROMs than ALE's, such as pong.bin."
 )

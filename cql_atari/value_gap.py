@@ -34,7 +34,7 @@ def main() -> None:
   out = make_folder('out', _OUT.value) if _OUT.value else None
   runs = loading.load_runs(folder.find(_RUN.value), need_evaluation=False)
   for run in runs:
-    if not checkpoints.steps(run.directory / 'checkpoints'):
+    if not checkpoints.steps(folder.RunFolder(run.directory).checkpoints):
       raise UserError(f'{run.directory} has no checkpoint: leave it out.')
   rows = []
   for groups in grouping.by_game(runs).values():

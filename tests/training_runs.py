@@ -10,6 +10,7 @@ SMALL = (
   'nature_trunk.hidden_units=32',
   'quantile_network.num_quantiles=20',
   'Split.shards=(10, 15)',
+  'CQLMixin.alpha=2.0',  # Not the default.
   'FixedReplayAgent.target_update_period=7',
   'FixedReplayRunner.num_iterations=2',
   'FixedReplayRunner.training_steps=150',

@@ -209,7 +209,7 @@ class SACCollector(job.Job):
     if not high > max(low, 0.0):
       raise UserError(
         f'{self._task.domain} was not learned (its best snapshot plays '
-        f'{high:.1f}): give more --steps.'
+        f'{high:.1f}): give more --steps and another --run.'
       )
     medium = int(np.argmax(returns >= low + _MEDIUM * (high - low)))
     chosen = {'random': 0, 'medium': medium, 'expert': expert}

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from cql_atari.continuous import environments, published, tasks
+from cql_atari.continuous import environments as environments_lib
+from cql_atari.continuous import published, tasks
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Agent, Collecting, Data
 
@@ -57,7 +58,7 @@ class D4RL:
     'paper': (_published(published.PAPER), 1),
     'CORL': (_published(published.CORL), 1),
   }
-  create_environments = environments.D4RLEnvironments
+  create_environments = environments_lib.D4RLEnvironments
   collecting = Collecting(
     'd4rl/collect.gin',
     'SACCollector.create_agent_fn',
@@ -75,19 +76,21 @@ class D4RL:
     """The fields that a sweep's paths can have in braces."""
     return {'task': name, 'domain': tasks.task(name).domain}
 
-  def check(self, data: Data, played: environments.D4RLEnvironments) -> None:
+  def check(
+    self, data: Data, environments: environments_lib.D4RLEnvironments
+  ) -> None:
     """Sees to it that the data are of the task that is played.
 
     Raises:
       UserError: they aren't.
     """
-    task = played.task
+    task = environments.task
     if data.task.domain != task.domain:
       raise UserError(
         f'the data are of {data.task.name}, but {task.name} is played: give '
         'one task, with --gin_bindings="TASK=\'...\'".'
       )
-    environment = environments.make(task)
+    environment = environments_lib.make(task)
     spaces = environment.observation_space, environment.action_space
     environment.close()
     sizes = tuple(space.shape[0] for space in spaces)

@@ -52,6 +52,8 @@ _MAZES = {
   ),
 }
 _KITCHEN = ('microwave', 'kettle', 'light switch', 'slide cabinet')
+# As the data's; gymnasium-robotics has 0.01 for joints and 0.0005 for objects.
+_KITCHEN_NOISE = 0.1
 _KITCHEN_MIXED = ('microwave', 'kettle', 'bottom burner', 'light switch')
 
 
@@ -107,7 +109,11 @@ def _description(task: tasks.Task):
     return 'AntMaze_UMaze-v4', settings, wrappers.AntMaze
   if task.domain == 'kitchen':
     goals = _KITCHEN_MIXED if task.data == 'mixed' else _KITCHEN
-    settings = {'tasks_to_complete': list(goals)}
+    settings = {
+      'tasks_to_complete': list(goals),
+      'robot_noise_ratio': _KITCHEN_NOISE,
+      'object_noise_ratio': _KITCHEN_NOISE,
+    }
     return 'FrankaKitchen-v1', settings, wrappers.Kitchen
   return _ADROIT[task.domain], {}, getattr(wrappers, task.domain.capitalize())
 

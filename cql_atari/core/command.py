@@ -114,8 +114,8 @@ class Command:
     """Parses the command line, runs `main` and ends the process.
 
     Exit status: what `main` returns, 2 for a mistake of the user's, 75 where
-    trying again later helps, 130 after Ctrl-C, 1 for a bug, with its
-    traceback.
+    trying again later helps, 130 after Ctrl-C, 141 where nobody reads what it
+    prints, and 1 for a bug, with its traceback.
 
     Args:
       main: called without arguments, or with the operand.
@@ -164,10 +164,10 @@ class Command:
     lines = [inspect.cleandoc(self.description), '', 'Flags:']
     for members in self.flags.flags_by_module_dict().values():
       for flag in members:
-        default = '' if flag.default in (None, [], False) else flag.default
-        lines.append(f'  --{flag.name}: {flag.help}')
-        if default != '':
-          lines.append(f'    (default: {default})')
+        text = flag.help.partition(';\n')[0]  # absl says how to repeat it.
+        lines.append(f'  --{flag.name}: {text}')
+        if flag.default not in (None, []) and flag.default is not False:
+          lines.append(f'    (default: {flag.default})')
     lines.append('  --verbosity: 1 shows all that libraries log.')
     return '\n'.join(lines)
 

@@ -97,14 +97,21 @@ def line(statement: config_parser.BindingStatement) -> str:
 
 
 def one_line(error: Exception) -> str:
-  """An exception's text on one line, with a word on gin's likeliest mistake."""
-  text = ' '.join(str(error).split())
-  if 'malformed node' in text or 'Expected newline' in text:
+  """An exception's text on one line."""
+  return ' '.join(str(error).split())
+
+
+def _explain(text: str, error: Exception) -> str:
+  """Why gin refuses a text, where that is a binding with a likely mistake."""
+  name, _, value = (part.strip() for part in text.partition('='))
+  if value.isidentifier():
     return (
-      'a value is not understood: text needs quotes, such as '
-      '--gin_bindings="GAME=\'Breakout\'", and a share is a number, as 0.1.'
+      f'{value} is no value: a text needs quotes, as in "{name}=\'{value}\'", '
+      f'and a configurable an @, as in "{name}=@{value}".'
     )
-  return text
+  if value.removesuffix('%').replace('.', '', 1).isdigit():
+    return f'{value} is no value: a share is a number, such as 0.1.'
+  return one_line(error)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -137,7 +144,7 @@ def _statements(
     try:
       statement = next(parser, None)
     except (SyntaxError, ValueError) as error:
-      raise UserError(f'{place}: {one_line(error)}') from None
+      raise UserError(f'{place}: {_explain(text, error)}') from None
     if statement is None:
       return
     if isinstance(statement, config_parser.IncludeStatement):

@@ -16,13 +16,16 @@ _SECONDS_BETWEEN_LINES = 30.0
 class _Lines(tqdm.tqdm):
   """A bar that is printed as a line of its own whenever it is due."""
 
+  _printed = 0
+
   def display(self, msg: str | None = None, pos: int | None = None) -> None:
     """Prints how far it is, once it has begun and as long as it goes on."""
     del msg, pos
-    is_under_way = self.n < (self.total or math.inf)
-    if self.n > self.initial and is_under_way:
-      self.fp.write(f'{self}\n')
+    is_under_way = self.initial < self.n < (self.total or math.inf)
+    if is_under_way and self.n != self._printed:
+      self.fp.write(f'{self}\n'.replace('/ ', '/'))
       self.fp.flush()
+      self._printed = self.n
 
   def close(self) -> None:
     """Ends without a last line: the caller reports the end."""

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import importlib
+import inspect
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -28,15 +29,11 @@ _LIGHT_MODULES = (
   'cql_atari.continuous.datasets',
   'cql_atari.continuous.environments',
 )
-_AGENT_MODULES = (
-  'cql_atari.agents.bc_agent',
-  'cql_atari.agents.cql_agent',  # With those it is mixed into.
-  'cql_atari.agents.rem_agent',
-  'cql_atari.agents.distribution',
-  'cql_atari.continuous.agents.bc_agent',
-  'cql_atari.continuous.agents.bear_agent',
-  'cql_atari.continuous.agents.brac_agent',
+_AGENT_MODULES = (  # CQL's import the agents that they are mixed into.
+  *(f'cql_atari.agents.{n}_agent' for n in ('bc', 'cql', 'rem')),
+  *(f'cql_atari.continuous.agents.{n}_agent' for n in ('bc', 'bear', 'brac')),
   'cql_atari.continuous.agents.cql_agent',
+  'cql_atari.agents.distribution',
 )
 _EXAMPLES = {
   'Sweep.configs': 'sweeps/table3.gin',
@@ -56,7 +53,12 @@ def configurable(
   """
   if target is None:
     return functools.partial(configurable, denylist=denylist)
-  return gin.configurable(constraints.checked(target), denylist=denylist)
+  made = gin.configurable(constraints.checked(target), denylist=denylist)
+  if inspect.isclass(made):
+    # Else a subclass without a constructor of its own would seem to have these
+    # parameters itself, and its config would repeat their defaults.
+    vars(made.__init__).pop('__signature__', None)
+  return made
 
 
 def import_all(runner: str = 'cql_atari.training.runner') -> None:
@@ -91,9 +93,6 @@ def parse(
     raise UserError(gin_text.one_line(error)) from None
 
 
-# --- The check against the package's source. ---
-
-
 def check(
   gin_files: Iterable[str], gin_bindings: Iterable[str], required: str
 ) -> dict[str, Any]:
@@ -113,6 +112,14 @@ def check(
   """
   of_files = list(gin_text.statements(gin_files, ()))
   of_lines = list(gin_text.statements((), gin_bindings))
+  statements = [statement for _, statement in (*of_files, *of_lines)]
+  bound = {gin_text.full_name(s): s.value for s in statements}
+  if required not in bound:
+    example = _EXAMPLES.get(required, 'cql_1pct.gin')
+    raise UserError(
+      f'no gin file binds {required}: start from one of the package, such as '
+      f'--gin_files={example}'
+    )
   macros = {s.selector for _, s in of_files if not s.arg_name}
   for place, statement in (*of_files, *of_lines):
     if statement.arg_name:
@@ -122,14 +129,6 @@ def check(
       raise UserError(
         f'{place}: no gin file has a macro {name}{suggest(name, macros)}'
       )
-  statements = [statement for _, statement in (*of_files, *of_lines)]
-  bound = {gin_text.full_name(s): s.value for s in statements}
-  if required not in bound:
-    example = _EXAMPLES.get(required, 'cql_1pct.gin')
-    raise UserError(
-      f'no gin file binds {required}: start from one of the package, such as '
-      f'--gin_files={example}'
-    )
   for name, value in bound.items():
     if isinstance(value, gin_text.Reference) and value.startswith('%'):
       if value[1:] not in bound:

@@ -37,15 +37,16 @@ PAPER_TABLE_3 = {
   },
 }
 
-# d3rlpy's published reproduction: 1 %, alpha 4, ten seeds, 12.5 million steps,
-# (final, best) means. Asterix is run 2 of the dataset there.
+# d3rlpy's published reproduction: 1 %, alpha 4, ten seeds, 12.5 million steps:
+# mean final return, and mean of each seed's best, as reports here have them.
+# Asterix is run 2 of the dataset there.
 D3RLPY = {
   '1 %': {
-    'Pong': {'CQL': (3.9, 10.6), 'QR-DQN': (-20.5, None)},
-    'Breakout': {'CQL': (22.0, 66.6), 'QR-DQN': (1.2, None)},
-    'Qbert': {'CQL': (8166.0, 13981.0), 'QR-DQN': (275.0, None)},
-    'Seaquest': {'CQL': (577.0, 602.0), 'QR-DQN': (108.0, None)},
-    'Asterix': {'CQL': (979.0, 1289.0), 'QR-DQN': (366.0, None)},
+    'Pong': {'CQL': (3.9, 16.3), 'QR-DQN': (-20.5, -16.6)},
+    'Breakout': {'CQL': (22.0, 89.8), 'QR-DQN': (1.2, 9.0)},
+    'Qbert': {'CQL': (8166.0, 15791.5), 'QR-DQN': (275.0, 695.8)},
+    'Seaquest': {'CQL': (577.0, 820.5), 'QR-DQN': (108.0, 603.2)},
+    'Asterix': {'CQL': (979.0, 1636.5), 'QR-DQN': (366.0, 533.5)},
   }
 }
 

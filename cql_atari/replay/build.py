@@ -22,6 +22,7 @@ import zstandard
 from cql_atari.core import progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import locked, whole_file, writing
+from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay import summary
@@ -128,6 +129,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'game': game,
     'run': run,
     'num_actions': num_actions,
+    'is_own': run_lib.is_own(selection[0].shard.directory),
     'split': dataclasses.asdict(split),
     'num_rows': int(first_rows[-1]),
     **checksums(blocks, columns),

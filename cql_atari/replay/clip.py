@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import whole_path, writing
 from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.store import Store
 
@@ -32,7 +33,8 @@ def write_clip(store: Store, path: str, first: int, frames: int) -> int:
     raise UserError(
       f'--first={first} is no row of the store: give 0 to {rows - 1}.'
     )
-  if pathlib.Path(path).suffix != '.gif':
+  file = pathlib.Path(path).expanduser()
+  if file.suffix != '.gif':
     raise UserError(f'--out={path} is no .gif: name it clip.gif.')
   shown = store.read_frames(np.array([first]), min(frames, rows - first))[0]
   size = (FRAME_SHAPE[1] * _SCALE, FRAME_SHAPE[0] * _SCALE)
@@ -40,14 +42,11 @@ def write_clip(store: Store, path: str, first: int, frames: int) -> int:
     Image.fromarray(frame).resize(size, Image.Resampling.NEAREST)
     for frame in shown
   ]
-  try:
-    images[0].save(
-      path,
-      save_all=True,
-      append_images=images[1:],
-      duration=_MILLISECONDS,
-      loop=0,
-    )
-  except OSError as error:
-    raise UserError(f'{path} cannot be written ({error}).') from None
+  with writing(path, 'choose another --out'):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_path(file) as partial:
+      images[0].save(
+        partial, save_all=True, append_images=images[1:],
+        duration=_MILLISECONDS, loop=0,
+      )  # fmt: skip
   return len(images)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cql_atari.core import fetched, progress
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import whole_path
 from cql_atari.replay.shard import Shard
 
 _EARLY = 5  # Shards from which later play should differ.
@@ -136,7 +137,8 @@ def plot(findings: list[dict], game: str, path: str) -> None:
   )
   axes.grid(alpha=0.3)
   try:
-    canvas.savefig(pathlib.Path(path).expanduser(), dpi=150)
+    with whole_path(pathlib.Path(path).expanduser()) as partial:
+      canvas.savefig(partial, dpi=150)
   except (OSError, ValueError) as error:
     raise UserError(
       f'--plot={path} cannot be written ({error}): give another file, such as '

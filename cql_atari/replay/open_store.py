@@ -183,7 +183,7 @@ def _prepared(
     if store.manifest.get(name) != value:
       raise UserError(
         f'the store {directory} has {name} {store.manifest.get(name)!r}, but '
-        f'{value!r} was asked for: change the binding, or give the folder of '
-        'the shards, whose store is built for it.'
+        f'{value!r} was asked for: ask for what it has, or name another store '
+        'or the folder of the shards.'
       )
   return store

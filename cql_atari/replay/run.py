@@ -12,6 +12,8 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 from cql_atari.replay.shard import Shard, file_name
 
+_EPISODES = 'episodes.json'
+
 
 def game_names() -> dict[str, str]:
   """Every game ALE has, by Dopamine's name: {'MsPacman': 'ms_pacman', ...}."""
@@ -29,7 +31,7 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
   """
   root = pathlib.Path(replay_dir).expanduser()
   if not root.is_dir():
-    raise UserError(f'there is no replay folder {root}: check --replay_dir.')
+    raise UserError(f'there is no replay folder {root}: check its path.')
   for folder in (root / 'replay_logs', root):
     if any(folder.glob(file_name('observation', '*'))):  # type: ignore
       return folder
@@ -52,6 +54,12 @@ def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
   return [Shard(folder, index) for index in indices]
 
 
+def is_own(replay_dir: str | os.PathLike) -> bool:
+  """Whether a recorder's own files lie beside the shards."""
+  run = find_replay_logs(replay_dir).parent
+  return any((run / name).is_file() for name in ('collect.json', _EPISODES))
+
+
 def recorded_returns(
   replay_dir: str | os.PathLike, shards: Collection[int]
 ) -> list[float] | None:
@@ -64,7 +72,7 @@ def recorded_returns(
   Not part of the published format: recorders that know the raw score leave it
   there, since stored rewards are clipped.
   """
-  path = find_replay_logs(replay_dir).parent / 'episodes.json'
+  path = find_replay_logs(replay_dir).parent / _EPISODES
   if not path.is_file():
     return None
   try:

@@ -33,7 +33,7 @@ from cql_atari.replay import episodes
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 from cql_atari.replay.split import Split
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 FRAMES_PER_BLOCK = 4
 _FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
 _PIECE = 1 << 24  # Entries of an array that are checked at a time.
@@ -135,9 +135,8 @@ class Store:
 
   @property
   def is_published(self) -> bool:
-    """Whether it is of the dataset: own recordings keep raw scores as well."""
-    behavior = self.manifest['behavior_return']
-    return behavior is None or behavior['is_clipped']
+    """Whether it is of the dataset, and not of a recording of one's own."""
+    return not self.manifest['is_own']
 
   @property
   def action_size(self) -> int:

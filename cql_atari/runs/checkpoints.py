@@ -150,8 +150,13 @@ def check_same(
     UserError: one of them is another.
   """
   for name, value in now.items():
-    if began.get(name) != value:
+    if name not in began:
       raise UserError(
-        f'the run in {run_dir} began with {name} {began.get(name)}, not '
-        f'{value}: give that, or {instead}.'
+        f'the run in {run_dir} was begun by another version of cql_atari: go '
+        f'on with that one, or give {instead}.'
+      )
+    if began[name] != value:
+      raise UserError(
+        f'the run in {run_dir} began with {name} {began[name]}, not {value}: '
+        f'give that, or {instead}.'
       )

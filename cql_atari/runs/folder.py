@@ -215,7 +215,7 @@ def operative_settings() -> dict[str, Any]:
     if owner and parameter not in _OF_NO_METHOD:
       if owner in ('CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'):
         owner = 'CQLMixin'
-      if isinstance(value, str):
+      if isinstance(value, gin_text.Reference):
         value = bound.get(value.removeprefix('%'), value)
       settings_in_force[f'{owner}.{parameter}'] = value
   return settings_in_force

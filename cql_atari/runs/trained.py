@@ -39,8 +39,8 @@ class TrainedRun:
 
     Args:
       run_dir: the run folder.
-      with_data: whether to open what it learned from. Without, only an agent of
-        Atari can be built.
+      with_data: whether to open what it learned from. Without, only an agent
+        that sees pictures can be built.
 
     Raises:
       UserError: it is no run folder, has no whole checkpoint, or its data are
@@ -51,8 +51,8 @@ class TrainedRun:
     self.benchmark: Benchmark = benchmarks.load(self.folder.record['benchmark'])
     if not with_data and not self.benchmark.shows_frames:
       raise UserError(
-        f'{self.folder.path} is a run on D4RL: only agents of Atari are filmed '
-        'and exported.'
+        f'{self.folder.path} is a run on {self.benchmark.name}: only agents '
+        'that see pictures are filmed and exported.'
       )
     # Every run has graphs of its own, which TensorFlow counts as retracing.
     logging.getLogger('tensorflow').setLevel(logging.ERROR)

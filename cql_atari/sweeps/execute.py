@@ -13,10 +13,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from cql_atari.core.errors import UserError
+from cql_atari.core.errors import BusyError, UserError
 from cql_atari.sweeps.plan import Run
 
 _SECONDS_BETWEEN_RETRIES = 5.0
+_SECONDS_WHILE_BUSY = 60.0  # Whoever holds the folder may take hours.
 
 
 def execute(
@@ -29,9 +30,9 @@ def execute(
 ) -> bool:
   """Trains a run to its end, in a process that ends when this thread does.
 
-  A crash, or a folder that another process holds, is tried again, from the
-  run's checkpoint; a mistake in its settings (exit status 2) is not. The run
-  folder's `sweep.json` tells how it goes.
+  A crash is tried again, from the run's checkpoint; a mistake in its settings
+  (exit status 2) is not. A folder that another process holds is waited for. The
+  run folder's `sweep.json` has the state.
 
   Args:
     run: what to train.
@@ -76,13 +77,18 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
       run.write_state(status='done', **values)
     elif stopped.is_set():
       run.write_state(status='stopped', **values)
-    elif retries == max_retries or status == UserError.status:
+    elif status == UserError.status or (
+      retries == max_retries and status != BusyError.status
+    ):
       run.write_state(status='failed', error=error, **values)
       return False
     else:
-      retries += 1
-      run.write_state(status='retrying', error=error, **values)
-      stopped.wait(_SECONDS_BETWEEN_RETRIES)
+      is_busy = status == BusyError.status
+      retries += not is_busy
+      run.write_state(
+        status='busy' if is_busy else 'retrying', error=error, **values
+      )
+      stopped.wait(_SECONDS_WHILE_BUSY if is_busy else _SECONDS_BETWEEN_RETRIES)
   return True
 
 

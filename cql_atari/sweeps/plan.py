@@ -24,6 +24,7 @@ from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
 
 STATE_FILE = 'sweep.json'
+_FORMAT = 2  # Of it; 1 had no number, and other digests.
 _REQUIRED = 'FixedReplayRunner.create_agent_fn'
 _LENGTHS = {'training_steps': 62_500, 'num_iterations': 200}
 
@@ -59,6 +60,7 @@ class Run:
   def settings(self) -> dict:
     """The settings that identify it, as plain JSON."""
     return {
+      'format': _FORMAT,
       'gin_files': list(self.gin_files),
       'gin_bindings': list(self.gin_bindings),
       'digest': self.digest,
@@ -86,7 +88,9 @@ class Run:
   @property
   def steps_done(self) -> int:
     """Gradient steps that its checkpoints hold."""
-    return max(checkpoints.steps(self.directory / 'checkpoints'), default=0)
+    return max(
+      checkpoints.steps(RunFolder(self.directory).checkpoints), default=0
+    )
 
   @property
   def last_metrics(self) -> dict[str, float]:
@@ -179,6 +183,11 @@ class Sweep:
           'game, task and seed once, and configs by different names.'
         )
       state = run.state
+      if 'digest' in state and state.get('format') != _FORMAT:
+        raise UserError(
+          f'{run.directory} belongs to a sweep of another version of cql_atari:'
+          ' go on with that one, or give another --base_dir.'
+        )
       if any(
         name in state and state[name] != value
         for name, value in run.settings.items()
@@ -273,7 +282,7 @@ def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   speed = sum(speeds) / len(speeds) if speeds else sweep.steps_per_second
   steps = sum(run.total_steps - run.steps_done for run in left)
   hours = steps / speed / min(workers, max(len(left), 1)) / 3600
-  sizes = [_size(run.directory / 'checkpoints') for run in runs]
+  sizes = [_size(RunFolder(run.directory).checkpoints) for run in runs]
   sizes = [size for size in sizes if size]
   assumed = sweep.benchmark.checkpoint_bytes
   each = sum(sizes) / len(sizes) if sizes else assumed

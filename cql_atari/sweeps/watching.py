@@ -1,5 +1,6 @@
 """Runs a sweep to its end, and shows how it goes."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -59,7 +60,7 @@ def table(runs: Sequence[plan.Run]) -> rich.table.Table:
       state['status'] + (f' ({n})' if (n := state['attempts']) > 1 else ''),
       f'{run.steps_done:,} / {run.total_steps:,}',
       *(
-        f'{last[name]:.1f}' if name in last else ''
+        f'{last[name]:.1f}' if math.isfinite(last.get(name, math.nan)) else ''
         for name in ('steps_per_second', 'eval_return_mean')
       ),
     )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tabulate
 
+from cql_atari.analysis import document
 from cql_atari.core import progress
 from cql_atari.tabular import (
   checks,
@@ -91,7 +91,7 @@ def merge(results: Sequence[Found]) -> list[checks.Check]:
 
 
 def table(claims: Sequence[checks.Check]) -> str:
-  """The checks as a Markdown table, with its width for a terminal too."""
+  """The checks as a Markdown table."""
   header = ('theorem', 'claim', 'tried', 'held', 'required', 'margin', '')
   rows = [
     (
@@ -105,6 +105,4 @@ def table(claims: Sequence[checks.Check]) -> str:
     )
     for check in claims
   ]
-  return tabulate.tabulate(
-    rows, header, tablefmt='github', disable_numparse=True
-  )
+  return document.table(header, rows)

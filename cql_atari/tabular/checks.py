@@ -9,6 +9,7 @@ ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
 NEAR = 1e-2  # How far above and below a threshold is tried.
 LEAST = 1e-3  # Alphas below this are not told from 0.
 ONCE = 1e-9  # The share of a counter-example that has to be seen just once.
+NOT_SEEN = 'not seen'  # The verdict on a rare counter-example.
 _ENOUGH = 5000  # Tries for one of those to be among them.
 _TOLERANCE = 1e-9  # Of float64, relative to the size of the values.
 
@@ -52,7 +53,7 @@ class Check(NamedTuple):
     """In words, for a table."""
     if not self.passed:
       return 'FAILS'
-    return 'holds' if self.held >= self.required * self.tried else 'not seen'
+    return 'holds' if self.held >= self.required * self.tried else NOT_SEEN
 
   def merge(self, other: 'Check | None') -> 'Check':
     """The same claim's check on more problems."""

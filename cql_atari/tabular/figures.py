@@ -40,8 +40,7 @@ def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
   """
   figure, panels = plt.subplots(1, 2, figsize=(10.4, 3.6))
   for panel in panels:
-    panel.grid(alpha=0.25)
-    panel.spines[['top', 'right']].set_visible(False)
+    curves.plain(panel)
 
   def sample(size=_SIZE):  # The same MDPs and policies for every size.
     rng = np.random.default_rng(seed)

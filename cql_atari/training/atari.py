@@ -8,6 +8,7 @@ import numpy as np
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Agent, Collecting, Data
 from cql_atari.environments import atari, published
+from cql_atari.runs.folder import RunFolder
 from cql_atari.training import rom_check
 
 # Published numbers stand beside runs of the published method alone. No source
@@ -46,7 +47,7 @@ def _make_collector(run_dir: pathlib.Path, game: str, steps: int | None):
   del game  # Which gin has.
   logs = run_dir / 'replay_logs'
   has_data = logs.is_dir() and any(logs.iterdir())
-  if has_data and not (run_dir / 'checkpoints').is_dir():
+  if has_data and not RunFolder(run_dir).checkpoints.is_dir():
     raise UserError(
       f'{run_dir} holds data that nothing here can go on with: give another '
       '--run or --out.'

@@ -14,6 +14,7 @@ from typing import Any
 from cql_atari.core.files import writing
 from cql_atari.core.protocols import Arrays
 from cql_atari.runs import checkpoints
+from cql_atari.runs.folder import RunFolder
 from cql_atari.training import signals
 
 
@@ -46,7 +47,7 @@ class Job(abc.ABC):
       every: steps.
     """
     self.folder, self.wall_seconds = pathlib.Path(folder), 0.0
-    self._checkpoints = self.folder / 'checkpoints'
+    self._checkpoints = RunFolder(self.folder).checkpoints
     self._checkpoint_seconds = 60 * checkpoint_minutes
     self._fixed, self._elsewhere = fixed, elsewhere
     self._keep, self._every = keep, every
@@ -81,7 +82,7 @@ class Job(abc.ABC):
       return
     _, arrays, data = newest
     checkpoints.check_same(
-      self.folder, data['fixed'], self._fixed, self._elsewhere
+      self.folder, data.get('fixed', data), self._fixed, self._elsewhere
     )
     self.wall_seconds = data['wall_seconds']
     self.load_state(arrays, data)

@@ -10,7 +10,7 @@ import contextlib
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gin
@@ -324,7 +324,7 @@ class FixedReplayRunner(job.Job):
     self._write_summaries(values, scalars)
 
   def _write_summaries(
-    self, values: dict[str, Any], scalars: Sequence[str]
+    self, values: dict[str, Any], scalars: dict[str, float]
   ) -> None:
     """TensorBoard's events, under Dopamine's names."""
     with self._summaries.as_default(step=self.step):

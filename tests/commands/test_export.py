@@ -36,6 +36,7 @@ def trained(tmp_path_factory):
         'nature_trunk.hidden_units=32',
         'quantile_network.num_quantiles=20',
         'Split.shards=(10, 15)',
+        'CQLMixin.target_gap=1.0',  # Part of the network's state.
         f"open_store.cache_dir='{folder / 'cache'}'",
         'FixedReplayRunner.num_iterations=1',
         'FixedReplayRunner.training_steps=200',

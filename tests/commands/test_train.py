@@ -72,7 +72,7 @@ def test_a_run_leaves_its_folder_as_designed(whole_run):
   assert record['behavior_return']['mean'] == pytest.approx(19 / 3)
   manifest = json.loads((base_dir / 'manifest.json').read_text())
   assert [entry['shard'] for entry in manifest['shards']] == [10, 12, 14]
-  assert 'CQLMixin.alpha = 1.0' in (base_dir / 'config.gin').read_text()
+  assert 'CQLMixin.alpha = 2.0' in (base_dir / 'config.gin').read_text()
   assert list(base_dir.glob('events.out.tfevents.*'))
   # Our own file, in Dopamine's format: a pickled dictionary of lists.
   with open(base_dir / 'logs' / 'log_1', 'rb') as file:

@@ -22,11 +22,7 @@ SPLITS = {
   'first20pct': (1.0, (0, 10), 0.5),
   'demo': (1.0, (0, 50), 1.0),
 }
-CONFIGS = [
-  (agent, split)
-  for agent, split in itertools.product(AGENTS, SPLITS)
-  if split != 'demo' or agent in ('cql', 'qrdqn')
-]
+CONFIGS = [(agent, split) for agent, split in itertools.product(AGENTS, SPLITS)]
 
 
 @pytest.mark.parametrize(('agent', 'split'), CONFIGS)

@@ -1,6 +1,7 @@
 """Settings that make no sense end in one sentence, before any work."""
 
 import json
+import pathlib
 
 import gin
 import pytest
@@ -111,7 +112,7 @@ def test_a_sweep_s_data_may_be_elsewhere_for_some_games():
     replay_dir='data/{game}/1',
     replay_dirs={'Pong': 'other/{game}/2'},
   ).runs('x')
-  ends = [run.replay_dir.parts[-3:] for run in runs]
+  ends = [pathlib.Path(run.replay_dir).parts[-3:] for run in runs]
   assert ends == [('data', 'Freeway', '1'), ('other', 'Pong', '2')]
   assert "other/Pong/2'" in runs[1].gin_bindings[-1]
 

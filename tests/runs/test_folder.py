@@ -1,11 +1,15 @@
 """The run folder's one owner."""
 
+import functools
 import json
+import types
 
 import gin
+import numpy as np
 import pytest
 
-from cql_atari.agents import optimizers
+from cql_atari.agents import cql_agent, networks, optimizers
+from cql_atari.continuous.agents import bc_agent
 from cql_atari.core.errors import UserError
 from cql_atari.runs import folder as folder_lib
 
@@ -71,3 +75,29 @@ def test_metrics_are_columns(tmp_path):
   (run.path / 'metrics.csv').write_text('a\nx\n')
   with pytest.raises(UserError, match='is damaged'):
     run.metrics()
+
+
+def test_a_config_has_no_defaults_of_classes_without_a_constructor():
+  """They would override what was bound of their bases, when read again."""
+  gin.clear_config()
+  with gin.unlock_config():
+    gin.parse_config('CQLMixin.alpha = 3.0\nContinuousAgent.batch_size = 128')
+  network = functools.partial(
+    networks.quantile_network,
+    num_quantiles=2,
+    trunk=functools.partial(
+      networks.nature_trunk, filters=(2, 2, 2), hidden_units=4
+    ),
+  )
+  assert cql_agent.CQLAgent(3, None, network=network).alpha == 3.0
+  data = types.SimpleNamespace(
+    state=np.zeros((9, 2), np.float32), state_mean=0.0, state_std=1.0
+  )
+  bc = bc_agent.ContinuousBCAgent(1, data, sampler=lambda data: data)
+  assert bc.batch_size == 128
+  settings = folder_lib.operative_settings()
+  assert settings['CQLMixin.alpha'] == 3.0
+  assert settings['ContinuousAgent.batch_size'] == 128
+  assert 'ContinuousBCAgent.batch_size' not in settings
+  assert 'CQLAgent.alpha' not in gin.operative_config_str()
+  gin.clear_config()

@@ -1,6 +1,7 @@
 """The sweeps of the package, planned without running anything."""
 
 import dataclasses
+import json
 
 import gin
 import pytest
@@ -125,3 +126,16 @@ def test_a_minari_dataset_is_no_path(tmp_path):
     replay_dir='minari:own/{domain}-v0',
   ).runs(tmp_path)
   assert "REPLAY_DIR='minari:own/hopper-v0'" in run.gin_bindings
+
+
+def test_a_sweep_of_another_version_is_told_so(tmp_path):
+  sweep = plan.Sweep(configs=['cql_1pct.gin'], seeds=[0], games=['Pong'])
+  (run,) = sweep.runs(tmp_path)
+  run.write_state(status='done')
+  assert sweep.runs(tmp_path)[0].is_done
+  path = run.directory / 'sweep.json'
+  state = json.loads(path.read_text())
+  del state['format']
+  path.write_text(json.dumps({**state, 'digest': 'other'}))
+  with pytest.raises(UserError, match='a sweep of another version'):
+    sweep.runs(tmp_path)
