@@ -188,7 +188,7 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
   assert ends[0][0] == ends[1][0] == 800
   for name, array in ends[0][1].items():
     np.testing.assert_array_equal(array, ends[1][1][name], err_msg=name)
-  with pytest.raises(UserError, match='only agents of Atari'):
+  with pytest.raises(UserError, match='only agents that see pictures'):
     trained.TrainedRun(tmp_path / 'whole', with_data=False)
   record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
   assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
