@@ -28,10 +28,10 @@ def quantile_huber_loss(
     tf.stop_gradient(target_quantiles)[:, :, None] - quantiles[:, None, :]
   )
   huber = huber_loss(errors, kappa)  # Eq. 9: L_kappa(u).
-  # Eq. 10: rho_tau(u) = |tau - 1{u < 0}| L_kappa(u) / kappa.
+  # Eq. 10: rho_tau(u) = |tau - 1{u < 0}| L_kappa(u); only IQN's has / kappa.
   midpoints = (tf.range(num_quantiles, dtype=dtype) + 0.5) / num_quantiles
   weight = tf.abs(midpoints - tf.cast(errors < 0, dtype))
-  return tf.reduce_sum(tf.reduce_mean(weight * huber / kappa, axis=1), axis=1)
+  return tf.reduce_sum(tf.reduce_mean(weight * huber, axis=1), axis=1)
 
 
 def huber_loss(errors: tf.Tensor, kappa: float = 1.0) -> tf.Tensor:

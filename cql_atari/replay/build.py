@@ -175,7 +175,7 @@ def _small_arrays(
   columns = {
     'actions': actions.astype(np.uint8),
     'rewards': rewards.astype(np.float32),
-    'terminals': terminals.astype(np.uint8),
+    'terminals': shard.endings(stop),
     'drawn': drawn,
   }
   return {

@@ -4,6 +4,8 @@ import numpy as np
 
 from cql_atari.replay.frames import STACK_SIZE
 
+CUT_OFF = 2  # The flag of a row that ends a game which was not over.
+
 
 def valid_rows(
   terminals: np.ndarray, update_horizon: int, stack_size: int = STACK_SIZE
@@ -12,10 +14,11 @@ def valid_rows(
 
   Dopamine's rule (`OutOfGraphReplayBuffer.is_valid_transition`): row i is
   sampled only if rows i-3 .. i+n exist and rows i-3 .. i-1 hold no terminal,
-  which also leaves out the padding rows.
+  which also leaves out the padding rows. A game that was cut off has no next
+  state: no n-step return reaches past its last row, nor a stack.
 
   Args:
-    terminals: (R,) 0/1 flags of consecutive rows.
+    terminals: (R,) flags of consecutive rows: 0, 1 or CUT_OFF.
     update_horizon: n of the n-step return.
     stack_size: frames in a state.
 
@@ -27,7 +30,9 @@ def valid_rows(
     return np.zeros(0, np.int64)
   ended = np.concatenate([[0], np.cumsum(terminals != 0)])
   rows = np.arange(history, len(terminals) - update_horizon)
-  return rows[ended[rows] == ended[rows - history]]
+  rows = rows[ended[rows] == ended[rows - history]]
+  cut = np.concatenate([[0], np.cumsum(terminals == CUT_OFF)])
+  return rows[cut[rows + update_horizon] == cut[rows]]
 
 
 def episode_returns(
@@ -36,7 +41,7 @@ def episode_returns(
   """Summed rewards of the whole episodes in a contiguous run of rows.
 
   Args:
-    terminals: (R,) 0/1 flags.
+    terminals: (R,) flags: 0, 1 or CUT_OFF.
     rewards: (R,) rewards, clipped as stored.
     from_start: whether row 0 begins an episode.
 

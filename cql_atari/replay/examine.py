@@ -11,6 +11,7 @@ import numpy as np
 from cql_atari.core import fetched, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import whole_path
+from cql_atari.replay.frames import STACK_SIZE
 from cql_atari.replay.shard import Shard
 
 _EARLY = 5  # Shards from which later play should differ.
@@ -30,14 +31,15 @@ def examine(
 
   Returns:
     Its number; `error` (a sentence, or None); if it is sound also
-    `Shard.describe`, still (share of frames equal to the one before) and sha256
-    (of its play).
+    `Shard.describe`, still (share of frames equal to the one before), unmarked
+    (places that look like the padding before a game, where none ended) and
+    sha256 (of its play).
   """
   try:
     for path in shard.sources if record is not None else ():
       fetched.check(path, record)
     digest = hashlib.sha256()
-    still, last = 0, None
+    still, last, blank = 0, None, []
     for frames in shard.checked_frames(num_actions, stop):
       digest.update(frames)
       moves = (frames[1:] != frames[:-1]).any(axis=(1, 2))
@@ -45,6 +47,7 @@ def examine(
       if last is not None:
         still += bool((last == frames[0]).all())
       last = frames[-1]
+      blank.append(~frames.any(axis=(1, 2)))
     finding = shard.describe(stop)
     for name in ('action', 'reward', 'terminal'):
       digest.update(shard.read(name, finding['rows']).tobytes())
@@ -53,10 +56,30 @@ def examine(
       'error': None,
       **finding,
       'still': still / max(finding['rows'] - 1, 1),
+      'unmarked': _unmarked_starts(
+        np.concatenate(blank), shard.endings(finding['rows'])
+      ),
       'sha256': digest.hexdigest(),
     }
   except UserError as error:
     return {'shard': shard.index, 'error': str(error)}
+
+
+def _unmarked_starts(blank: np.ndarray, endings: np.ndarray) -> int:
+  """Times that just as many blank frames as pad a game follow no ending.
+
+  Args:
+    blank: bool (R,), whether a row's frame is all zeros.
+    endings: (R,) flags, 0 where no game ends.
+  """
+  padding = STACK_SIZE - 1
+  width = padding + 2
+  if len(blank) < width:
+    return 0
+  windows = np.lib.stride_tricks.sliding_window_view(blank, width)
+  pattern = np.array([False] + [True] * padding + [False])
+  goes_on = endings[: len(windows)] == 0
+  return int(((windows == pattern).all(axis=1) & goes_on).sum())
 
 
 def judge(findings: list[dict]) -> None:
@@ -73,6 +96,11 @@ def judge(findings: list[dict]) -> None:
     seen.setdefault(finding['sha256'], finding['shard'])
     if finding['still'] > _MOSTLY_STILL:
       warnings.append(f'{finding["still"]:.0%} of the frames do not move')
+    if finding['unmarked']:
+      warnings.append(
+        f'{finding["unmarked"]} times three blank frames, as before a game, '
+        'where none ended: games cut off, without episode_end_indices?'
+      )
     later = finding['shard'] >= findings[len(findings) // 2]['shard']
     # Only a run's beginning is known to be near-random.
     if later and finding in known[1:] and known[0]['shard'] < _EARLY:

@@ -4,7 +4,8 @@ A shard is a saved Dopamine replay buffer: gzipped `.npy` files named
 `$store$_{observation,action,reward,terminal}_ckpt.N.gz`, `add_count_ckpt.N.gz`
 and `invalid_range_ckpt.N.gz`. A row is (frame before the action, action,
 clipped reward, game over). Every episode begins with three all-zero padding
-rows. The buffer is circular: rows at and after the write cursor
+rows. Newer Dopamine adds `episode_end_indices_ckpt.N.gz`, for games that were
+cut off. The buffer is circular: rows at and after the write cursor
 (`add_count % capacity`) are stale, left from an earlier turn or uninitialised,
 and a transition whose stack or whose next state would touch them is invalid.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes
+from cql_atari.replay import cut_offs, episodes
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.npy_gz import ArrayReader, missing
 
@@ -61,7 +62,8 @@ class Shard:
     for path in paths:
       if not path.is_file():
         raise missing(path)
-    return paths
+    ends = self.path('episode_end_indices')
+    return [*paths, ends] if ends.is_file() else paths
 
   def fetched_rows(self, record: dict | None) -> int | None:
     """Rows that were fetched of it, by `fetched.read`; None for all."""
@@ -178,6 +180,24 @@ class Shard:
     with contextlib.closing(ArrayReader(self.path(name))) as reader:
       return reader.read(self.num_rows if stop is None else stop)
 
+  def endings(self, stop: int | None = None) -> np.ndarray:
+    """How the games of rows [0, stop) end, uint8 (stop,).
+
+    Returns:
+      1 where a game was over; `episodes.CUT_OFF` where it ended without being
+      over, as far as a file beside the others says; else 0.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    endings = self.read('terminal', stop).astype(np.uint8)
+    path = self.path('episode_end_indices')
+    if path.is_file():
+      ends = cut_offs.read_ends(path, self.capacity)
+      ends = ends[ends < len(endings)]
+      endings[ends[endings[ends] == 0]] = episodes.CUT_OFF
+    return endings
+
   def frames(
     self, start: int = 0, stop: int | None = None
   ) -> Iterator[np.ndarray]:
@@ -209,7 +229,7 @@ class Shard:
     Returns:
       Sorted row indices, int64 of shape (V,).
     """
-    valid = episodes.valid_rows(self.read('terminal'), update_horizon)
+    valid = episodes.valid_rows(self.endings(), update_horizon)
     return valid[~np.isin(valid, self.invalid_range)]
 
   def check(self, num_actions: int | None = None) -> None:
@@ -246,7 +266,7 @@ class Shard:
     _ = self.invalid_range  # Reading it checks it.
     check_rows(self, 0, actions, rewards, terminals, num_actions)
     padding = np.zeros(stop, bool)
-    starts = np.flatnonzero(terminals) + 1
+    starts = np.flatnonzero(self.endings(stop)) + 1
     if self.add_count <= self.capacity:
       starts = np.append(0, starts)
     for offset in range(STACK_SIZE - 1):
@@ -276,7 +296,7 @@ class Shard:
       without enough episodes), actions (rows per action).
     """
     stop = self.num_rows if stop is None else stop
-    terminals = self.read('terminal', stop)
+    terminals = self.endings(stop)
     returns = episodes.episode_returns(
       terminals,
       self.read('reward', stop),

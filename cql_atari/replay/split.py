@@ -191,7 +191,7 @@ class Split:
     """Draws whole episodes until their rows reach the fraction of all rows."""
     episodes = []
     for position, shard in enumerate(shards):
-      ends = np.flatnonzero(shard.read('terminal')) + 1
+      ends = np.flatnonzero(shard.endings()) + 1
       starts = np.append(0, ends[:-1])
       if len(ends) and shard.add_count > shard.capacity:
         starts, ends = starts[1:], ends[1:]  # The first began a shard earlier.

@@ -7,7 +7,8 @@ A store is a folder:
 - `dictionary.npy`: uint8 (D, 84, 84), frames every block is compressed against,
   so that small blocks need not repeat the game's background;
 - `frame_offsets.npy`: uint64 (blocks + 1,), where each block begins;
-- `actions.npy`, `rewards.npy`, `terminals.npy`: (R,) arrays;
+- `actions.npy`, `rewards.npy`, `terminals.npy`: (R,) arrays; a terminal is 1,
+  or `episodes.CUT_OFF` where a game ended without being over;
 - `drawn.npy`: bool (R,), rows that may be sampled if they are valid;
 - `manifest.json`: format version, game, run, split, the rows of every shard,
   sizes and checksums of the sources, checksums of the files above.
@@ -33,7 +34,7 @@ from cql_atari.replay import episodes
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 from cql_atari.replay.split import Split
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 FRAMES_PER_BLOCK = 4
 _FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
 _PIECE = 1 << 24  # Entries of an array that are checked at a time.
@@ -51,7 +52,8 @@ class Store:
     manifest: what the store holds and where it came from.
     actions: uint8 (R,).
     rewards: float32 (R,), clipped as stored.
-    terminals: uint8 (R,), 1 where the game was over.
+    terminals: uint8 (R,), 1 where the game was over, `episodes.CUT_OFF` where
+      it ended all the same.
     drawn: bool (R,), rows the split allows to be sampled.
     blocks: uint8, the compressed frames, one block after another.
     frame_offsets: uint64 (blocks + 1,), where each block begins.
@@ -299,6 +301,7 @@ class Store:
     nexts = np.searchsorted(ends, starts)
     ends = np.append(ends, len(self.terminals))[nexts]
     is_whole = self._are_of_one_segment(starts, ends)
+    is_whole &= np.append(self.terminals, 0)[ends] == 1  # Not cut off.
     total, steps = 0.0, 0
     for first, last in zip(starts[is_whole], ends[is_whole]):
       rewards = self.rewards[first : last + 1]

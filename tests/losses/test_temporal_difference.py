@@ -27,11 +27,15 @@ def test_quantile_huber_loss_by_hand():
 
 
 def test_quantile_huber_loss_with_kappa_by_hand():
-  """One quantile (tau 1/2): u = 3, kappa 2: 1/2 * 2 * (3 - 1) / 2 = 1."""
+  """One quantile (tau 1/2): u = 3, kappa 2: 1/2 * 2 * (3 - 1) = 2.
+
+  As in Dopamine's and the paper's code: the loss of IQN (Dabney et al., 2018)
+  alone is divided by kappa.
+  """
   loss = temporal_difference.quantile_huber_loss(
     tf.constant([[1.0]], tf.float64), tf.constant([[4.0]], tf.float64), 2.0
   )
-  np.testing.assert_allclose(loss, [1.0], rtol=1e-15)
+  np.testing.assert_allclose(loss, [2.0], rtol=1e-15)
 
 
 def test_quantile_huber_loss_takes_unequal_numbers_of_quantiles():
@@ -65,15 +69,16 @@ def test_gradient_equals_finite_differences():
 
 
 def test_the_minimum_is_at_the_quantiles_of_the_targets():
-  """With a small kappa the loss is quantile regression (their Eq. 8)."""
+  """With a small kappa it is kappa times quantile regression (their Eq. 8)."""
   targets = np.sort(np.random.default_rng(1).normal(size=(1, 4001)))
   quantiles = tf.Variable(np.zeros((1, 4)))
+  kappa = 1e-3
   for _ in range(3000):
     with tf.GradientTape() as tape:
       loss = temporal_difference.quantile_huber_loss(
-        quantiles, tf.constant(targets), 1e-3
+        quantiles, tf.constant(targets), kappa
       )
-    quantiles.assign_sub(0.02 * tape.gradient(loss, quantiles))
+    quantiles.assign_sub(0.02 / kappa * tape.gradient(loss, quantiles))
   expected = np.quantile(targets, [0.125, 0.375, 0.625, 0.875])
   np.testing.assert_allclose(quantiles.numpy()[0], expected, atol=0.01)
 

@@ -156,7 +156,7 @@ def test_frames_are_streamed(demo_dir):
 
 
 def test_nothing_is_unpickled(one_shard):
-  """An episode_end_indices pickle lies beside the shard and stays closed."""
+  """Nor the episode_end_indices beside the shard: integers alone are read."""
   trap = one_shard.directory / 'sprung'
 
   class Trap:
@@ -165,8 +165,10 @@ def test_nothing_is_unpickled(one_shard):
 
   with gzip.open(one_shard.path('episode_end_indices'), 'wb') as file:
     pickle.dump(Trap(), file)
-  one_shard.check(num_actions=3)
+  with pytest.raises(UserError, match=r'indices_ckpt.10.gz .*it names'):
+    one_shard.check(num_actions=3)
   assert not trap.exists()
+  one_shard.path('episode_end_indices').unlink()
   rewrite_pickled = np.array([Trap()] * 2000, dtype=object)
   with gzip.open(one_shard.path('action'), 'wb') as file:
     np.save(file, rewrite_pickled, allow_pickle=True)
