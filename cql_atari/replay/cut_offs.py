@@ -31,6 +31,7 @@ def _integer(_: _IntegerType, data: bytes) -> int:
 
 
 _ALLOWED = {
+  ('builtins', 'set'): set,  # By name until protocol 4.
   ('numpy', 'dtype'): _IntegerType,
   ('numpy.core.multiarray', 'scalar'): _integer,
   ('numpy._core.multiarray', 'scalar'): _integer,
@@ -38,7 +39,7 @@ _ALLOWED = {
 
 
 class _IntegerUnpickler(pickle.Unpickler):
-  """Knows integers, and no other class or function by name."""
+  """Knows sets and integers, and no other class or function by name."""
 
   def find_class(self, module: str, name: str):
     try:

@@ -31,8 +31,10 @@ def valid_rows(
   ended = np.concatenate([[0], np.cumsum(terminals != 0)])
   rows = np.arange(history, len(terminals) - update_horizon)
   rows = rows[ended[rows] == ended[rows - history]]
-  cut = np.concatenate([[0], np.cumsum(terminals == CUT_OFF)])
-  return rows[cut[rows + update_horizon] == cut[rows]]
+  cut = np.flatnonzero(terminals == CUT_OFF)
+  if len(cut):
+    rows = np.setdiff1d(rows, cut[:, None] - np.arange(update_horizon))
+  return rows
 
 
 def episode_returns(
