@@ -14,16 +14,19 @@ from cql_atari.core.settings import configurable
 class _SeededInitializers:
   """Hands every layer its own seed, in order, from the network's seed."""
 
-  def __init__(self, seed: int):
+  def __init__(self, seed: int, **scaling):
     self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
+    self._scaling = scaling
 
   def __call__(self) -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.VarianceScaling(
-      scale=1.0 / np.sqrt(3.0),
-      mode='fan_in',
-      distribution='uniform',
-      seed=int(next(self._seeds)),
+      distribution='uniform', seed=int(next(self._seeds)), **self._scaling
     )
+
+
+# As in Dopamine: DQN's, which is Keras's default, and that of all others.
+_GLOROT = {'scale': 1.0, 'mode': 'fan_avg'}
+_FAN_IN = {'scale': 1.0 / np.sqrt(3.0), 'mode': 'fan_in'}
 
 
 class Dense(tf.keras.layers.Dense):
@@ -126,10 +129,13 @@ def _features(x, initializer, hidden_units):
 
 
 def _network(
-  trunk: Callable[..., tf.Tensor], shape: tuple[int, ...], seed: int
+  trunk: Callable[..., tf.Tensor],
+  shape: tuple[int, ...],
+  seed: int,
+  scaling: dict = _FAN_IN,
 ) -> tf.keras.Model:
   """uint8 states (B, 84, 84, 4) -> outputs (B, *shape)."""
-  initializer = _SeededInitializers(seed)
+  initializer = _SeededInitializers(seed, **scaling)
   states = tf.keras.layers.Input((84, 84, 4), dtype='uint8')
   x = trunk(tf.keras.layers.Rescaling(1.0 / 255.0)(states), initializer)
   x = Dense(math.prod(shape), kernel_initializer=initializer())(x)
@@ -144,7 +150,8 @@ def q_network(
 ) -> tf.keras.Model:
   """The DQN network: uint8 states (B, 84, 84, 4) -> Q-values (B, A).
 
-  Behaviour cloning reads the same outputs as logits.
+  Behaviour cloning reads the same outputs as logits. Its initial weights are
+  Dopamine's for DQN (Glorot uniform), not QR-DQN's.
 
   Args:
     num_actions: A.
@@ -152,7 +159,7 @@ def q_network(
     trunk: maps scaled states (B, 84, 84, 4) and an initializer to features
       (B, F): the layers below the head.
   """
-  return _network(trunk, (num_actions,), seed)
+  return _network(trunk, (num_actions,), seed, _GLOROT)
 
 
 @configurable(denylist=['num_actions', 'seed'])

@@ -230,6 +230,7 @@ def fetch_file(
   fraction: float | None,
   on_bytes: Callable[[int], None],
   stop: threading.Event,
+  is_array: bool = False,
 ) -> None:
   """Fetches one file, retrying and resuming, and records it.
 
@@ -241,6 +242,7 @@ def fetch_file(
       file.
     on_bytes: called with the number of bytes that came.
     stop: set to give up soon.
+    is_array: whether it is a gzipped array.
 
   Raises:
     Missing: the source has no such file.
@@ -250,7 +252,7 @@ def fetch_file(
 
   def attempt():
     try:
-      _attempt(source, folder, name, fraction, on_bytes, stop)
+      _attempt(source, folder, name, fraction, on_bytes, stop, is_array)
     except _Broken:
       _partial(folder, name).unlink(missing_ok=True)
       raise
@@ -262,14 +264,14 @@ def _partial(folder: pathlib.Path, name: str) -> pathlib.Path:
   return folder / f'{name}.partial'
 
 
-def _attempt(source, folder, name, fraction, on_bytes, stop) -> None:
+def _attempt(source, folder, name, fraction, on_bytes, stop, is_array) -> None:
   signature = source.signature(name)
   partial = _partial(folder, name)
   note = folder / f'{name}.partial.json'
   if not note.is_file() or note.read_text() != json.dumps(signature):
     partial.unlink(missing_ok=True)  # Of another version of the file.
     note.write_text(json.dumps(signature))
-  array = _ArrayProgress() if name.endswith('.gz') else None
+  array = _ArrayProgress() if is_array else None
   with open(partial, 'ab+') as file:
     file.seek(0)
     while piece := file.read(_REPLAYED_CHUNK):  # Of an earlier attempt.

@@ -7,7 +7,6 @@ those as they are, and they are compressed when the parts are joined.
 """
 
 import concurrent.futures
-import dataclasses
 import hashlib
 import json
 import os
@@ -130,7 +129,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'run': run,
     'num_actions': num_actions,
     'is_own': run_lib.is_own(selection[0].shard.directory),
-    'split': dataclasses.asdict(split),
+    'split': split.record,
     'num_rows': int(first_rows[-1]),
     **checksums(blocks, columns),
     'transitions_gained_by_stitching': summary.gained(

@@ -1,6 +1,5 @@
 """Opens the store of a split: found where it was built, or built now."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -111,13 +110,13 @@ def ensure_store(
   run_lib.check_game(run, game)
   selection = split.select(folder)
   there = {shard.index for shard in run_lib.list_shards(folder)}
-  missing = set(range(*split.shards)) - there
+  missing = set(split.shard_numbers) - there
   if missing and run != pathlib.Path(run_lib.demo_replay_dir()):
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
       run,
       len(missing),
-      split.shards[1] - split.shards[0],
+      len(split.shard_numbers),
       min(missing),
     )
   key = _key(run, game, num_actions, split, selection)
@@ -159,7 +158,7 @@ def _key(
     FORMAT_VERSION,
     game,
     num_actions,
-    dataclasses.astuple(split),
+    list(split.record.values()),
     str(run.resolve()),
     sources,
   ]
@@ -177,7 +176,7 @@ def _prepared(
   asked = {
     'format_version': FORMAT_VERSION,
     'game': game,
-    'split': json.loads(json.dumps(dataclasses.asdict(split))),
+    'split': split.record,
   }
   for name, value in asked.items():
     if store.manifest.get(name) != value:

@@ -18,6 +18,7 @@ from cql_atari.replay.shard import ELEMENTS, file_name
 
 URL = 'https://storage.googleapis.com/atari-replay-datasets/dqn'
 _SMALL = ('add_count', 'invalid_range')  # Always whole.
+_OPTIONAL = 'episode_end_indices'  # Of newer Dopamine; no array.
 _MARGIN = 1.3  # A file's first rows may compress worse than the rest.
 
 
@@ -85,14 +86,14 @@ def _plan(
     and the numbers of the shards that the source lacks.
   """
   share = None if split.fraction == 1 else split.fraction
-  indices = range(*split.shards)
+  indices = split.shard_numbers
   record = fetched.read(folder) or {}
 
   def look(index: int) -> list[tuple[str, float | None, int]] | None:
     files = []
-    for name in (*ELEMENTS, *_SMALL):
+    for name in (*ELEMENTS, *_SMALL, _OPTIONAL):
       file = file_name(name, index)
-      wanted = None if name in _SMALL else share
+      wanted = share if name in ELEMENTS else None
       if _have(folder, record.get(file), file, wanted):
         continue
       try:
@@ -100,6 +101,8 @@ def _plan(
       except download.Missing:
         if name == ELEMENTS[0]:
           return None
+        if name == _OPTIONAL:
+          continue
         raise UserError(
           f'{source.path(file)} is missing, but its shard is there: give a '
           'complete --source.'
@@ -150,7 +153,14 @@ def _fetch(source, folder, plan, jobs) -> None:
   ):
     futures = [
       pool.submit(
-        download.fetch_file, source, folder, file, share, bar.update, stop
+        download.fetch_file,
+        source,
+        folder,
+        file,
+        share,
+        bar.update,
+        stop,
+        is_array=not file.startswith(_OPTIONAL),
       )
       for file, share, _ in plan
     ]

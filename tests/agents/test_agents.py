@@ -52,6 +52,26 @@ def test_initial_weights_are_uniform_variance_scaling():
   np.testing.assert_array_equal(again, network.trainable_variables[0])
 
 
+def test_initial_weights_of_dqn_and_cloning_are_dopamines():
+  """Keras's default, Glorot uniform: within sqrt(6 / (fan_in + fan_out))."""
+  ours = networks.q_network(6, seed=5)
+  atari_lib = pytest.importorskip('dopamine.discrete_domains.atari_lib')
+  theirs = atari_lib.NatureDQNNetwork(6)
+  theirs(np.zeros((1, 84, 84, 4), np.uint8))
+  pairs = zip(ours.trainable_variables, theirs.trainable_variables)
+  for mine, dopamines in list(pairs)[::2]:
+    assert mine.shape == dopamines.shape
+    bound = np.sqrt(6.0 / sum(fans(mine.shape)))
+    for kernel in (mine, dopamines):
+      assert 0.99 * bound < np.abs(kernel).max() <= bound * (1 + 1e-6)
+    assert np.std(mine) == pytest.approx(bound / np.sqrt(3), rel=0.05)
+
+
+def fans(shape):
+  field = np.prod(shape[:-2], dtype=int)
+  return field * shape[-2], field * shape[-1]
+
+
 def test_cql_with_alpha_0_is_qrdqn_bit_for_bit(demo_store):
   agents = [
     make(cql_agent.CQLAgent, demo_store, alpha=0.0, target_update_period=30),

@@ -1,8 +1,10 @@
 """Fetching from a local server that misbehaves in every way we know."""
 
 import filecmp
+import gzip
 import http.server
 import pathlib
+import pickle
 import re
 import signal
 import subprocess
@@ -180,6 +182,23 @@ def test_trouble_ends_in_the_right_bytes(server, tmp_path, trouble, times):
   assert code == 0, stderr
   assert server.left == 0
   assert_same(server, tmp_path / 'out')
+
+
+def test_what_marks_cut_off_games_is_brought_where_there_is_any(
+  server, demo_dir, tmp_path
+):
+  ends = np.array([3, 900])
+  served = server.root / 'Freeway' / '1' / 'replay_logs'
+  name = 'episode_end_indices_ckpt.10.gz'
+  with gzip.open(served / name, 'wb') as file:
+    file.write(pickle.dumps(set(ends.tolist())))
+  code, _, stderr = fetch(server, tmp_path / 'out')
+  assert code == 0, stderr
+  logs = tmp_path / 'out' / 'Freeway' / '1' / 'replay_logs'
+  assert (logs / name).read_bytes() == (served / name).read_bytes()
+  endings = shard_lib.Shard(logs, 10).endings()
+  plain = shard_lib.Shard(demo_dir / 'replay_logs', 10).endings()
+  assert set(ends) <= set(np.flatnonzero(endings)) > set(np.flatnonzero(plain))
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,27 @@ SPLITS = {
   'first20pct': (1.0, (0, 10), 0.5),
   'demo': (1.0, (0, 50), 1.0),
 }
-CONFIGS = [(agent, split) for agent, split in itertools.product(AGENTS, SPLITS)]
+# The authors' code's own readings of 10 % and of the first 20 %.
+SECOND = {
+  '10pct_10shards': (0.1, (0, 50), 1.0),
+  'first20m': (1.0, (0, 5), 0.5),
+}
+CONFIGS = [
+  *itertools.product(AGENTS, SPLITS),
+  *itertools.product(('cql', 'qrdqn', 'rem'), SECOND),
+]
 
 
 @pytest.mark.parametrize(('agent', 'split'), CONFIGS)
 def test_every_config_is_found_and_says_what_it_should(agent, split):
   """The bare name works from anywhere, and binds the published settings."""
-  cls, (fraction, shards, alpha) = AGENTS[agent], SPLITS[split]
+  cls, (fraction, shards, alpha) = AGENTS[agent], (SPLITS | SECOND)[split]
   gin.clear_config()
   settings.parse([f'{agent}_{split}.gin'], [], final=False)
   chosen = split_lib.Split()
   assert (chosen.fraction, chosen.shards) == (fraction, shards)
   assert chosen.convention == 'prefix'
+  assert chosen.num_shards == (10 if split == '10pct_10shards' else None)
   settings.import_all()
   settings.parse([f'{agent}_{split}.gin'], [], final=True)
   made = gin.query_parameter('FixedReplayRunner.create_agent_fn').selector

@@ -56,6 +56,26 @@ def test_first_20_percent_is_a_range_of_shards(replay):
   assert [part.shard.index for part in chosen] == [0, 1]
 
 
+def test_some_shards_are_drawn_once_by_the_seed(replay):
+  settings = {'fraction': 0.1, 'shards': (0, 4), 'num_shards': 2}
+  drawn = [
+    split_lib.Split(**settings, seed=seed).shard_numbers for seed in range(20)
+  ]
+  assert split_lib.Split(**settings, seed=3).shard_numbers == drawn[3]
+  assert {len(set(numbers)) for numbers in drawn} == {2}
+  assert set().union(*drawn) == {0, 1, 2, 3}
+  split = split_lib.Split(**settings, seed=3)
+  chosen = split.select(replay)
+  assert [part.shard.index for part in chosen] == drawn[3]
+  assert split.label == '10 % of 2 shards'
+  assert split_lib.Split(**split.record) == split
+  assert 'num_shards' not in split_lib.Split(0.1).record
+  name = '10pct_10shards'
+  assert split_lib.named_split(name).to_fetch == name
+  with pytest.raises(UserError, match='num_shards is 5'):
+    split_lib.Split(shards=(0, 4), num_shards=5)
+
+
 def test_missing_shards_are_passed_over(demo_dir):
   chosen = split_lib.Split(shards=(10, 15)).select(demo_dir)
   assert [part.shard.index for part in chosen] == [10, 12, 14]
