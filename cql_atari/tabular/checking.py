@@ -13,6 +13,7 @@ from cql_atari.tabular import (
   checks,
   linear,
   lower_bounds,
+  maximizing,
   policy_learning,
   problems,
 )
@@ -60,17 +61,19 @@ def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
   with progress.bar(len(settings), ' settings', 'checking') as bar:
     for family, size in settings:
       often = problems.sample(family, mdps, size, rng, _REPEATS)
+      once = problems.sample(family, mdps, size, rng)
       theorems = [
         functools.partial(lower_bounds.theorem_3_1, often, delta),
         functools.partial(lower_bounds.theorem_3_2, often, delta),
+        functools.partial(policy_learning.sampled_theorem_3_3, once, delta),
         functools.partial(policy_learning.theorem_3_6, often, delta),
       ]
       if size in _SIZES:
-        once = problems.sample(family, mdps, size, rng)
         width = once.policy[0].size // 4
         features = linear.random_features(rng, once, width)
         theorems += [
           functools.partial(linear.theorem_d_1, once, features),
+          functools.partial(maximizing.appendix_d_2, once),
           functools.partial(policy_learning.theorem_3_3, once),
           functools.partial(policy_learning.theorem_3_4, once),
           functools.partial(policy_learning.theorem_3_5, once),

@@ -157,6 +157,7 @@ def fixed_point(
   alpha: np.ndarray | float,
   behavior: np.ndarray,
   given: np.ndarray | None = None,
+  maximized: np.ndarray | None = None,
 ) -> np.ndarray:
   """The fixed point of an update: the Q^ that is its own update.
 
@@ -171,8 +172,10 @@ def fixed_point(
     policy: (..., S, A) pi.
     penalty: one of PENALTIES.
     alpha: weight of the penalty, (...) or one for all.
-    behavior: (..., S, A) beta(a|s), nowhere zero.
+    behavior: (..., S, A) beta(a|s), nowhere zero: the Bellman error's weights.
     given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+    maximized: (..., S, A) the actions in the penalty that are pushed up; the
+      data's, beta, by default (appendix D.2 tries others).
 
   Returns:
     (..., S, A), NaN for an MDP where Newton's method finds none.
@@ -187,20 +190,37 @@ def fixed_point(
     )
   backup = mdp.gamma * mdp.transitions
   return _solve(
-    mdp.rewards, backup, start, penalty, alpha, behavior, given, policy
+    mdp.rewards,
+    backup,
+    start,
+    penalty,
+    alpha,
+    behavior,
+    given,
+    policy,
+    maximized,
   )
 
 
 def _solve(
-  constant, backup, start, penalty, alpha, behavior, given, policy=None
+  constant,
+  backup,
+  start,
+  penalty,
+  alpha,
+  behavior,
+  given,
+  policy=None,
+  maximized=None,
 ):
   """Q = constant + backup E_pi[Q] - alpha g(Q) / beta, by Newton's method."""
   states, actions = start.shape[-2:]
   policy = behavior if policy is None else policy
+  maximized = behavior if maximized is None else maximized
   weight = np.asarray(alpha)[..., None, None] / behavior
 
   def gradient(q):
-    return penalty_gradient(penalty, q, behavior, given)
+    return penalty_gradient(penalty, q, maximized, given)
 
   def residual(q):
     following = np.einsum('...ijk,...k->...ij', backup, np.sum(policy * q, -1))

@@ -14,6 +14,7 @@ from cql_atari.tabular import (
   improvement,
   linear,
   lower_bounds,
+  maximizing,
   policy_learning,
   problems,
 )
@@ -52,10 +53,10 @@ def test_verify_finds_that_every_claim_holds(tmp_path):
   done = verify('--mdps=4', f'--out={tmp_path}')
   assert done.returncode == 0, done.stderr
   assert 'Traceback' not in done.stderr
-  assert '35 of 35 claims hold' in done.stdout
+  assert '46 of 46 claims hold' in done.stdout
   rows = (tmp_path / 'checks.csv').read_text().splitlines()
-  # 20 claims on datasets of four sizes, 15 on two of them, three families.
-  assert len(rows) == 1 + 3 * (20 * 4 + 15 * 2)
+  # 28 claims on datasets of four sizes, 18 on two of them, three families.
+  assert len(rows) == 1 + 3 * (28 * 4 + 18 * 2)
   assert 'FAILS' not in (tmp_path / 'checks.md').read_text()
   for name in figures.FIGURES:
     assert (tmp_path / f'{name}.png').stat().st_size > 10_000
@@ -130,6 +131,58 @@ def test_cql_broken_is_reported(drawn, monkeypatch, penalty, name):
     assert claim in failures(
       policy_learning.theorem_3_3(drawn, (1.0,), rounds=2)
     )
+
+
+def test_appendix_d_2_fails_for_the_datas_own_actions(drawn, monkeypatch):
+  """With these there is a bound, and none with other weights."""
+  right = fixed_points.fixed_point
+
+  def as_in_eq2(mdp, policy, penalty, alpha, behavior, given, maximized):
+    del maximized
+    return right(mdp, policy, penalty, alpha, behavior, given)
+
+  def unweighted(mdp, policy, penalty, alpha, behavior, given, maximized):
+    del behavior
+    data = drawn.behavior
+    return right(mdp, policy, penalty, alpha, data, given, maximized)
+
+  assert not failures(maximizing.appendix_d_2(drawn))
+  monkeypatch.setattr(fixed_points, 'fixed_point', as_in_eq2)
+  claims = ' '.join(failures(maximizing.appendix_d_2(drawn)))
+  assert 'no alpha gives a bound' in claims and '(pi - nu) / beta' in claims
+  monkeypatch.setattr(fixed_points, 'fixed_point', unweighted)
+  claims = ' '.join(failures(maximizing.appendix_d_2(drawn)))
+  assert 'weighed by what is pushed up' in claims
+
+
+@pytest.mark.parametrize('penalty', ['H', 'rho'])
+def test_sampled_theorem_3_3_broken_is_reported(drawn, monkeypatch, penalty):
+  many = problems.sample('garnet', 8, 10**6, np.random.default_rng(3))
+
+  def found(problems=many):
+    return ' '.join(
+      failures(policy_learning.sampled_theorem_3_3(problems, DELTA))
+    )
+
+  assert not found()
+  with monkeypatch.context() as patch:
+    name = f'cql_{penalty.lower()}_penalty'
+    right = getattr(conservative, name)
+    patch.setattr(conservative, name, lambda *args: -right(*args))
+    fixed_points._gradient_fn.cache_clear()
+    claims = found()
+    assert f'V^ of CQL({penalty}) <= V less the conservatism' in claims
+    assert f'of CQL({penalty}), with probability' in claims
+  fixed_points._gradient_fn.cache_clear()
+  with monkeypatch.context() as patch:  # The condition, as if always met.
+    slow = policy_learning.slowness
+    patch.setattr(policy_learning, 'slowness', lambda *args: slow(*args) + 9.0)
+    assert f'CQL({penalty}) where alpha times the condition' in found(drawn)
+  with monkeypatch.context() as patch:  # Sampling error, left out.
+    patch.setattr(
+      dataset_lib, 'error_bound', lambda dataset, delta: 0.0 * dataset.counts
+    )
+    assert f'of CQL({penalty}), with probability' in found()
 
 
 @pytest.mark.parametrize('factor', [0.5, 2.0])
