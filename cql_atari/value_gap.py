@@ -3,6 +3,8 @@
 The paper's Table 4 for any runs, of Atari or D4RL: what an agent predicts its
 policy to be worth, and what it is worth in play. A pattern names many runs, as
 in --run='runs/small/Pong/*/0'. `--out=DIR` writes the table and a figure.
+`--values=eq2 --alpha=1` learns the values of the policy anew, by the paper's
+conservative evaluation (section 3.1), in place of the agent's own.
 """
 
 import functools
@@ -24,6 +26,17 @@ _EPISODES = _COMMAND.integer(
 _STATES = _COMMAND.integer(
   'states', 2000, 'States of the data, for the mean over them.', least=1
 )
+_VALUES = _COMMAND.choice(
+  'values',
+  'own',
+  ('own', 'fqe', 'eq1', 'eq2'),
+  "Whose values: the agent's own, or of its policy by fitted Q evaluation, or "
+  'by conservative evaluation with the penalty of Eq. 1 or 2.',
+)
+_ALPHA = _COMMAND.number('alpha', 1.0, 'Weight of the penalty of Eq. 1 or 2.')
+_FQE_STEPS = _COMMAND.integer(
+  'fqe_steps', 10_000, 'Gradient steps of such an evaluation.', least=1
+)
 _SEED = _COMMAND.seed('the play and the states drawn')
 
 
@@ -36,15 +49,26 @@ def main() -> None:
   for run in runs:
     if not checkpoints.steps(folder.RunFolder(run.directory).checkpoints):
       raise UserError(f'{run.directory} has no checkpoint: leave it out.')
+  evaluation = value_gaps.Evaluation(
+    _VALUES.value, _ALPHA.value, _FQE_STEPS.value
+  )
   rows = []
   for groups in grouping.by_game(runs).values():
     for label, group in groups.items():
       for run in group.runs:
         row = value_gaps.measure(
-          run, label, _EPISODES.value, _STATES.value, _SEED.value
+          run,
+          label,
+          _EPISODES.value,
+          _STATES.value,
+          _SEED.value,
+          evaluation,
         )
         if row is None:
-          print(f'{run.directory}: {label} learns no values.', flush=True)
+          print(
+            f'{run.directory}: {label} learns no values; --values=fqe does.',
+            flush=True,
+          )
           continue
         print(value_gaps.sentence(row), flush=True)
         rows.append(row)

@@ -43,16 +43,22 @@ class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The batch mean of the Huber loss of the TD error."""
+    q_data = tf.gather(outputs.online, transition.action, batch_dims=1)
     td_loss = tf.reduce_mean(
       temporal_difference.q_learning_loss(
-        tf.gather(outputs.online, transition.action, batch_dims=1),
-        temporal_difference.bellman_target(
-          outputs.next_target,
-          self.greedy_actions(outputs.next_selector),
-          transition.reward,
-          transition.terminal,
-          self.cumulative_gamma,
-        ),
+        q_data, self.bellman_target(outputs, transition)
       )
     )
     return td_loss, {'td_loss': td_loss}
+
+  def bellman_target(
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
+  ) -> tf.Tensor:
+    """r + gamma^n Q'(s', a'), (B,)."""
+    return temporal_difference.bellman_target(
+      outputs.next_target,
+      self.greedy_actions(outputs.next_selector),
+      transition.reward,
+      transition.terminal,
+      self.cumulative_gamma,
+    )

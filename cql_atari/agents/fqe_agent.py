@@ -1,9 +1,15 @@
-"""Fitted Q evaluation (Le et al., 2019) of an Atari agent's policy."""
+"""Fitted Q evaluation (Le et al., 2019) of an Atari agent's policy.
+
+With a penalty it is the paper's conservative evaluation (section 3.1).
+"""
+
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from cql_atari.agents import dqn_agent, fixed_replay_agent, optimizers
+from cql_atari.losses import conservative
 from cql_atari.replay import store as store_lib
 from cql_atari.replay.sampler import Transition
 
@@ -16,7 +22,9 @@ _TARGET_UPDATE_PERIOD = 25
 class FQEAgent(dqn_agent.FixedReplayDQNAgent):
   """Learns Q^pi of another agent's greedy policy, from the data alone.
 
-  It is DQN but for the next action, which is the policy's.
+  It is DQN but for the next action, which is the policy's. With a penalty, the
+  loss is that of Eq. 1 or 2 with mu the policy, half the squared Bellman error
+  in place of the Huber loss, which would let the penalty push without end.
   """
 
   def __init__(
@@ -24,6 +32,8 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
     evaluated: fixed_replay_agent.FixedReplayAgent,
     store: store_lib.Store,
     seed: int = 0,
+    penalty: Literal['eq1', 'mu'] | None = None,
+    alpha: float = 0.0,
   ):
     """Builds the network, by the settings of the run that gin has.
 
@@ -31,8 +41,11 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
       evaluated: whose policy it is.
       store: the data.
       seed: seeds the weights and the batches.
+      penalty: 'eq1' (Eq. 1) or 'mu' (Eq. 2) for conservative values.
+      alpha: its weight.
     """
-    self._evaluated = evaluated
+    self._evaluated, self._penalty, self._alpha = evaluated, penalty, alpha
+    self.needs_target_outputs = penalty is not None
     super().__init__(
       evaluated.num_actions,
       store,
@@ -49,8 +62,32 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
   ) -> tf.Tensor:
     """One for the policy's action in every next state, (B, A)."""
     del next_target
-    outputs = self._evaluated.online_network(transition.next_state)
+    return self._policy(transition.next_state)
+
+  def at_states(self, transition: Transition) -> tf.Tensor:
+    """One for the policy's action in every state, (B, A)."""
+    return self._policy(transition.state)
+
+  def _policy(self, states: tf.Tensor) -> tf.Tensor:
+    outputs = self._evaluated.online_network(states)
     return tf.one_hot(self._evaluated.greedy_actions(outputs), self.num_actions)
+
+  def loss(
+    self, outputs: fixed_replay_agent.Outputs, transition: Transition
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """DQN's; with a penalty, alpha times it + half the squared error."""
+    if self._penalty is None:
+      return super().loss(outputs, transition)
+    q_values, actions = outputs.online, transition.action
+    if self._penalty == 'eq1':
+      penalty = conservative.eq1_penalty(q_values, outputs.target)
+    else:
+      penalty = conservative.cql_mu_penalty(q_values, actions, outputs.target)
+    q_data = tf.gather(q_values, actions, batch_dims=1)
+    target = tf.stop_gradient(self.bellman_target(outputs, transition))
+    td_loss = 0.5 * tf.reduce_mean(tf.square(q_data - target))
+    loss = self._alpha * tf.reduce_mean(penalty) + td_loss
+    return loss, {'td_loss': td_loss}
 
   def predict_values(
     self, states: np.ndarray, rng: np.random.Generator

@@ -12,13 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cql_atari.analysis import document
+from cql_atari.analysis import document, values
 from cql_atari.analysis.grouping import with_error
-from cql_atari.core import progress
 from cql_atari.runs.trained import TrainedRun
 
 _STATES = 500
-_STEPS_PER_CALL = 50
 
 # Name to what it goes by.
 RULES = {
@@ -108,8 +106,8 @@ def candidates(
     run.load(int(step))
     rng = np.random.default_rng(seed)
     if run.agent.has_values:
-      values = run.agent.predict_values(first, rng)
-      numbers['initial_value'][index] = values.mean()
+      predicted = run.agent.predict_values(first, rng)
+      numbers['initial_value'][index] = predicted.mean()
     if evaluate:
       numbers['fqe'][index] = evaluate(first, rng)
   scores = metrics['eval_return_mean'][rows]
@@ -144,13 +142,7 @@ def _evaluation(
 
   def evaluate(states, rng):
     fitted.load_state(begin)
-    title = f'checkpoint {run.gradient_steps}'
-    with progress.bar(steps, ' steps', title) as bar:
-      for done in range(0, steps, _STEPS_PER_CALL):
-        count = min(_STEPS_PER_CALL, steps - done)
-        fitted.train_steps(count)
-        fitted.mean_scalars()  # Waits for them.
-        bar.update(count)
+    values.fit(fitted, steps, f'checkpoint {run.gradient_steps}')
     return fitted.predict_values(states, rng).mean()
 
   return evaluate

@@ -2,12 +2,14 @@
 
 import collections
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cql_atari.analysis import curves, document, values
 from cql_atari.analysis.curves import plt
 from cql_atari.analysis.loading import Run
+from cql_atari.core.protocols import Agent
 from cql_atari.runs.trained import TrainedRun
 
 COLUMNS = {
@@ -16,6 +18,7 @@ COLUMNS = {
   'data': 'data',
   'agent': 'agent',
   'seed': 'seed',
+  'values': 'values',
   'gradient_steps': 'gradient steps',
   'on_data': 'predicted, data',
   'at_start': 'predicted, start',
@@ -30,12 +33,54 @@ COLUMNS = {
   'paper_high': 'to',
   'episodes': 'episodes',
 }
-_FIRST_NUMBER = 6  # Columns before it are texts.
+_FIRST_NUMBER = 7  # Columns before it are texts.
 _WIDE = 30  # Beyond it, differences are drawn on a logarithmic axis.
 
 
+class Evaluation(NamedTuple):
+  """Which values of a policy are compared with the true ones.
+
+  Attributes:
+    values: 'own', those that the agent learned; 'fqe', fitted Q evaluation's
+      of its policy; 'eq1' or 'eq2', those of the paper's conservative
+      evaluation by that equation.
+    alpha: the penalty's weight.
+    steps: gradient steps of an evaluation.
+  """
+
+  values: str = 'own'
+  alpha: float = 0.0
+  steps: int = 0
+
+  @property
+  def label(self) -> str:
+    """Such as 'own' or 'Eq. 2, alpha 1'."""
+    if self.values not in _PENALTIES:
+      return {'own': 'own', 'fqe': 'fitted Q'}[self.values]
+    return f'Eq. {self.values[-1]}, alpha {self.alpha:g}'
+
+  def fit(self, run: TrainedRun, seed: int) -> Agent:
+    """Learns the values of a run's policy."""
+    if self.values == 'own':
+      return run.agent
+    settings = {}
+    if self.values in _PENALTIES:
+      settings = {'penalty': _PENALTIES[self.values], 'alpha': self.alpha}
+    fitted = run.benchmark.fitted_q(run.agent, run.data, seed, **settings)
+    values.fit(fitted, self.steps, f'evaluating, {self.label}')
+    return fitted
+
+
+_PENALTIES = {'eq1': 'eq1', 'eq2': 'mu'}
+
+
 def measure(
-  run: Run, label: str, episodes: int, states: int, seed: int
+  run: Run,
+  label: str,
+  episodes: int,
+  states: int,
+  seed: int,
+  evaluation: Evaluation,
 ) -> dict | None:
   """A row of the table: a run at its newest checkpoint.
 
@@ -45,14 +90,17 @@ def measure(
     episodes: least number of episodes to play.
     states: how many states of the data.
     seed: seeds the play and the states drawn.
+    evaluation: which values.
 
   Returns:
-    A value of each of COLUMNS; None for an agent that learns no values.
+    A value of each of COLUMNS; None for an agent that learns no values, where
+    its own are asked for.
   """
   opened = TrainedRun(run.directory)
-  if not opened.agent.has_values:
+  if evaluation.values == 'own' and not opened.agent.has_values:
     return None
-  gap = values.measure(opened, episodes, states, seed)
+  critic = evaluation.fit(opened, seed)
+  gap = values.measure(opened, episodes, states, seed, critic)
   names = list(COLUMNS)[_FIRST_NUMBER:]
   return {
     'run': str(run.directory),
@@ -60,6 +108,7 @@ def measure(
     'data': run.data,
     'agent': label,
     'seed': run.seed,
+    'values': evaluation.label,
     'gradient_steps': opened.gradient_steps,
     **{name: getattr(gap, name) for name in names},
   }
@@ -68,11 +117,17 @@ def measure(
 def sentence(row: dict) -> str:
   """A row in words."""
   return (
-    f'{row["game"]} {row["data"]} {row["agent"]}, seed {row["seed"]}: '
+    f'{row["game"]} {row["data"]} {_name(row)}, seed {row["seed"]}: '
     f'predicted {row["on_visited"]:.4g}, true {row["visited_return"]:.4g}, '
     f'difference {row["difference"]:.4g} (95 %: {row["low"]:.4g} to '
     f'{row["high"]:.4g}); {row["paper_difference"]:.4g} as in Table 4.'
   )
+
+
+def _name(row: dict) -> str:
+  """The agent, and whose values they are if not its own."""
+  own = row['values'] == 'own'
+  return row['agent'] if own else f'{row["agent"]} by {row["values"]}'
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -112,7 +167,7 @@ def figure(rows: Sequence[dict]) -> plt.Figure:
     datas, labels = {row['data'] for row in shown}, []
     for row in shown:
       of_data = f'{row["data"]}, ' if len(datas) > 1 else ''
-      labels.append(f'{of_data}{row["agent"]}, seed {row["seed"]}')
+      labels.append(f'{of_data}{_name(row)}, seed {row["seed"]}')
     panel.set_yticks(places, labels)
     panel.axvline(0, color='k', lw=0.8)
     title = game if len(datas) > 1 else f'{game}, {datas.pop()}'

@@ -18,11 +18,13 @@ from absl import logging
 from scipy import stats
 
 from cql_atari.core import progress
+from cql_atari.core.protocols import Agent
 from cql_atari.runs.trained import TrainedRun
 
 _TAIL = 0.01  # Of a value that a cut-off may leave unknown.
 _MOST_GAMES = 10  # Side by side.
 _BATCH = 256
+_STEPS_PER_CALL = 50  # Of fitted Q evaluation.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +83,37 @@ class Episode(NamedTuple):
   is_known: np.ndarray
 
 
-def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
+def fit(fitted: Agent, steps: int, title: str) -> None:
+  """Trains fitted Q evaluation, with a bar."""
+  with progress.bar(steps, ' steps', title) as bar:
+    for done in range(0, steps, _STEPS_PER_CALL):
+      count = min(_STEPS_PER_CALL, steps - done)
+      fitted.train_steps(count)
+      fitted.mean_scalars()  # Waits for them.
+      bar.update(count)
+
+
+def measure(
+  run: TrainedRun,
+  episodes: int,
+  states: int,
+  seed: int,
+  critic: Agent | None = None,
+) -> ValueGap:
   """Plays a run's policy and compares.
 
   Args:
-    run: at the checkpoint that is meant, of an agent that has values.
+    run: at the checkpoint that is meant.
     episodes: least number of episodes to play.
     states: how many of the data, for the mean over them.
     seed: seeds the play and the states drawn.
+    critic: predicts the values, such as fitted Q evaluation of the policy; by
+      default the run's agent, which has to have values.
   """
+  critic = critic or run.agent
   rng = np.random.default_rng([seed, 1])
-  on_data = predict_on_data(run, states, rng)
-  played = roll_out(run, episodes, seed)
+  on_data = predict_on_data(run, critic, states, rng)
+  played = roll_out(run, episodes, seed, critic)
   predicted = np.concatenate([e.predicted[e.is_known] for e in played])
   returns = np.concatenate([e.returns[e.is_known] for e in played])
   at_start, start_returns = np.array(
@@ -111,18 +132,20 @@ def measure(run: TrainedRun, episodes: int, states: int, seed: int) -> ValueGap:
 
 
 def predict_on_data(
-  run: TrainedRun, count: int, rng: np.random.Generator
+  run: TrainedRun, critic: Agent, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """Predicted values of random states of the data, (count,)."""
+  """A critic's values of random states of the data, (count,)."""
   values = []
   for first in range(0, count, _BATCH):
     states = run.data.sample_states(min(_BATCH, count - first), rng)
-    values.append(run.agent.predict_values(states, rng))
+    values.append(critic.predict_values(states, rng))
   return np.concatenate(values)
 
 
-def roll_out(run: TrainedRun, episodes: int, seed: int) -> list[Episode]:
-  """Plays whole episodes by the policy whose values the agent learns.
+def roll_out(
+  run: TrainedRun, episodes: int, seed: int, critic: Agent
+) -> list[Episode]:
+  """Plays whole episodes by the policy whose values the critic predicts.
 
   Every environment plays the same number of them, so that none is chosen for
   its length; a few more than asked for, where that takes it.
@@ -144,7 +167,7 @@ def roll_out(run: TrainedRun, episodes: int, seed: int) -> list[Episode]:
   states = environments.reset(seed)
   with progress.bar(each * count, ' episodes', 'playing') as bar:
     while any(len(episodes) < each for episodes in played):
-      predicted = run.agent.predict_values(states, rng)
+      predicted = critic.predict_values(states, rng)
       actions = run.agent.sample_actions(states, rng)
       states, rewards, over = environments.step(actions)
       rewards = run.data.learned_rewards(rewards)

@@ -69,6 +69,39 @@ def test_fitted_q_evaluation_backs_up_the_policy_it_is_of(demo_store):
   )
 
 
+@pytest.mark.parametrize('penalty', ['eq1', 'mu'])
+def test_conservative_evaluation_is_eq1_and_eq2_with_the_policy_as_mu(
+  demo_store, penalty
+):
+  evaluated = dqn_agent.FixedReplayDQNAgent(3, demo_store, seed=5)
+  fitted = fqe_agent.FQEAgent(
+    evaluated, demo_store, seed=1, penalty=penalty, alpha=3.0
+  )
+  batch = next(fitted.sampler.batches(0))
+  target = fitted.target_network(batch.next_state)
+  online = fitted.online_network(batch.state)
+  chosen = fitted.next_selector(batch, target)
+  at_states = fitted.at_states(batch)
+  loss, _ = fitted.loss(Outputs(online, target, chosen, at_states, 0), batch)
+  rows, q_values = np.arange(32), online.numpy().astype(np.float64)
+
+  def policy(states):
+    return evaluated.online_network(states).numpy().argmax(axis=1)
+
+  backed_up = target.numpy()[rows, policy(batch.next_state)]
+  backed_up = batch.reward + 0.99 * (1.0 - batch.terminal.numpy()) * backed_up
+  q_data = q_values[rows, batch.action]
+  pushed = q_values[rows, policy(batch.state)]
+  if penalty == 'mu':
+    pushed = pushed - q_data
+  expected = 3.0 * pushed.mean() + 0.5 * np.mean((q_data - backed_up) ** 2)
+  assert loss.numpy() == pytest.approx(expected, rel=1e-5)
+  before = [v.numpy() for v in evaluated.online_network.trainable_variables]
+  fitted.train_steps(2)
+  for x, y in zip(before, evaluated.online_network.trainable_variables):
+    np.testing.assert_array_equal(x, y)
+
+
 def test_first_states_have_blank_frames_before_them(demo_store):
   states = demo_store.initial_states(10)
   assert len(states) and (states[..., :3] == 0).all() and states[..., 3].any()

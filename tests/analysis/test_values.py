@@ -93,5 +93,13 @@ def test_returns_after_a_cut_off_are_not_taken_for_true():
 
 
 def test_every_environment_plays_as_many_episodes():
-  assert len(values.roll_out(run_of(0.0), 25, 0)) == 27
-  assert len(values.roll_out(run_of(0.0), 4, 0)) == 4
+  run = run_of(0.0)
+  assert len(values.roll_out(run, 25, 0, run.agent)) == 27
+  assert len(values.roll_out(run, 4, 0, run.agent)) == 4
+
+
+def test_the_values_may_be_another_critics_than_the_agents():
+  run, critic = run_of(0.0), run_of(VALUE).agent
+  gap = values.measure(run, 30, 50, 0, critic)
+  same = values.measure(run_of(VALUE), 30, 50, 0)
+  assert gap == same != values.measure(run, 30, 50, 0)

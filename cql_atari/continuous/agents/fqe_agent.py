@@ -1,6 +1,10 @@
-"""Fitted Q evaluation (Le et al., 2019) of a continuous policy."""
+"""Fitted Q evaluation (Le et al., 2019) of a continuous policy.
+
+With a penalty it is the paper's conservative evaluation (section 3.1).
+"""
 
 import functools
+from typing import Literal
 
 import tensorflow as tf
 
@@ -9,29 +13,41 @@ from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import Noise, Transition
+from cql_atari.losses import conservative
 
 # Rewards are carried back by a tenth of what SAC's slow target takes.
 _TARGET_RATE = 0.05
+_PENALTY_SAMPLES = 10  # Of the policy, in every state.
 
 
 class ContinuousFQEAgent(SACAgent):
   """Learns Q^pi of another agent's policy, from the data alone.
 
   It is SAC's critic, one, of the policy's size, beside a policy that does not
-  move. BEAR's choice among several actions is not part of it.
+  move. BEAR's choice among several actions is not part of it. With a penalty,
+  the loss is that of Eq. 1 or 2, with mu the policy.
   """
 
   MEASURED = ()
 
-  def __init__(self, evaluated: ContinuousAgent, data: Dataset, seed: int = 0):
+  def __init__(
+    self,
+    evaluated: ContinuousAgent,
+    data: Dataset,
+    seed: int = 0,
+    penalty: Literal['eq1', 'mu'] | None = None,
+    alpha: float = 0.0,
+  ):
     """Builds the network, by the settings of the run that gin has.
 
     Args:
       evaluated: whose policy it is.
       data: what to learn from.
       seed: seeds the weights, the batches and the noise.
+      penalty: 'eq1' (Eq. 1) or 'mu' (Eq. 2) for conservative values.
+      alpha: its weight.
     """
-    self._evaluated = evaluated
+    self._evaluated, self._penalty, self._alpha = evaluated, penalty, alpha
     super().__init__(
       evaluated.action_size,
       data,
@@ -54,6 +70,22 @@ class ContinuousFQEAgent(SACAgent):
 
   def _declared_scalars(self) -> tuple[str, ...]:
     return 'td_loss', 'q_data', 'gradient_norm'
+
+  def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
+    """SAC's; with a penalty, alpha times it more."""
+    q_data = self.critic(batch.state, batch.action)
+    loss, scalars = self.td_loss(q_data, batch, noise)
+    if self._penalty is not None:
+      own, _ = self.policy.sample(
+        batch.state, self._normal(noise, _PENALTY_SAMPLES)
+      )
+      q_own = self.critic(batch.state, own)
+      if self._penalty == 'eq1':
+        penalty = conservative.sampled_eq1_penalty(q_own)
+      else:
+        penalty = conservative.sampled_cql_mu_penalty(q_own, q_data)
+      loss += self._alpha * tf.reduce_sum(tf.reduce_mean(penalty, axis=1))
+    return loss, scalars
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves the target networks."""
