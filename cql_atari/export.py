@@ -1,9 +1,11 @@
 """Exports an agent: python -m cql_atari.export --run=DIR --out=MODEL.
 
 Writes a SavedModel that acts with TensorFlow alone, and with --onnx also
-MODEL/model.onnx. Both map uint8 states (B, 84, 84, 4), oldest frame first, to
-`action`, int32 (B,), the greedy action's index in the game's minimal action
-set, and `q_values`, float32 (B, A).
+MODEL/model.onnx. On Atari both map uint8 `states` (B, 84, 84, 4), oldest frame
+first, to `action`, int32 (B,), the greedy action's index in the game's minimal
+action set, and `q_values`, float32 (B, A). On D4RL they map float32 `states`
+(B, S) as observed to `action` (B, A), what evaluations play, and, where the
+agent has values, its `q_value` (B,).
 """
 
 import functools
@@ -31,7 +33,7 @@ def main() -> None:
   out = pathlib.Path(_OUT.value or run_dir / 'export').expanduser()
   if out.exists():
     raise UserError(f'{out} exists already: give another --out.')
-  opened = trained.TrainedRun(run_dir, with_data=False)
+  opened = trained.TrainedRun(run_dir, with_data=None)
   with writing(f'the model {out}', 'make room, or choose another --out'):
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:

@@ -1,7 +1,9 @@
 """Films an agent: python -m cql_atari.watch --run=DIR --out=play.mp4.
 
-What the agent sees, at the speed of the game, with the Q-values of all actions
-beside it.
+An Atari agent's film has what it sees, at the speed of the game, with the
+Q-values of all actions beside it; a D4RL agent's the robot, with the numbers of
+its action. Films of robots are drawn by MuJoCo with EGL, unless MUJOCO_GL says
+otherwise.
 """
 
 import functools
@@ -32,13 +34,13 @@ def main() -> None:
   out = pathlib.Path(_OUT.value).expanduser()
   if out.suffix != '.mp4':
     raise UserError(f'--out={out} is no .mp4: name it play.mp4.')
-  opened = trained.TrainedRun(_RUN.value, with_data=False)
+  opened = trained.TrainedRun(_RUN.value, with_data=None)
   with writing(f'the film {out}', 'make room, or choose another --out'):
     out.parent.mkdir(parents=True, exist_ok=True)
     returns = film.film(
       opened, out, _EPISODES.value, _MAX_STEPS.value, _SEED.value
     )
-  scores = ', '.join(f'{value:.0f}' for value in returns)
+  scores = ', '.join(f'{value:.4g}' for value in returns)
   print(
     f'{out}: {opened.name} after {opened.gradient_steps:,} gradient steps. '
     f'Scores: {scores}.'

@@ -60,10 +60,11 @@ def make(agent_class, **settings):
     **settings,
   )
   rng = np.random.default_rng(11)
-  for (
-    part
-  ) in agent.parts:  # Biases and targets that are not what they began as.
-    for variable in part.variables:
+  learned = [part.variables for part in agent.parts]
+  if isinstance(agent, brac_agent.BRACAgent):
+    learned.append(agent.behavior.layers)
+  for variables in learned:  # Biases and targets other than they began as.
+    for variable in variables:
       variable.assign_add(rng.normal(0, 0.1, variable.shape).astype(np.float32))
   return agent
 
@@ -158,6 +159,11 @@ class Hand:
     q_data = q_values(self.critic, BATCH.state, BATCH.action)
     # What is drawn, and how likely it was, is no variable here.
     fixed = doubles(self.agent.policy.layers)
+    if self.agent.penalty == 'var':
+      uniform = draws.uniform(2, SAMPLES, SIZE).astype(np.float64)
+      values = q_values(self.critic, BATCH.state, uniform)
+      worst = values.mean(axis=-1) + np.sqrt(0.5) * values.std(axis=-1)
+      return td_loss + 1.5 * (worst - q_data).mean(axis=1).sum()
     own, own_density = sample(fixed, BATCH.state, self.normal(draws, SAMPLES))
     q_own = q_values(self.critic, BATCH.state, own)
     if self.agent.penalty == 'H':
@@ -175,6 +181,15 @@ class Hand:
       first = q_values(doubles(self.agent.critic.layers), BATCH.state, own)
       weights = np.exp(first) / np.exp(first).sum(axis=-1, keepdims=True)
       penalty = (weights * q_own).sum(axis=-1) - q_data
+    elif self.agent.penalty == 'rho-code':
+      following, _ = sample(
+        fixed, BATCH.next_state, self.normal(draws, SAMPLES)
+      )
+      uniform = draws.uniform(2, SAMPLES, SIZE).astype(np.float64)
+      everything = [uniform, own, following, BATCH.action[:, None]]
+      values = [q_values(self.critic, BATCH.state, a) for a in everything]
+      total = np.exp(np.concatenate(values, axis=-1)).sum(axis=-1)
+      penalty = np.log(total) - q_data
     elif self.agent.penalty == 'mu':
       penalty = q_own.mean(axis=-1) - q_data
     else:
@@ -211,18 +226,23 @@ class Hand:
 
   def bear_policy(self, draws):
     loss = self.sac_policy(draws)
+    if self.agent.warmup_steps:
+      loss = 0.0  # The MMD alone.
     latent = np.clip(draws.normal(2, SAMPLES, 2 * SIZE), -0.5, 0.5)
     latent = latent.astype(np.float64)
     states = np.repeat(BATCH.state[:, None], SAMPLES, axis=1)
     decoder = self.behavior[len(self.behavior) // 2 :]
-    likely = np.tanh(mlp(decoder, np.concatenate([states, latent], axis=-1)))
-    own, _ = sample(self.policy, BATCH.state, self.normal(draws, SAMPLES))
+    # Both before tanh.
+    likely = mlp(decoder, np.concatenate([states, latent], axis=-1))
+    mean, log_std = moments(self.policy, BATCH.state, True)
+    own = mean + np.exp(log_std) * self.normal(draws, SAMPLES)
+    distance = {'laplacian': np.abs, 'gaussian': np.square}[self.agent.kernel]
     mmds = []
     for x, y in zip(own, likely):
 
       def mean(a, b):
         return np.mean(
-          [np.exp(-np.abs(p - q).sum() / 40) for p in a for q in b]
+          [np.exp(-distance(p - q).sum() / 40) for p in a for q in b]
         )
 
       mmds.append(np.sqrt(mean(x, x) - 2 * mean(x, y) + mean(y, y) + 1e-6))
@@ -236,10 +256,6 @@ class Hand:
     each = 0.5 * (ratio + far - 1) - (log_std - other_log_std)
     return each.sum(axis=-1)
 
-  def behavior_cloning(self, draws):
-    del draws
-    return -log_density(self.behavior, BATCH.state, BATCH.action).mean()
-
   def brac_critic(self, draws):
     action, _ = sample(self.policy, BATCH.next_state, self.normal(draws))
     value = q_values(self.target, BATCH.next_state, action).min(axis=0)
@@ -249,25 +265,44 @@ class Hand:
 
   def brac_policy(self, draws):
     action, _ = sample(self.policy, BATCH.state, self.normal(draws))
-    value = q_values(self.critic, BATCH.state, action).min(axis=0)
-    return -value.mean() + 0.3 * self.divergence(BATCH.state).mean()
+    value = q_values(self.critic, BATCH.state, action).min(axis=0).mean()
+    if self.agent.warmup_steps:
+      value = 0.0  # The divergence alone.
+    return -value + 0.3 * self.divergence(BATCH.state).mean()
 
 
 CQL = {'alpha': 1.5, 'num_samples': SAMPLES}
-BRAC = {'alpha': 0.3}
+
+
+def small_behavior(*sizes):
+  return networks.TanhGaussianPolicy(*sizes, (16,))
+
+
+BRAC = {
+  'alpha': 0.3,
+  'behavior': small_behavior,
+  'warmup_steps': 0,
+  'behavior_steps': 3,
+  'behavior_check_period': 2,
+}
 
 
 def small_vae(*sizes):
   return networks.ConditionalVAE(*sizes, (6,))
 
 
-BEAR = {'num_samples': SAMPLES, 'behavior': small_vae}
+BEAR = {
+  'num_samples': SAMPLES,
+  'mmd_samples': SAMPLES,
+  'warmup_steps': 0,
+  'behavior': small_vae,
+}
 ALL_AGENTS = {
   'BC': (bc_agent.ContinuousBCAgent, {}),
   'SAC': (sac_agent.SACAgent, {}),
   'CQL': (cql_agent.CQLSACAgent, {'target_gap': 1.0}),
   'BEAR': (bear_agent.BEARAgent, BEAR),
-  'BRAC': (brac_agent.BRACAgent, {}),
+  'BRAC': (brac_agent.BRACAgent, BRAC),
 }
 CASES = {
   'SAC critic': (sac_agent.SACAgent, {}, 'critic', Hand.sac_critic),
@@ -275,11 +310,11 @@ CASES = {
   **{
     f'CQL({name})': (
       cql_agent.CQLSACAgent,
-      {**CQL, 'penalty': name},
+      {**CQL, 'penalty': name, 'chi2_radius': 0.5},
       'critic',
       Hand.cql_critic,
     )
-    for name in ('H', 'rho', 'mu', 'eq1')
+    for name in ('H', 'rho', 'rho-code', 'mu', 'eq1', 'var')
   },
   'max backup': (
     cql_agent.CQLSACAgent,
@@ -295,7 +330,19 @@ CASES = {
   ),
   'BC': (bc_agent.ContinuousBCAgent, {}, 'policy', Hand.cloning),
   'BEAR critic': (bear_agent.BEARAgent, BEAR, 'critic', Hand.bear_critic),
-  'BEAR policy': (bear_agent.BEARAgent, BEAR, 'policy', Hand.bear_policy),
+  **{
+    f'BEAR policy, {name}': (
+      bear_agent.BEARAgent,
+      {**BEAR, **settings},
+      'policy',
+      Hand.bear_policy,
+    )
+    for name, settings in {
+      'laplacian': {},
+      'gaussian': {'kernel': 'gaussian'},
+      'warm-up': {'warmup_steps': 1},
+    }.items()
+  },
   'BRAC-v critic': (brac_agent.BRACAgent, BRAC, 'critic', Hand.brac_critic),
   'BRAC-p critic': (
     brac_agent.BRACAgent,
@@ -303,11 +350,11 @@ CASES = {
     'critic',
     Hand.brac_critic,
   ),
-  'BRAC behavior': (
-    brac_agent.BRACAgent,
-    BRAC,
-    'behavior',
-    Hand.behavior_cloning,
-  ),
   'BRAC policy': (brac_agent.BRACAgent, BRAC, 'policy', Hand.brac_policy),
+  'BRAC policy, warm-up': (
+    brac_agent.BRACAgent,
+    {**BRAC, 'warmup_steps': 1},
+    'policy',
+    Hand.brac_policy,
+  ),
 }

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cql_atari.agents import dopamine
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Arrays
+from cql_atari.core.protocols import Arrays, Exported
 
 _TOTALS = 'scalar_totals'
 
@@ -27,6 +27,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
   LABEL: str
   SCALARS: tuple[str, ...] = ()
   has_values = True
+  pretraining_left = 0  # See `core.protocols.Agent`; most need none.
   scalar_names: tuple[str, ...]
 
   @property
@@ -40,6 +41,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
   def gradient_steps(self) -> int:
     """Gradient steps taken so far."""
 
+  def pretrain_steps(self, count: int) -> None:
+    """Learns what has to be learned before `train_steps`."""
+    del count
+
   @abc.abstractmethod
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
@@ -49,6 +54,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
     self, states: np.ndarray, rng: np.random.Generator | None = None
   ) -> np.ndarray:
     """Actions (B,) or (B, A) as evaluations play them."""
+
+  @abc.abstractmethod
+  def exported(self) -> Exported:
+    """How it acts in evaluations, as a function that needs nothing else."""
 
   def sample_actions(
     self, states: np.ndarray, rng: np.random.Generator

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cql_atari.agents import acting, base, optimizers
 from cql_atari.core.constraints import Count, Share, Whole
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Arrays
+from cql_atari.core.protocols import Arrays, Exported
 from cql_atari.core.settings import configurable
 from cql_atari.replay.sampler import Transition, TransitionSampler
 from cql_atari.replay.store import Store
@@ -27,8 +27,8 @@ class Outputs(NamedTuple):
       agent doesn't bootstrap.
     next_selector: the output at the next states that chooses the action there:
       `next_target` itself, or the online network's with double Q-learning.
-    target: the target network's output at the states, where the agent asks for
-      it; otherwise None.
+    target: the target network's output at the states, or what `at_states` says
+      of them, where the agent asks for it; otherwise None.
     step: the number of the gradient step, an int64 scalar.
   """
 
@@ -161,6 +161,10 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       return self.online_network(transition.next_state)
     return next_target
 
+  def at_states(self, transition: Transition) -> tf.Tensor:
+    """What the loss is told of the states as `Outputs.target`."""
+    return self.target_network(transition.state)
+
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Part of the gradient step: learns what the loss's scalars teach."""
 
@@ -193,7 +197,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       next_target = self.target_network(transition.next_state)
       next_selector = self.next_selector(transition, next_target)
     if self.needs_target_outputs:
-      target = self.target_network(transition.state)
+      target = self.at_states(transition)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
       online = self.online_network(transition.state)
@@ -249,6 +253,19 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Copies the online network into the target network."""
     for target, online in zip(self._target_variables, self._variables):
       target.assign(online)
+
+  def exported(self) -> Exported:
+    """The greedy policy: 'action' int32 (B,) and 'q_values' (B, A)."""
+
+    def act(states):
+      outputs = self.online_network(states)
+      return {
+        'action': self.greedy_actions(outputs),
+        'q_values': self.q_values(outputs),
+      }
+
+    spec = tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')
+    return Exported(spec, act, self.online_network.trainable_variables)
 
   def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
     return {

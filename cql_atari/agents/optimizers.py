@@ -163,14 +163,16 @@ class DualVariable(tf.Module):
     self,
     value: float,
     learning_rate: float | None,
-    most: float = float('inf'),
+    most: float = math.inf,
+    least: float = 0.0,
   ):
     """Begins with a value.
 
     Args:
       value: what it begins with.
       learning_rate: Adam's, on log value; None for a fixed weight.
-      most: what a learned value never exceeds.
+      most: what a learned value never exceeds,
+      least: or falls below.
 
     Raises:
       UserError: it is to be learned from 0, which has no logarithm.
@@ -186,6 +188,7 @@ class DualVariable(tf.Module):
       )
     self._log = tf.Variable(math.log(value), dtype=tf.float32)
     self._most = math.log(most)
+    self._least = math.log(least) if least else -math.inf
     self._adam = Adam(learning_rate, epsilon=1e-8)
     self._adam.build([self._log])
 
@@ -198,7 +201,7 @@ class DualVariable(tf.Module):
     """One step, by how much the constraint is broken (kept, where below 0)."""
     if self._fixed is None:
       self._adam.apply([-self.value * gap])
-      self._log.assign(tf.minimum(self._log, self._most))
+      self._log.assign(tf.clip_by_value(self._log, self._least, self._most))
 
   def saved(self, name: str) -> dict[str, tf.Variable]:
     """Its variables by name, for a checkpoint."""

@@ -8,7 +8,7 @@ from cql_atari.analysis import ablations, curves
 from cql_atari.analysis.curves import plt
 from cql_atari.analysis.grouping import Games, Group, standard_error
 
-_OF_VALUES = ('q_data', 'gap_policy', 'gap_random')
+_OF_VALUES = ('q_data', 'gap_policy', 'gap_random', 'gap_uniform')
 
 
 def learning_curves(games: Games, out: pathlib.Path) -> pathlib.Path:
@@ -49,6 +49,7 @@ def gaps(games: Games, out: pathlib.Path) -> pathlib.Path | None:
   labels = {
     'gap_policy': "Q of data actions\nless Q of the policy's",
     'gap_random': 'Q of data actions\nless Q of random ones',
+    'gap_uniform': 'Q of data actions\nless the best of ten uniform',
   }
   groups = [group for labelled in games.values() for group in labelled.values()]
   labels = {

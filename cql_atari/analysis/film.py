@@ -1,5 +1,6 @@
-"""Films of play: what the agent sees, and its Q-values beside it."""
+"""Films of play: the picture, and what the agent makes of it beside it."""
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 
@@ -8,12 +9,10 @@ import numpy as np
 
 from cql_atari.core import progress
 from cql_atari.core.files import whole_path
-from cql_atari.environments import atari
+from cql_atari.core.protocols import Panel
 from cql_atari.runs.trained import TrainedRun
 
-FRAMES_PER_SECOND = 15  # Agent steps of four frames at 60 a second.
-_SCREEN = (320, 420)  # Twice the console's own, so its pixels are as wide.
-_PANEL = 320
+_PANEL = 320  # Pixels.
 _INK, _BAR, _CHOSEN = (230, 230, 230), (110, 110, 110), (0, 160, 230)
 
 
@@ -36,23 +35,30 @@ def film(
   Returns:
     The games' scores.
   """
+  returns = []
+  with whole_path(out) as partial, contextlib.ExitStack() as stack:
+    writer = None
+    bar = stack.enter_context(progress.bar(None, ' steps', 'filming'))
+    for picture in _play(run, episodes, max_steps, seed, returns):
+      if writer is None:
+        speed = run.benchmark.steps_per_second
+        writer = _writer(partial, picture.shape, speed)
+        stack.callback(writer.close)
+      writer.send(picture)
+      bar.update()
+  return returns
+
+
+def _writer(path: pathlib.Path, shape: tuple[int, ...], speed: int):
+  """Takes pictures (H, W, 3) one after another by `send`."""
   import imageio_ffmpeg
 
-  returns = []
-  size = (_SCREEN[0] + _PANEL, _SCREEN[1])
-  with whole_path(out) as partial:
-    writer = imageio_ffmpeg.write_frames(
-      str(partial), size, fps=FRAMES_PER_SECOND, macro_block_size=4
-    )
-    writer.send(None)
-    try:
-      with progress.bar(None, ' steps', 'filming') as bar:
-        for picture in _play(run, episodes, max_steps, seed, returns):
-          writer.send(picture)
-          bar.update()
-    finally:
-      writer.close()
-  return returns
+  size = (shape[1], shape[0])
+  writer = imageio_ffmpeg.write_frames(
+    str(path), size, fps=speed, macro_block_size=4
+  )
+  writer.send(None)
+  return writer
 
 
 def _play(
@@ -64,15 +70,15 @@ def _play(
 ) -> Iterator[np.ndarray]:
   """RGB pictures of every step; the scores go into `returns`."""
   agent, games = run.agent, run.environments(1)
-  names = atari.action_names(games.rom)
+  games.renders = True
   rng = np.random.default_rng(seed)
   for episode in range(episodes):
     states, score = games.reset(seed + episode), 0.0
     for step in range(max_steps):
-      q_values = agent.predict_q_values(states)[0]
       actions = agent.select_actions(states, rng)
-      text = f'game {episode + 1}  step {step}  score {score:.0f}'
-      yield draw(states[0, ..., -1], q_values, names, int(actions[0]), text)
+      text = f'game {episode + 1}  step {step}  score {score:.4g}'
+      panel = run.benchmark.panel(agent, games, states, actions)
+      yield draw(games.picture(states), panel, text)
       states, rewards, over = games.step(actions)
       score += float(rewards[0])
       if over[0]:
@@ -80,47 +86,34 @@ def _play(
     returns.append(score)
 
 
-def draw(
-  frame: np.ndarray,
-  q_values: np.ndarray,
-  names: list[str],
-  chosen: int,
-  text: str,
-) -> np.ndarray:
+def draw(screen: np.ndarray, panel: Panel, text: str) -> np.ndarray:
   """One picture of the film.
 
   Args:
-    frame: uint8 (84, 84).
-    q_values: (A,).
-    names: the actions' names.
-    chosen: the action taken.
+    screen: uint8 (H, W, 3), RGB.
+    panel: what stands beside it.
     text: a line on top.
 
   Returns:
-    uint8 (420, 640, 3), RGB.
+    uint8 (H, W + 320, 3), RGB.
   """
-  screen = cv2.resize(frame, _SCREEN, interpolation=cv2.INTER_LINEAR)
-  panel = np.full((_SCREEN[1], _PANEL, 3), 24, np.uint8)
-  picture = np.hstack([np.repeat(screen[..., None], 3, axis=2), panel])
-  left, top = _SCREEN[0] + 12, 24
+  height, width = screen.shape[:2]
+  beside = np.full((height, _PANEL, 3), 24, np.uint8)
+  picture = np.hstack([screen, beside])
+  left, top = width + 12, 24
 
   def write(line, x, y, color=_INK):
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(picture, line, (x, y), font, 0.42, color, 1, cv2.LINE_AA)
 
   write(text, left, top)
-  low, high = float(q_values.min()), float(q_values.max())
-  height = min(34, (_SCREEN[1] - top - 30) // len(names))
-  for index, (name, value) in enumerate(zip(names, q_values)):
-    y = top + 26 + index * height
-    # From the least to the greatest: what tells actions apart is small.
-    share = (float(value) - low) / (high - low) if high > low else 1.0
-    color = _CHOSEN if index == chosen else _BAR
-    start = left + 118
-    cv2.rectangle(
-      picture, (start, y - 10), (start + 2 + int(100 * share), y + 2), color, -1
-    )
-    write(name, left, y, color if index == chosen else _INK)
-    write(f'{value:.2f}', start + 112, y)
-  write('Q-values; bars from the least to the greatest', left, _SCREEN[1] - 12)
+  space = min(34, (height - top - 30) // len(panel.rows))
+  for index, (name, share, value, stands_out) in enumerate(panel.rows):
+    y = top + 26 + index * space
+    start, end = left + 118, left + 120 + int(100 * share)
+    color = _CHOSEN if stands_out else _BAR
+    cv2.rectangle(picture, (start, y - 10), (end, y + 2), color, -1)
+    write(name, left, y, color if stands_out else _INK)
+    write(value, start + 112, y)
+  write(panel.caption, left, height - 12)
   return picture

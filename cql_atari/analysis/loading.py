@@ -76,13 +76,14 @@ class Run:
     """A column, (iterations,); NaN where the run hasn't got it.
 
     Args:
-      name: a column, or 'gap_policy' or 'gap_random': Q of data actions
-        less that of the policy's, or of random ones.
+      name: a column, or 'gap_policy', 'gap_random' or 'gap_uniform': Q of
+        data actions less that of the policy's, of random ones (the mean), or
+        of the best of ten uniform ones (appendix B, on D4RL).
     """
     if name == 'gap_policy':
       return self.metric('q_data') - self.metric(self.benchmark.policy_metric)
-    if name == 'gap_random':
-      return self.metric('q_data') - self.metric('q_random')
+    if name in ('gap_random', 'gap_uniform'):
+      return self.metric('q_data') - self.metric(name.replace('gap', 'q'))
     unknown = np.full_like(self.metrics['gradient_steps'], np.nan)
     return self.metrics.get(name, unknown)
 

@@ -8,7 +8,7 @@ import numpy as np
 from cql_atari.continuous import environments as environments_lib
 from cql_atari.continuous import published, tasks
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Agent, Collecting, Data
+from cql_atari.core.protocols import Agent, Collecting, Data, Panel
 
 
 def _published(table: dict[str, dict[str, float]]):
@@ -41,7 +41,8 @@ class D4RL:
 
   name = 'd4rl'
   macro = 'TASK'
-  shows_frames = False
+  needs_data_to_act = True
+  steps_per_second = 30
   share_is_a_setting = False
   return_label = 'D4RL score'
   policy_metric = 'q_policy'
@@ -110,11 +111,31 @@ class D4RL:
     del game
     return scores / 100
 
-  def fitted_q(self, agent: Agent, data: Data, seed: int) -> Agent:
+  def panel(
+    self,
+    agent: Agent,
+    environments: environments_lib.D4RLEnvironments,
+    states: np.ndarray,
+    actions: np.ndarray,
+  ) -> Panel:
+    """The numbers of the action, and its Q-value."""
+    del environments
+    rows = [
+      (f'action {index}', (float(value) + 1) / 2, f'{value:.2f}', False)
+      for index, value in enumerate(actions[0], start=1)
+    ]
+    caption = 'bars from -1 to 1'
+    if agent.has_values:
+      caption += f'; Q {agent.predict_q_values(states, actions)[0]:.4g}'
+    return Panel(rows, caption)
+
+  def fitted_q(
+    self, agent: Agent, data: Data, seed: int, **penalty: Any
+  ) -> Agent:
     """Fitted Q evaluation of an agent's policy."""
     from cql_atari.continuous.agents import fqe_agent
 
-    return fqe_agent.ContinuousFQEAgent(agent, data, seed=seed)
+    return fqe_agent.ContinuousFQEAgent(agent, data, seed=seed, **penalty)
 
 
 BENCHMARK = D4RL()

@@ -224,8 +224,20 @@ def _read(task: tasks.Task, path: str | None) -> tuple[files.Steps, str, str]:
     file = _find(task, path)
     source = file.name
     steps, digest = files.read_hdf5(file, task), _checksum(file)
+  steps = _with_unit_actions(steps, task)
   files.check(steps, task, source)
   return steps, source, digest
+
+
+def _with_unit_actions(steps: files.Steps, task: tasks.Task) -> files.Steps:
+  """Actions in [-1, 1], where the task's own have other bounds."""
+  if task.settings.action_range is None or steps.actions.ndim != 2:
+    return steps
+  low, high = task.settings.action_range
+  if steps.actions.shape[1] != len(low):
+    return steps  # The check will say so.
+  actions = 2 * (steps.actions - low) / (high - low) - 1
+  return dataclasses.replace(steps, actions=actions.astype(np.float32))
 
 
 def _spread(episodes: np.ndarray, source: str) -> float:
@@ -279,6 +291,11 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
     own = (
       f', or make your own with "python -m cql_atari.collect --task='
       f'{task.domain}" and pass --replay_dir=data/{task.domain}/1'
+    )
+  if task.is_own:
+    raise UserError(
+      f'{where}: give --replay_dir=FILE.hdf5, in the layout of D4RL, or '
+      '--replay_dir=minari:NAME.'
     )
   raise UserError(
     f'{where}: fetch it with "python -m cql_atari.fetch '

@@ -8,9 +8,10 @@ import os
 import warnings
 from typing import Any
 
+import cv2
 import numpy as np
 
-from cql_atari.continuous import tasks
+from cql_atari.continuous import drawing, tasks
 from cql_atari.core.constraints import Count
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
@@ -54,14 +55,16 @@ _MAZES = {
 _KITCHEN = ('microwave', 'kettle', 'light switch', 'slide cabinet')
 # As the data's; gymnasium-robotics has 0.01 for joints and 0.0005 for objects.
 _KITCHEN_NOISE = 0.1
+_HEIGHT = 420  # Of pictures.
 _KITCHEN_MIXED = ('microwave', 'kettle', 'bottom burner', 'light switch')
 
 
-def make(task: tasks.Task):
+def make(task: tasks.Task, renders: bool = False):
   """Makes the environment of a task.
 
   Args:
     task: the task.
+    renders: whether it gives pictures.
 
   Returns:
     A gymnasium environment: observations (S,) in the order of D4RL's data,
@@ -70,12 +73,13 @@ def make(task: tasks.Task):
   Raises:
     UserError: MuJoCo or gymnasium-robotics is missing.
   """
-  os.environ.setdefault('MUJOCO_GL', 'disable')  # Nothing is drawn.
+  os.environ.setdefault('MUJOCO_GL', 'egl' if renders else 'disable')
   try:
     import gymnasium
-    import mujoco  # noqa: F401
 
-    if task.domain not in _GYM:
+    if not task.is_own:
+      import mujoco  # noqa: F401
+    if not task.is_own and task.domain not in _GYM:
       import gymnasium_robotics
 
       gymnasium.register_envs(gymnasium_robotics)
@@ -90,6 +94,7 @@ def make(task: tasks.Task):
       name,
       max_episode_steps=task.settings.max_episode_steps,
       disable_env_checker=True,
+      render_mode='rgb_array' if renders else None,
       **settings,
     )
   return adapt(environment) if adapt else environment
@@ -99,6 +104,8 @@ def _description(task: tasks.Task):
   """Gymnasium's name, its settings, and what makes it D4RL's."""
   from cql_atari.continuous import wrappers
 
+  if task.is_own:
+    return task.domain, {}, wrappers.unit_actions
   if task.domain in _GYM:
     return _GYM[task.domain], {}, None
   if task.domain in _MAZES:
@@ -136,9 +143,13 @@ class D4RLEnvironments:
   Attributes:
     task: whose they are.
     num_environments: episodes played at once, E.
+    renders: whether `picture` will be asked for; set before `reset`.
+    draws: whether the environments themselves can be drawn, which has to be in
+      a process without TensorFlow; see `drawing`.
   """
 
-  benchmark = 'd4rl'
+  renders = False
+  draws = False
 
   def __init__(
     self,
@@ -158,6 +169,12 @@ class D4RLEnvironments:
     self.num_environments = num_environments
     self.max_steps_per_episode = max_steps_per_episode
     self._environments = None
+    self._mirror = None
+
+  @property
+  def benchmark(self) -> str:
+    """The name of the benchmark that they belong to."""
+    return 'gymnasium' if self.task.is_own else 'd4rl'
 
   @property
   def longest_episode(self) -> int:
@@ -176,8 +193,14 @@ class D4RLEnvironments:
     """
     if self._environments is None:
       self._environments = [
-        make(self.task) for _ in range(self.num_environments)
+        make(self.task, self.draws) for _ in range(self.num_environments)
       ]
+    if self.renders:
+      if self._mirror is None:
+        self._mirror = drawing.Mirror(
+          self.task.name, self.max_steps_per_episode
+        )
+      self._mirror.reset(seed)
     seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
     self._lengths = np.zeros(self.num_environments, np.int64)
     return np.array(
@@ -200,6 +223,8 @@ class D4RLEnvironments:
       States float32 (E, S), already of the new episode where one ended;
       rewards float64 (E,); whether the episode ended or was cut off, (E,).
     """
+    if self._mirror is not None:
+      self._mirror.step(np.asarray(actions[0]))
     self._lengths += 1
     states, rewards, over = [], [], []
     for index, (environment, action) in enumerate(
@@ -214,9 +239,24 @@ class D4RLEnvironments:
       over.append(terminal or cut_off)
     return np.array(states, np.float32), np.array(rewards), np.array(over)
 
+  def picture(self, states: np.ndarray) -> np.ndarray:
+    """The first one as it looks now."""
+    del states
+    return self._mirror.picture()
+
+  def drawn(self) -> np.ndarray:
+    """The same, where `draws` is set: uint8 (420, W, 3)."""
+    picture = np.asarray(self._environments[0].render())
+    width = 4 * round(_HEIGHT * picture.shape[1] / picture.shape[0] / 4)
+    return cv2.resize(picture, (width, _HEIGHT))
+
   @property
   def record(self) -> dict[str, Any]:
     """Their fields in run.json."""
+    if self.task.is_own:
+      import gymnasium
+
+      return {'task': self.task.name, 'gymnasium': gymnasium.__version__}
     import mujoco
 
     return {'task': self.task.name, 'mujoco': mujoco.__version__}

@@ -173,12 +173,18 @@ class TanhGaussianPolicy(tf.Module):
     Returns:
       Actions of noise's shape, log-densities (B,) or (B, N).
     """
+    before, log_std = self.sample_before_tanh(states, noise)
+    density = gaussian_log_density(noise) - tf.reduce_sum(log_std, axis=-1)
+    return tf.tanh(before), density - _log_slope(before)
+
+  def sample_before_tanh(
+    self, states: tf.Tensor, noise: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """u of the actions tanh(u) that `sample` gives, and log deviations."""
     mean, log_std = self(states)
     if len(noise.shape) == 3:
       mean, log_std = mean[:, None], log_std[:, None]
-    before = mean + tf.exp(log_std) * noise
-    density = gaussian_log_density(noise) - tf.reduce_sum(log_std, axis=-1)
-    return tf.tanh(before), density - _log_slope(before)
+    return mean + tf.exp(log_std) * noise, log_std
 
   def log_density(self, states: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Log-densities of given actions, (B, A) -> (B,), or (B, N, A) -> (B, N).
@@ -253,12 +259,18 @@ class ConditionalVAE(tf.Module):
 
   def decode(self, states: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
     """(B, S) and (B, 2 A) -> (B, A), or (B, N, 2 A) -> (B, N, A)."""
+    return tf.tanh(self.decode_before_tanh(states, latent))
+
+  def decode_before_tanh(
+    self, states: tf.Tensor, latent: tf.Tensor
+  ) -> tf.Tensor:
+    """u of the actions tanh(u) that `decode` gives."""
     if len(latent.shape) == 3:
       states = tf.repeat(states[:, None], tf.shape(latent)[1], axis=1)
     inputs = tf.concat([states, latent], axis=-1)
     flat = tf.reshape(inputs, (-1, inputs.shape[-1]))
     shape = tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0)
-    return tf.tanh(tf.reshape(self._decoder(flat), shape))
+    return tf.reshape(self._decoder(flat), shape)
 
 
 def gaussian_log_density(noise: tf.Tensor) -> tf.Tensor:

@@ -73,9 +73,15 @@ class FixedSampler:
       *(tf.constant(getattr(data, name)) for name in Transition._fields)
     )
 
+  def __len__(self) -> int:
+    return self._size
+
   def sample(self, noise: Noise, batch_size: int) -> Transition:
     """Part of the gradient step: a batch of B transitions."""
-    rows = noise.integers(batch_size, self._size)
+    return self.rows(noise.integers(batch_size, self._size))
+
+  def rows(self, rows: tf.Tensor) -> Transition:
+    """The transitions of given rows, (B,) integers."""
     return Transition(*(tf.gather(column, rows) for column in self._columns))
 
 

@@ -1,5 +1,8 @@
 """D4RL's tasks by name: data, environment, episode length and score range.
 
+Any other task of continuous control is `gymnasium:` and its name there, such as
+'gymnasium:Pusher-v5', with data of one's own.
+
 A name is DOMAIN-DATA-VERSION, such as 'hopper-medium-v2' or
 'antmaze-large-play-v0'. Sizes and score ranges are D4RL's own (Fu et al., 2020,
 and its infos.py); a score of 0 is random play, 100 an expert's.
@@ -7,10 +10,16 @@ and its infos.py); a score of 0 is random play, 100 an expert's.
 
 import dataclasses
 import difflib
+import functools
+
+import numpy as np
 
 from cql_atari.core.errors import UserError
 
 URL = 'https://rail.eecs.berkeley.edu/datasets/offline_rl'
+
+GYMNASIUM = 'gymnasium:'
+_LONGEST = 1000  # Steps of an episode where gymnasium has no limit.
 
 GYM_DATA = (
   'random',
@@ -30,15 +39,19 @@ class Domain:
     state_size: numbers in an observation of the data.
     action_size: numbers in an action, each in [-1, 1].
     max_episode_steps: steps after which an episode is cut off.
-    score_range: mean returns of random play and of an expert.
+    score_range: mean returns of random play and of an expert; None where
+      scores are returns.
     version: the data's version where a name has none.
+    action_range: least and greatest of every number in an action, (A,) each,
+      as the environment itself and its data have them.
   """
 
   state_size: int
   action_size: int
   max_episode_steps: int
-  score_range: tuple[float, float]
+  score_range: tuple[float, float] | None
   version: str
+  action_range: tuple | None = None
 
 
 # Whose data `collect` makes as well.
@@ -66,15 +79,19 @@ class Task:
     domain: such as 'hopper' or 'antmaze-umaze'.
     data: such as 'medium'; '' for 'antmaze-umaze', whose data has no name.
     version: such as 'v2'.
+    is_own: whether it is no task of D4RL's: `domain` is then gymnasium's name.
   """
 
   domain: str
   data: str
   version: str
+  is_own: bool = False
 
   @property
   def name(self) -> str:
     """Such as 'hopper-medium-v2'."""
+    if self.is_own:
+      return f'{GYMNASIUM}{self.domain}'
     return '-'.join(filter(None, (self.domain, self.data, self.version)))
 
   @property
@@ -85,12 +102,12 @@ class Task:
   @property
   def settings(self) -> Domain:
     """The properties of its domain."""
-    return DOMAINS[self.domain]
+    return _own(self.domain) if self.is_own else DOMAINS[self.domain]
 
   @property
   def path(self) -> str | None:
     """The path of D4RL's file below URL; None where D4RL has none."""
-    return _published(self)
+    return None if self.is_own else _published(self)
 
   @property
   def file_names(self) -> list[str]:
@@ -101,11 +118,15 @@ class Task:
   @property
   def published_names(self) -> list[str]:
     """Names D4RL's own data of it may have: its file's, or by task."""
+    if self.is_own:
+      return []
     names = [f'{self.name}.hdf5']
     return [self.path.rpartition('/')[2], *names] if self.path else names
 
   def normalized_score(self, value):
     """D4RL's score: 0 for the return of random play, 100 for an expert's."""
+    if self.settings.score_range is None:
+      return value
     low, high = self.settings.score_range
     return 100.0 * (value - low) / (high - low)
 
@@ -116,11 +137,15 @@ def task(name: str) -> Task:
   Args:
     name: as D4RL has it; the version may be left out. 'mixed' is another name
       of 'medium-replay', and 'undirected' of the kitchen's 'mixed', as in the
-      paper's tables.
+      paper's tables. Or 'gymnasium:' and a name there.
 
   Raises:
     UserError: there is no such task.
   """
+  if str(name).startswith(GYMNASIUM):
+    own = Task(str(name).removeprefix(GYMNASIUM), '', '', is_own=True)
+    own.settings  # noqa: B018
+    return own
   known = _tasks()
   stem, _, version = str(name).rpartition('-')
   if not (version[:1] == 'v' and version[1:].isdigit()):
@@ -130,7 +155,11 @@ def task(name: str) -> Task:
   stem = stem.replace('kitchen-undirected', 'kitchen-mixed')
   if stem not in known:
     close = difflib.get_close_matches(stem, known, 1, 0.5)
-    hint = f'did you mean {close[0]}?' if close else 'try hopper-medium-v2.'
+    hint = (
+      f'did you mean {close[0]}?'
+      if close
+      else 'try hopper-medium-v2, or gymnasium:Pusher-v5 for one of gymnasium.'
+    )
     raise UserError(f'there is no D4RL task {name!r}: {hint}')
   if version not in ('', 'v0', 'v1', 'v2'):
     raise UserError(
@@ -138,6 +167,39 @@ def task(name: str) -> Task:
     )
   domain, data = known[stem]
   return Task(domain, data, version or DOMAINS[domain].version)
+
+
+@functools.cache
+def _own(name: str) -> Domain:
+  """What gymnasium says of one of its tasks."""
+  import gymnasium
+
+  try:
+    environment = gymnasium.make(name, disable_env_checker=True)
+  except Exception as error:  # Of gymnasium's, or of the task's own package.
+    text = ' '.join(str(error).split())
+    raise UserError(
+      f'gymnasium cannot make {name!r} ({text}): give a name as in '
+      'gymnasium:Pusher-v5, or package:Name-v0 after the colon.'
+    ) from None
+  states, actions = environment.observation_space, environment.action_space
+  environment.close()
+  boxes = all(isinstance(s, gymnasium.spaces.Box) for s in (states, actions))
+  if not boxes or len(states.shape) != 1 or len(actions.shape) != 1:
+    raise UserError(
+      f'{name} has observations {states} and actions {actions}: give a task '
+      'where both are vectors.'
+    )
+  if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+    raise UserError(f'{name} has actions without bounds: give another task.')
+  return Domain(
+    states.shape[0],
+    actions.shape[0],
+    environment.spec.max_episode_steps or _LONGEST,
+    None,
+    '',
+    (actions.low, actions.high),
+  )
 
 
 def names() -> list[str]:

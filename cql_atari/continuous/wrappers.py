@@ -29,6 +29,14 @@ def kitchen_observation(observation) -> np.ndarray:
   )
 
 
+def unit_actions(env: gymnasium.Env) -> gymnasium.Env:
+  """The same environment with actions in [-1, 1]."""
+  space = env.action_space
+  if (space.low == -1).all() and (space.high == 1).all():
+    return env
+  return gymnasium.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
+
+
 class _Flat(gymnasium.ObservationWrapper, utils.RecordConstructorArgs):
   """An environment whose observations are arrays of the data's size."""
 

@@ -9,6 +9,7 @@ from cql_atari.core.protocols import Benchmark
 _MODULES = {
   'atari': 'cql_atari.training.atari',
   'd4rl': 'cql_atari.continuous.d4rl',
+  'gymnasium': 'cql_atari.continuous.gymnasium_tasks',
 }
 
 

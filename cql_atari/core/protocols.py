@@ -4,13 +4,40 @@ Whatever has these members can be trained, evaluated, resumed and reported on.
 Atari's and D4RL's classes do; so can yours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]  # The fields of a run.json.
+
+
+class Exported(NamedTuple):
+  """An agent as a function that needs nothing else.
+
+  Attributes:
+    states: the specification of the states it takes.
+    act: states to {'action': ..., and what the agent says of it}, a graph.
+    variables: the variables that it reads.
+  """
+
+  states: Any
+  act: Callable[[Any], dict[str, Any]]
+  variables: Sequence[Any]
+
+
+class Panel(NamedTuple):
+  """What a film shows beside the picture.
+
+  Attributes:
+    rows: of each, its name, how long its bar is in [0, 1], a text at its end,
+      and whether it stands out.
+    caption: what the bars are.
+  """
+
+  rows: Sequence[tuple[str, float, str, bool]]
+  caption: str
 
 
 class Agent(Protocol):
@@ -21,6 +48,8 @@ class Agent(Protocol):
     has_values: whether it learns values, which `predict_values` gives.
     gamma: discount per agent step.
     gradient_steps: gradient steps taken so far.
+    pretraining_left: gradient steps, at most, of what has to be learned before
+      `train_steps`; 0 for most agents.
     scalar_names: names of the scalars in `mean_scalars`; 'loss' is one.
   """
 
@@ -28,7 +57,11 @@ class Agent(Protocol):
   has_values: bool
   gamma: float
   gradient_steps: int
+  pretraining_left: int
   scalar_names: tuple[str, ...]
+
+  def pretrain_steps(self, count: int) -> None:
+    """Takes that many of the gradient steps that come before."""
 
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
@@ -59,6 +92,9 @@ class Agent(Protocol):
 
   def load_weights(self, arrays: Arrays) -> None:
     """As `load_state`, for acting: whatever scalars were recorded."""
+
+  def exported(self) -> Exported:
+    """How it acts in evaluations, as a function that needs nothing else."""
 
 
 class Data(Protocol):
@@ -103,8 +139,10 @@ class Environments(Protocol):
     num_environments: how many, E.
     longest_episode: agent steps after which an episode is cut off.
     record: their fields in run.json.
+    renders: whether `picture` will be asked for; set it before `reset`.
   """
 
+  renders: bool
   benchmark: str
   num_environments: int
   longest_episode: int
@@ -117,6 +155,9 @@ class Environments(Protocol):
     self, actions: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step in each: states, raw rewards (E,), whether it ended (E,)."""
+
+  def picture(self, states: np.ndarray) -> np.ndarray:
+    """The first one as it looks now, in these states: uint8 (420, W, 3)."""
 
 
 class Collecting(NamedTuple):
@@ -145,7 +186,8 @@ class Benchmark(Protocol):
   Attributes:
     name: as in run.json, such as 'atari'.
     macro: gin's, that names what is played: 'GAME' or 'TASK'.
-    shows_frames: whether states are pictures, which can be filmed.
+    needs_data_to_act: whether an agent can't be built without its data.
+    steps_per_second: of play, in films.
     share_is_a_setting: whether how much of the data is learned from is a
       setting of an experiment, and not another experiment.
     return_label: label of an axis of evaluation returns.
@@ -161,7 +203,8 @@ class Benchmark(Protocol):
 
   name: str
   macro: str
-  shows_frames: bool
+  needs_data_to_act: bool
+  steps_per_second: int
   share_is_a_setting: bool
   return_label: str
   policy_metric: str
@@ -186,5 +229,24 @@ class Benchmark(Protocol):
   def normalized(self, game: str, scores: np.ndarray) -> np.ndarray | None:
     """Such scores from 0, random play, to 1, a human or an expert."""
 
-  def fitted_q(self, agent: Agent, data: Data, seed: int) -> Agent:
-    """Fitted Q evaluation of an agent's policy."""
+  def panel(
+    self,
+    agent: Agent,
+    environments: Environments,
+    states: np.ndarray,
+    actions: np.ndarray,
+  ) -> Panel:
+    """What a film tells of the actions (1, ...) taken in states (1, ...)."""
+
+  def fitted_q(
+    self, agent: Agent, data: Data, seed: int, **penalty: Any
+  ) -> Agent:
+    """Fitted Q evaluation of an agent's policy.
+
+    Args:
+      agent: whose policy it is.
+      data: what to learn from.
+      seed: seeds it.
+      **penalty: `penalty`, 'eq1' or 'mu', and its weight `alpha`, for
+        conservative values (Eq. 1 or 2).
+    """

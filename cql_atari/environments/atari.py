@@ -13,6 +13,7 @@ import pathlib
 from typing import Any
 
 import ale_py
+import cv2
 import numpy as np
 from ale_py import roms
 
@@ -24,6 +25,7 @@ from cql_atari.replay.run import game_names
 
 FRAME_SKIP = 4
 STICKINESS = 0.25
+_SCREEN = (320, 420)  # Twice the console's own.
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
@@ -100,6 +102,7 @@ class AtariEnvironments:
   """
 
   benchmark = 'atari'
+  renders = False  # States are pictures already.
 
   def __init__(
     self,
@@ -193,6 +196,11 @@ class AtariEnvironments:
     self._games.send(actions, self._paddle_strength)
     frames, rewards, over, cut_off, _ = self._games.recv()
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
+
+  def picture(self, states: np.ndarray) -> np.ndarray:
+    """The first game's newest frame, twice as wide as the console's pixels."""
+    frame = cv2.resize(states[0, ..., -1], _SCREEN)
+    return np.repeat(frame[..., None], 3, axis=2)
 
   @property
   def record(self) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from cql_atari.losses.conservative import (
   eq1_penalty,
   sampled_cql_h_penalty,
   sampled_cql_mu_penalty,
+  sampled_cql_rho_code_penalty,
   sampled_cql_rho_penalty,
+  sampled_cql_var_penalty,
   sampled_eq1_penalty,
 )
 from cql_atari.losses.temporal_difference import (
@@ -50,6 +52,8 @@ __all__ = [
   'random_mixture',
   'sampled_cql_h_penalty',
   'sampled_cql_mu_penalty',
+  'sampled_cql_rho_code_penalty',
   'sampled_cql_rho_penalty',
+  'sampled_cql_var_penalty',
   'sampled_eq1_penalty',
 ]

@@ -95,11 +95,7 @@ def cql_var_penalty(
     (B,): mean_a Q + sqrt(radius Var_a Q) - Q(s, a_data).
   """
   tf.debugging.assert_rank(q_values, 2)
-  variance = tf.math.reduce_variance(q_values, axis=1)
-  # The root has no gradient where all actions are alike: none is taken there.
-  spread = tf.where(variance > 0, variance, tf.ones_like(variance))
-  root = tf.where(variance > 0, tf.sqrt(radius * spread), 0.0)
-  return tf.reduce_mean(q_values, axis=1) + root - _of_data(q_values, actions)
+  return _worst_mean(q_values, radius) - _of_data(q_values, actions)
 
 
 # --- Continuous actions: Q-values of S sampled actions of every state, for one
@@ -156,6 +152,42 @@ def sampled_cql_rho_penalty(
   return tf.reduce_sum(mu * q_samples, axis=-1) - q_data
 
 
+def sampled_cql_rho_code_penalty(
+  q_samples: tf.Tensor, q_data: tf.Tensor, temperature: float = 1.0
+) -> tf.Tensor:
+  """The CQL(rho) penalty of the authors' code (its `min_q_version` 2).
+
+  A log-sum-exp over all sampled actions, whatever they were drawn from, and
+  the data's own; no densities weigh them, and nothing divides by their number.
+
+  Args:
+    q_samples: (..., B, S) Q(s, a_i), of uniform actions and of the policy's.
+    q_data: (..., B) Q(s, a_data).
+    temperature: T of T logsumexp(Q / T).
+
+  Returns:
+    (..., B): T logsumexp of the S + 1 values - Q(s, a_data), never negative.
+  """
+  values = tf.concat([q_samples, q_data[..., None]], axis=-1) / temperature
+  return temperature * tf.reduce_logsumexp(values, axis=-1) - q_data
+
+
+def sampled_cql_var_penalty(
+  q_samples: tf.Tensor, q_data: tf.Tensor, radius: float = 1.0
+) -> tf.Tensor:
+  """The CQL(var) penalty by uniform actions: see `cql_var_penalty`.
+
+  Args:
+    q_samples: (..., B, S) Q(s, a_i), a_i uniform.
+    q_data: (..., B) Q(s, a_data).
+    radius: radius of the chi-squared ball.
+
+  Returns:
+    (..., B): mean_i Q + sqrt(radius Var_i Q) - Q(s, a_data).
+  """
+  return _worst_mean(q_samples, radius) - q_data
+
+
 def sampled_cql_mu_penalty(
   q_samples: tf.Tensor, q_data: tf.Tensor
 ) -> tf.Tensor:
@@ -174,6 +206,15 @@ def sampled_cql_mu_penalty(
 def sampled_eq1_penalty(q_samples: tf.Tensor) -> tf.Tensor:
   """The penalty of Eq. 1, (..., B), by Q (..., B, S) of samples of mu."""
   return tf.reduce_mean(q_samples, axis=-1)
+
+
+def _worst_mean(q_values: tf.Tensor, radius: float) -> tf.Tensor:
+  """(..., A) -> (...,): mean + sqrt(radius variance)."""
+  variance = tf.math.reduce_variance(q_values, axis=-1)
+  # The root has no gradient where all actions are alike: none is taken there.
+  spread = tf.where(variance > 0, variance, tf.ones_like(variance))
+  root = tf.where(variance > 0, tf.sqrt(radius * spread), 0.0)
+  return tf.reduce_mean(q_values, axis=-1) + root
 
 
 def _of_data(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:

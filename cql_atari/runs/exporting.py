@@ -21,23 +21,19 @@ def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
   """
   import tensorflow as tf
 
-  agent = run.agent
-  signature = [tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')]
+  exported = run.agent.exported()
+  signature = [exported.states]
 
   class Policy(tf.Module):
-    """The online network's greedy policy."""
+    """How the agent acts."""
 
     def __init__(self):
       super().__init__()
-      self.variables_ = agent.online_network.trainable_variables
+      self.variables_ = list(exported.variables)
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def act(self, states):
-      outputs = agent.online_network(states)
-      return {
-        'action': agent.greedy_actions(outputs),
-        'q_values': agent.q_values(outputs),
-      }
+      return exported.act(states)
 
   policy = Policy()
   with quiet.quiet():

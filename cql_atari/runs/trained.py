@@ -34,13 +34,15 @@ class TrainedRun:
   data: Data | None
   agent: Agent
 
-  def __init__(self, run_dir: str | pathlib.Path, with_data: bool = True):
+  def __init__(
+    self, run_dir: str | pathlib.Path, with_data: bool | None = True
+  ):
     """Builds the agent of the run's `config.gin`, loads the newest checkpoint.
 
     Args:
       run_dir: the run folder.
-      with_data: whether to open what it learned from. Without, only an agent
-        that sees pictures can be built.
+      with_data: whether to open what it learned from; None to open it only
+        if the agent can't be built without, which is so on D4RL.
 
     Raises:
       UserError: it is no run folder, has no whole checkpoint, or its data are
@@ -49,11 +51,8 @@ class TrainedRun:
     self.folder = RunFolder(pathlib.Path(run_dir).expanduser())
     self.folder.check()
     self.benchmark: Benchmark = benchmarks.load(self.folder.record['benchmark'])
-    if not with_data and not self.benchmark.shows_frames:
-      raise UserError(
-        f'{self.folder.path} is a run on {self.benchmark.name}: only agents '
-        'that see pictures are filmed and exported.'
-      )
+    if with_data is None:
+      with_data = self.benchmark.needs_data_to_act
     # Every run has graphs of its own, which TensorFlow counts as retracing.
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
     self.data = self._configure(with_data)

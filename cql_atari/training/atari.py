@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Agent, Collecting, Data
+from cql_atari.core.protocols import Agent, Collecting, Data, Panel
 from cql_atari.environments import atari, published
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import rom_check
@@ -60,7 +60,8 @@ class Atari:
 
   name = 'atari'
   macro = 'GAME'
-  shows_frames = True
+  needs_data_to_act = False
+  steps_per_second = 15  # Agent steps of four frames at 60 a second.
   share_is_a_setting = True
   return_label = 'evaluation return'
   policy_metric = 'q_max'  # The policy takes the best action.
@@ -120,11 +121,32 @@ class Atari:
     """Human-normalised scores; None where a human's is not known."""
     return published.human_normalized(game, scores)
 
-  def fitted_q(self, agent: Agent, data: Data, seed: int) -> Agent:
+  def panel(
+    self,
+    agent: Agent,
+    environments: atari.AtariEnvironments,
+    states: np.ndarray,
+    actions: np.ndarray,
+  ) -> Panel:
+    """The Q-values of all actions."""
+    names = atari.action_names(environments.rom)
+    q_values = agent.predict_q_values(states)[0]
+    low, high = float(q_values.min()), float(q_values.max())
+    # From the least to the greatest: what tells actions apart is small.
+    shares = (q_values - low) / (high - low) if high > low else q_values * 0 + 1
+    rows = [
+      (name, float(share), f'{value:.2f}', index == int(actions[0]))
+      for index, (name, share, value) in enumerate(zip(names, shares, q_values))
+    ]
+    return Panel(rows, 'Q-values; bars from the least to the greatest')
+
+  def fitted_q(
+    self, agent: Agent, data: Data, seed: int, **penalty: Any
+  ) -> Agent:
     """Fitted Q evaluation of an agent's greedy policy."""
     from cql_atari.agents import fqe_agent
 
-    return fqe_agent.FQEAgent(agent, data, seed=seed)
+    return fqe_agent.FQEAgent(agent, data, seed=seed, **penalty)
 
 
 BENCHMARK = Atari()

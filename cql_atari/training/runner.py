@@ -51,6 +51,7 @@ METRICS = (
   'accuracy',
 )
 _STEPS_PER_REPORT = 50
+_STEPS_PER_PRETRAINING_REPORT = 500
 _LARGE = 1e5  # States and rewards beyond it are no sensible inputs.
 _KEPT_LOGS = 4  # Dopamine's default, given so that no config.gin binds it.
 
@@ -213,6 +214,7 @@ class FixedReplayRunner(job.Job):
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
     with self.working():
+      self._pretrain()
       while not self.is_finished:
         statistics = iteration_statistics.IterationStatistics()
         self._train(statistics)
@@ -222,6 +224,19 @@ class FixedReplayRunner(job.Job):
         self._iteration += 1
         self.save()
         self._run_folder.write_metrics(self._columns, self._rows)
+
+  def _pretrain(self) -> None:
+    """Learns what the agent needs before its first gradient step."""
+    if not (left := self.agent.pretraining_left):
+      return
+    with progress.bar(left, ' steps', 'learning before') as bar:
+      while left:
+        with self.timed():
+          self.agent.pretrain_steps(_STEPS_PER_PRETRAINING_REPORT)
+          before, left = left, self.agent.pretraining_left  # Waits for them.
+        bar.update(before - left)
+        self.pause()
+    self.save()
 
   def _train(self, statistics) -> None:
     """Takes the gradient steps that the iteration still lacks."""

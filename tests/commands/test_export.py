@@ -11,6 +11,7 @@ from training_runs import without_progress
 
 from cql_atari.analysis import film
 from cql_atari.environments import atari
+from cql_atari.training import atari as training
 
 
 def call(*arguments, **settings):
@@ -132,19 +133,28 @@ def test_a_film_shows_the_play(trained, tmp_path):
 
 
 def test_the_chosen_action_stands_out():
-  frame = np.zeros((84, 84), np.uint8)
-  names = atari.action_names(atari.rom_path('Breakout'))
-  assert names == ['NOOP', 'FIRE', 'RIGHT', 'LEFT']
-  pictures = [
-    film.draw(frame, np.array([0.1, 0.2, 0.3, 0.4]), names, chosen, '')
-    for chosen in (1, 3)
-  ]
+  games = atari.AtariEnvironments('Breakout', 1)
+
+  class Agent:
+    def predict_q_values(self, states):
+      return self.q_values
+
+  agent, states = Agent(), np.zeros((1, 84, 84, 4), np.uint8)
+  screen = games.picture(states)
+
+  def draw(q_values, chosen):
+    agent.q_values = np.array([q_values])
+    panel = training.BENCHMARK.panel(agent, games, states, np.array([chosen]))
+    names = [name for name, *_ in panel.rows]
+    assert names == ['NOOP', 'FIRE', 'RIGHT', 'LEFT']
+    return film.draw(screen, panel, '')
+
+  pictures = [draw([0.1, 0.2, 0.3, 0.4], chosen) for chosen in (1, 3)]
   differing = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
   # The rows of the two actions, 34 pixels each.
   assert differing.min() > 24 + 26 + 34 - 20
   assert differing.max() < 24 + 26 + 3 * 34 + 10
-  same = np.full(4, 0.5)
-  assert film.draw(frame, same, names, 0, '').shape == (420, 640, 3)
+  assert draw([0.5] * 4, 0).shape == (420, 640, 3)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ import pytest
 
 from cql_atari.analysis import selection
 from cql_atari.continuous import datasets, files, minari_files, tasks
-from cql_atari.core.errors import UserError
-from cql_atari.runs import checkpoints, trained
+from cql_atari.runs import checkpoints
 
 SMALL = (
   'Critic.hidden_units=(16, 16)',
@@ -188,8 +187,6 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
   assert ends[0][0] == ends[1][0] == 800
   for name, array in ends[0][1].items():
     np.testing.assert_array_equal(array, ends[1][1][name], err_msg=name)
-  with pytest.raises(UserError, match='only agents that see pictures'):
-    trained.TrainedRun(tmp_path / 'whole', with_data=False)
   record = json.loads((tmp_path / 'whole' / 'run.json').read_text())
   assert (record['game'], record['task']) == ('hopper', 'hopper-medium-v2')
   assert record['split'] == {'data': 'medium', 'version': None}  # Our own.
@@ -215,7 +212,18 @@ def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
   difference = float(row['on_visited']) - float(row['visited_return'])
   assert float(row['difference']) == pytest.approx(difference)
   assert float(row['low']) <= difference <= float(row['high'])
+  assert row['values'] == 'own'
   assert (out / 'value_gap.png').read_bytes()[:4] == b'\x89PNG'
+  done = call(
+    'cql_atari.value_gap', f'--run={tmp_path / "run"}', '--values=eq1',
+    '--alpha=2', '--fqe_steps=120', '--episodes=3', f'--out={out}',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert 'CQL(H) by Eq. 1, alpha 2, seed 0: pre' in done.stdout
+  with open(out / 'value_gap.csv', newline='') as file:
+    (eq1,) = csv.DictReader(file)
+  assert eq1['values'] == 'Eq. 1, alpha 2'
+  assert float(eq1['on_data']) != float(row['on_data'])
   done = call(
     'cql_atari.select_checkpoint', f'--run={tmp_path / "run"}',
     '--fqe_steps=60', f'--out={out}',

@@ -16,6 +16,7 @@ from cql_atari.continuous import networks
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
 from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 
 _STEPS_PER_MEASURE = 100
@@ -32,12 +33,14 @@ class Part(NamedTuple):
     loss: maps a batch and noise to the loss.
     optimizer: updates the variables.
     variables: the trained variables.
+    repeats: how often it is updated in a gradient step of the agent.
   """
 
   name: str
   loss: Callable[[Transition, Noise], Loss]
   optimizer: optimizers.Optimizer
   variables: Sequence[tf.Variable]
+  repeats: int = 1
 
 
 @configurable(denylist=['action_size', 'data', 'seed'])
@@ -50,6 +53,7 @@ class ContinuousAgent(base.OfflineAgent):
   SCALARS = ('gradient_norm',)
   MEASURED: tuple[str, ...] = ()  # The scalars of `measure`.
   POLICY_LOSS = 'policy_loss'  # The metrics want one that is named `loss`.
+  policy_steps = 1  # Updates of the policy in a gradient step.
 
   def __init__(
     self,
@@ -83,6 +87,7 @@ class ContinuousAgent(base.OfflineAgent):
     self._sampler = sampler(data)
     self._policy, self._policy_learning_rate = policy, policy_learning_rate
     self.parts: list[Part] = []
+    self._is_pretrained = False
     self._build()
     losses = [part.name for part in self.parts]
     self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
@@ -96,6 +101,7 @@ class ContinuousAgent(base.OfflineAgent):
       self.policy_loss,
       self._policy_learning_rate,
       self.policy,
+      self.policy_steps,
     )
 
   def _make_policy(self, number: int) -> networks.TanhGaussianPolicy:
@@ -107,10 +113,10 @@ class ContinuousAgent(base.OfflineAgent):
     """Seeds a network's weights; every network has its own number."""
     return np.random.SeedSequence([self.seed, number])
 
-  def _add_part(self, name, loss, learning_rate, module) -> None:
+  def _add_part(self, name, loss, learning_rate, module, repeats=1) -> None:
     adam = optimizers.Adam(learning_rate, epsilon=1e-8)
     adam.build(module.layers)
-    self.parts.append(Part(name, loss, adam, module.layers))
+    self.parts.append(Part(name, loss, adam, module.layers, repeats))
 
   @abc.abstractmethod
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
@@ -125,7 +131,11 @@ class ContinuousAgent(base.OfflineAgent):
     return {}
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """Part of the gradient step: moves what no gradient moves."""
+    """Part of the gradient step: moves what no gradient moves.
+
+    Args:
+      scalars: of the parts that have just been updated; 'loss' is the critic's.
+    """
 
   def _normal(self, noise: Noise, samples: int | None = None) -> tf.Tensor:
     """Noise (B, A) for an action in every state, or (B, N, A) for N."""
@@ -137,10 +147,16 @@ class ContinuousAgent(base.OfflineAgent):
   @property
   def gradient_steps(self) -> int:
     """Gradient steps taken so far."""
-    return int(self.parts[0].optimizer.iterations.numpy())
+    return int(self.step_number().numpy())
 
   def train_steps(self, count: int) -> None:
-    """Takes gradient steps on the next batches, all in one graph."""
+    """Takes gradient steps on the next batches, all in one graph.
+
+    What has to be learned before is learned first, if it isn't yet.
+    """
+    if not self._is_pretrained:
+      self.pretrain_steps(self.pretraining_left)
+      self._is_pretrained = True
     self._learn(tf.constant(count))
 
   def _learn_steps(self, count: tf.Tensor) -> None:
@@ -149,32 +165,44 @@ class ContinuousAgent(base.OfflineAgent):
 
   @tf.autograph.experimental.do_not_convert
   def _learn_from_next_batch(self) -> None:
-    noise = Noise(self.seed, self.step_number())
-    batch = self._sampler.sample(noise, self.batch_size)
-    scalars, gradients = {}, {}
-    for part in self.parts:
+    number = self.step_number()
+    noise, scalars = Noise(self.seed, number), {}
+    is_measured = number % _STEPS_PER_MEASURE == 0
+    most = max(part.repeats for part in self.parts)
+    for left in range(most, 0, -1):  # One update, but for a part that repeats.
+      batch = self._sampler.sample(noise, self.batch_size)
+      parts = [part for part in self.parts if part.repeats >= left]
+      updated, gradients = self._gradients(parts, batch, noise)
+      scalars |= updated
+      if self.MEASURED and left == 1:
+        scalars |= tf.cond(
+          is_measured,
+          lambda batch=batch: self.measure(batch, noise),
+          lambda: dict.fromkeys(self.MEASURED, 0.0),
+        )
+      # All gradients are taken before anything moves.
+      for part, gradient in zip(parts, gradients):
+        part.optimizer.apply(gradient)
+      self.after_step(updated)
+    self._add_scalars(scalars, dict.fromkeys(self.MEASURED, is_measured))
+
+  def _gradients(self, parts: Sequence[Part], batch: Transition, noise: Noise):
+    """The scalars of some parts, and the gradients of each."""
+    scalars, gradients = {}, []
+    for part in parts:
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(part.variables)
         value, recorded = part.loss(batch, noise)
-      gradients[part.name] = tape.gradient(value, part.variables)
+      gradients.append(tape.gradient(value, part.variables))
       scalars |= {part.name: value, **recorded}
-    scalars['gradient_norm'] = tf.linalg.global_norm(gradients['loss'])
-    is_measured = self.step_number() % _STEPS_PER_MEASURE == 0
-    if self.MEASURED:
-      scalars |= tf.cond(
-        is_measured,
-        lambda: self.measure(batch, noise),
-        lambda: dict.fromkeys(self.MEASURED, 0.0),
-      )
-    # All gradients are taken before anything moves.
-    for part in self.parts:
-      part.optimizer.apply(gradients[part.name])
-    self.after_step(scalars)
-    self._add_scalars(scalars, dict.fromkeys(self.MEASURED, is_measured))
+      if part.name == 'loss':
+        scalars['gradient_norm'] = tf.linalg.global_norm(gradients[-1])
+    return scalars, gradients
 
   def step_number(self) -> tf.Tensor:
     """The number of this gradient step, an int64 scalar of the graph."""
-    return self.parts[0].optimizer.iterations.read_value()
+    first = self.parts[0]
+    return first.optimizer.iterations.read_value() // first.repeats
 
   # --- Acting. ---
 
@@ -207,6 +235,17 @@ class ContinuousAgent(base.OfflineAgent):
     """The action (A,) on an observation (S,)."""
     del begins
     return self.select_actions(np.asarray(observation, np.float32)[None])[0]
+
+  def exported(self) -> Exported:
+    """The policy's mode, 'action' (B, A), of states (B, S) as observed."""
+
+    def act(states):
+      return {'action': self.policy.mode(self._normalized(states))}
+
+    return Exported(self._states_spec(), act, self.policy.layers)
+
+  def _states_spec(self) -> tf.TensorSpec:
+    return tf.TensorSpec((None, self.state_size), tf.float32, 'states')
 
   # --- Saving. ---
 

@@ -1,5 +1,6 @@
-"""BEAR: Kumar et al. (2019), on the same actor and critic."""
+"""BEAR: Kumar et al. (2019), as D4RL ran it."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,13 +11,15 @@ from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
+from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import Count, NonNegative, Share
+from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 _MOST_LATENT = 0.5  # Of what likely actions are decoded from.
-_MOST_MULTIPLIER = 2.0e4
+_LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
 @configurable
@@ -28,15 +31,20 @@ class BEARAgent(SACAgent):
 
   def __init__(
     self,
+    action_size: int,
+    data: Dataset,
     *args,
     behavior: Callable[..., networks.ConditionalVAE] = networks.ConditionalVAE,
     behavior_learning_rate: NonNegative = 3e-4,
-    kernel: Literal['laplacian', 'gaussian'] = 'laplacian',
+    kernel: Literal['laplacian', 'gaussian'] | None = None,
     bandwidth: NonNegative = 20.0,
     threshold: NonNegative = 0.05,
     multiplier_learning_rate: NonNegative = 1e-3,
+    mmd_samples: Count = 4,
     num_samples: Count = 10,
+    play_samples: Count = 100,
     least_weight: Share = 0.75,
+    warmup_steps: Whole = 40_000,
     temperature: NonNegative = 0.0,
     entropy_backup: bool = False,
     **kwargs,
@@ -44,28 +52,44 @@ class BEARAgent(SACAgent):
     """Initializes the agent.
 
     Args:
+      action_size: see ContinuousAgent.
+      data: see ContinuousAgent.
       *args: see SACAgent.
       behavior: makes the model of the data's actions, called with (S, A, seed).
       behavior_learning_rate: Adam's.
-      kernel: kernel of the MMD, 'laplacian' or 'gaussian'.
+      kernel: kernel of the MMD; by default D4RL's, 'gaussian' for halfcheetah
+        and 'laplacian' for all others.
       bandwidth: sigma of the kernel.
       threshold: what the MMD is kept below.
       multiplier_learning_rate: Adam's, on the log of its Lagrange multiplier.
-      num_samples: actions of each distribution in every state.
+      mmd_samples: actions of each distribution in every state, for the MMD.
+      num_samples: actions of the policy in every next state, of which the best
+        counts.
+      play_samples: actions of the policy in play, of which the best is taken.
       least_weight: share of the least Q-function in the value of the next
         state; the greatest has the rest.
+      warmup_steps: gradient steps in which the policy learns by the MMD alone.
       temperature: see SACAgent; BEAR has no entropy term.
       entropy_backup: see SACAgent.
       **kwargs: see SACAgent.
     """
     self._behavior = behavior
     self._behavior_learning_rate = behavior_learning_rate
-    self.kernel, self.bandwidth, self.threshold = kernel, bandwidth, threshold
+    is_gaussian = data.task.domain == 'halfcheetah'
+    self.kernel = kernel or ('gaussian' if is_gaussian else 'laplacian')
+    self.bandwidth, self.threshold = bandwidth, threshold
     self._multiplier_learning_rate = multiplier_learning_rate
+    self.mmd_samples, self.play_samples = mmd_samples, play_samples
     self.num_samples, self.least_weight = num_samples, least_weight
     self.value_samples = num_samples
     super().__init__(
-      *args, temperature=temperature, entropy_backup=entropy_backup, **kwargs
+      action_size,
+      data,
+      *args,
+      warmup_steps=warmup_steps,
+      temperature=temperature,
+      entropy_backup=entropy_backup,
+      **kwargs,
     )
 
   def _build(self) -> None:
@@ -79,8 +103,9 @@ class BEARAgent(SACAgent):
       self._behavior_learning_rate,
       self.behavior,
     )
+    least, most = map(math.exp, _LOG_MULTIPLIER_RANGE)
     self._multiplier = optimizers.DualVariable(
-      1.0, self._multiplier_learning_rate, _MOST_MULTIPLIER
+      1.0, self._multiplier_learning_rate, most, least
     )
 
   def behavior_loss(self, batch: Transition, noise: Noise) -> Loss:
@@ -107,7 +132,7 @@ class BEARAgent(SACAgent):
   def select_actions(
     self, states: np.ndarray, rng: np.random.Generator | None = None
   ) -> np.ndarray:
-    """The best of several actions of the policy, as the values are of it.
+    """The best of many actions of the policy, by the first Q-function.
 
     Args:
       states: float32 (E, S), as observed.
@@ -117,28 +142,64 @@ class BEARAgent(SACAgent):
       (E, A).
     """
     rng = rng or np.random.default_rng(0)
-    shape = (len(states), self.num_samples, self.action_size)
-    noise = rng.standard_normal(shape, np.float32)
-    return self._best_actions(tf.constant(states), tf.constant(noise)).numpy()
+    return self._best(states, rng, self.play_samples, True)
 
-  sample_actions = select_actions
+  def exported(self) -> Exported:
+    """As `select_actions`, with draws that are the same for every state."""
+    shape = (1, self.play_samples, self.action_size)
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+
+    def act(states):
+      states = self._normalized(states)
+      tiled = tf.tile(noise, (tf.shape(states)[0], 1, 1))
+      actions, _ = self.policy.sample(states, tiled)
+      values = self.critic(states, actions)
+      best = tf.argmax(values[0], axis=1)
+      q_values = tf.gather(tf.reduce_min(values, axis=0), best, batch_dims=1)
+      action = tf.gather(actions, best, batch_dims=1)
+      return {'action': action, 'q_value': q_values}
+
+    variables = [*self.policy.layers, *self.critic.layers]
+    return Exported(self._states_spec(), act, variables)
+
+  def sample_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """The best of several, by both Q-functions, as the values are of it."""
+    return self._best(states, rng, self.num_samples, False)
+
+  def _best(self, states, rng, count: int, by_first: bool) -> np.ndarray:
+    shape = (len(states), count, self.action_size)
+    noise = rng.standard_normal(shape, np.float32)
+    states, noise = tf.constant(states), tf.constant(noise)
+    return self._best_actions(states, noise, by_first).numpy()
 
   @tf.function(reduce_retracing=True)
-  def _best_actions(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+  def _best_actions(
+    self, states: tf.Tensor, noise: tf.Tensor, by_first: bool
+  ) -> tf.Tensor:
     states = self._normalized(states)
     actions, _ = self.policy.sample(states, noise)
-    best = tf.argmax(self._mixed(self.critic(states, actions)), axis=1)
-    return tf.gather(actions, best, batch_dims=1)
+    values = self.critic(states, actions)
+    value = values[0] if by_first else self._mixed(values)
+    return tf.gather(actions, tf.argmax(value, axis=1), batch_dims=1)
+
+  def warmup_value(self, batch: Transition) -> tf.Tensor:
+    """None: the MMD alone."""
+    return tf.zeros_like(batch.reward)
 
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
-    """The multiplier times (MMD to the model's actions - threshold)."""
+    """The multiplier times (MMD to the model's actions - threshold).
+
+    The MMD is between what the actions are tanh of.
+    """
     latent = noise.normal(
-      self.batch_size, self.num_samples, self.behavior.latent_size
+      self.batch_size, self.mmd_samples, self.behavior.latent_size
     )
     latent = tf.clip_by_value(latent, -_MOST_LATENT, _MOST_LATENT)
-    likely = self.behavior.decode(batch.state, latent)
-    own, _ = self.policy.sample(
-      batch.state, self._normal(noise, self.num_samples)
+    likely = self.behavior.decode_before_tanh(batch.state, latent)
+    own, _ = self.policy.sample_before_tanh(
+      batch.state, self._normal(noise, self.mmd_samples)
     )
     mmd = tf.reduce_mean(
       actor_critic.mmd(own, likely, self.kernel, self.bandwidth)
@@ -152,7 +213,8 @@ class BEARAgent(SACAgent):
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves the multiplier too."""
     super().after_step(scalars)
-    self._multiplier.ascend(scalars['mmd'] - self.threshold)
+    if 'mmd' in scalars:
+      self._multiplier.ascend(scalars['mmd'] - self.threshold)
 
   def _saved(self) -> dict[str, tf.Variable]:
     return {**super()._saved(), **self._multiplier.saved('multiplier')}

@@ -1,18 +1,26 @@
-"""BRAC: Wu et al. (2019), with the KL divergence."""
+"""BRAC: Wu et al. (2019), with the KL divergence, as D4RL ran it."""
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import Loss
+from cql_atari.continuous.agents.cloning import BehaviorCloning
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import NonNegative
+from cql_atari.core.constraints import Count, NonNegative, Whole
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 
 @configurable
 class BRACAgent(SACAgent):
-  """Keeps the policy near a model of the data's, by KL divergence."""
+  """Keeps the policy near a clone of the data's, by KL divergence.
+
+  The data's policy is cloned before the first gradient step, and stays as it
+  is then.
+  """
 
   LABEL = 'BRAC-{variant}'
   SCALARS = ('behavior_loss', 'kl')
@@ -20,9 +28,14 @@ class BRACAgent(SACAgent):
   def __init__(
     self,
     *args,
-    alpha: NonNegative = 0.1,
+    alpha: NonNegative = 1.0,
     penalize_value: bool = True,
-    behavior_learning_rate: NonNegative = 1e-3,
+    behavior: Callable[..., networks.TanhGaussianPolicy] | None = None,
+    behavior_learning_rate: NonNegative = 5e-4,
+    behavior_steps: Whole = 1_000_000,
+    behavior_check_period: Count = 5_000,
+    behavior_patience: Count = 4,
+    warmup_steps: Whole = 20_000,
     temperature: NonNegative = 0.0,
     entropy_backup: bool = False,
     **kwargs,
@@ -34,34 +47,59 @@ class BRACAgent(SACAgent):
       alpha: weight of the divergence.
       penalize_value: whether it counts in the value of the next state (BRAC-v)
         as well as in the policy's loss (BRAC-p).
-      behavior_learning_rate: Adam's, of the model of the data's policy.
+      behavior: makes the clone, called with (S, A, seed); by default as the
+        policy is made.
+      behavior_learning_rate: Adam's, of the clone.
+      behavior_steps: gradient steps of the cloning, which come before the
+        agent's own and are not counted with them.
+      behavior_check_period: gradient steps between looks at the likelihood of
+        the twentieth of the data that is held out.
+      behavior_patience: looks without a gain of 0.01 nats after which the
+        cloning ends before its steps.
+      warmup_steps: gradient steps in which the policy learns by the divergence
+        alone.
       temperature: see SACAgent; BRAC on D4RL has no entropy term.
       entropy_backup: see SACAgent.
       **kwargs: see SACAgent.
     """
     self.alpha, self.penalize_value = alpha, penalize_value
     self.variant = 'v' if penalize_value else 'p'
-    self._behavior_learning_rate = behavior_learning_rate
+    self._behavior = behavior
+    self._cloning_settings = {
+      'learning_rate': behavior_learning_rate,
+      'most_steps': behavior_steps,
+      'check_period': behavior_check_period,
+      'patience': behavior_patience,
+    }
     super().__init__(
-      *args, temperature=temperature, entropy_backup=entropy_backup, **kwargs
+      *args,
+      warmup_steps=warmup_steps,
+      temperature=temperature,
+      entropy_backup=entropy_backup,
+      **kwargs,
     )
 
   def _build(self) -> None:
     super()._build()
-    self.behavior = self._make_policy(2)
-    self._add_part(
-      'behavior_loss',
-      self.behavior_loss,
-      self._behavior_learning_rate,
+    self.behavior = (self._behavior or self._policy)(
+      self.state_size, self.action_size, self._seed_sequence(2)
+    )
+    self.cloning = BehaviorCloning(
       self.behavior,
+      self._sampler,
+      self.batch_size,
+      seed=self.seed,
+      **self._cloning_settings,
     )
 
-  def behavior_loss(self, batch: Transition, noise: Noise) -> Loss:
-    """-log b(a_data|s), b being the model of the data's policy."""
-    del noise
-    return -tf.reduce_mean(
-      self.behavior.log_density(batch.state, batch.action)
-    ), {}
+  @property
+  def pretraining_left(self) -> int:
+    """Gradient steps of the cloning that are left; it may end before."""
+    return self.cloning.steps_left
+
+  def pretrain_steps(self, count: int) -> None:
+    """Clones the data's policy."""
+    self.cloning.learn(count)
 
   def divergence(self, states: tf.Tensor) -> tf.Tensor:
     """KL(pi(.|s), b(.|s)) (B,), exact for tanh-Gaussians."""
@@ -76,8 +114,16 @@ class BRACAgent(SACAgent):
       value -= self.alpha * self.divergence(batch.next_state)
     return value
 
+  def warmup_value(self, batch: Transition) -> tf.Tensor:
+    """None: the divergence alone."""
+    return tf.zeros_like(batch.reward)
+
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
     """Alpha times the divergence."""
     del noise
     kl = tf.reduce_mean(self.divergence(batch.state))
-    return self.alpha * kl, {'kl': kl}
+    behavior_loss = self.cloning.held_out_loss.read_value()
+    return self.alpha * kl, {'kl': kl, 'behavior_loss': behavior_loss}
+
+  def _saved(self) -> dict[str, tf.Variable]:
+    return {**super()._saved(), **self.cloning.saved()}

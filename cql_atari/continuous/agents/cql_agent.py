@@ -27,11 +27,12 @@ class CQLSACAgent(SACAgent):
     self,
     *args,
     alpha: NonNegative = 2.5,
-    penalty: Literal['H', 'rho', 'mu', 'eq1'] = 'H',
+    penalty: Literal['H', 'rho', 'rho-code', 'mu', 'eq1', 'var'] = 'H',
     num_samples: Count = 10,
     cql_temperature: Positive = 1.0,
     target_gap: float | None = None,
     alpha_learning_rate: NonNegative = 3e-4,
+    chi2_radius: NonNegative = 1.0,
     max_backup: bool = False,
     **kwargs,
   ):
@@ -44,22 +45,26 @@ class CQLSACAgent(SACAgent):
         alpha is tuned, what it begins with.
       penalty: which member of the family CQL(R): 'H' (Eq. 4), over the whole
         range of actions by importance sampling; 'rho', whose prior is the
-        policy; 'mu' (Eq. 2) and 'eq1' (Eq. 1), with mu the policy.
+        policy, as the paper has it, and 'rho-code', as the authors' code has;
+        'mu' (Eq. 2) and 'eq1' (Eq. 1), with mu the policy; 'var', the
+        distributionally robust form, around the uniform distribution.
       num_samples: actions of each kind in every state, N: N uniform ones, N of
-        the policy and N of its next state's for 'H', N of the policy otherwise.
-      cql_temperature: temperature of the logsumexp of 'H'.
+        the policy and N of its next state's for 'H' and 'rho-code', N uniform
+        ones for 'var', N of the policy otherwise.
+      cql_temperature: temperature of the logsumexp of 'H' and 'rho-code'.
       target_gap: tau, in units of return: alpha then rises while the penalty
         is above it and falls while it is below, by dual gradient ascent on
         alpha (penalty - tau). None for a fixed alpha. docs/d4rl.md says how
         the authors' thresholds differ.
       alpha_learning_rate: Adam's, on log alpha.
+      chi2_radius: radius of the chi^2 ball of 'var'.
       max_backup: whether the next state is worth the best of num_samples
         actions of the policy, instead of one of them.
       **kwargs: see SACAgent.
     """
     self.penalty = penalty
     self.num_samples, self.cql_temperature = num_samples, cql_temperature
-    self.max_backup = max_backup
+    self.max_backup, self.chi2_radius = max_backup, chi2_radius
     self.alpha, self.target_gap = alpha, target_gap
     self._alpha_learning_rate = alpha_learning_rate
     super().__init__(*args, **kwargs)
@@ -89,11 +94,14 @@ class CQLSACAgent(SACAgent):
     self, q_data: tf.Tensor, batch: Transition, noise: Noise
   ) -> tf.Tensor:
     """(K, B): the factor of alpha in the chosen equation, for every critic."""
-    state = batch.state
-    own, own_density = self.policy.sample(
-      state, self._normal(noise, self.num_samples)
-    )
-    if self.penalty != 'H':
+    state, count = batch.state, self.num_samples
+    if self.penalty == 'var':
+      uniform = noise.uniform(self.batch_size, count, self.action_size)
+      return conservative.sampled_cql_var_penalty(
+        self.critic(state, uniform), q_data, self.chi2_radius
+      )
+    own, own_density = self.policy.sample(state, self._normal(noise, count))
+    if self.penalty in ('rho', 'mu', 'eq1'):
       q_own = self.critic(state, own)
       if self.penalty == 'rho':
         return conservative.sampled_cql_rho_penalty(q_own, q_data)
@@ -101,16 +109,22 @@ class CQLSACAgent(SACAgent):
         return conservative.sampled_cql_mu_penalty(q_own, q_data)
       return conservative.sampled_eq1_penalty(q_own)
     following, following_density = self.policy.sample(
-      batch.next_state, self._normal(noise, self.num_samples)
+      batch.next_state, self._normal(noise, count)
     )
-    uniform = noise.uniform(self.batch_size, self.num_samples, self.action_size)
-    uniform_density = tf.fill(
-      (self.batch_size, self.num_samples), -self.action_size * math.log(2.0)
-    )
+    uniform = noise.uniform(self.batch_size, count, self.action_size)
     # One kind at a time: smaller products keep what they make in the cache.
-    q_samples = [self.critic(state, each) for each in (uniform, own, following)]
+    q_samples = tf.concat(
+      [self.critic(state, each) for each in (uniform, own, following)], axis=-1
+    )
+    if self.penalty == 'rho-code':
+      return conservative.sampled_cql_rho_code_penalty(
+        q_samples, q_data, self.cql_temperature
+      )
+    uniform_density = tf.fill(
+      (self.batch_size, count), -self.action_size * math.log(2.0)
+    )
     return conservative.sampled_cql_h_penalty(
-      tf.concat(q_samples, axis=-1),
+      q_samples,
       tf.concat([uniform_density, own_density, following_density], axis=1),
       q_data,
       self.cql_temperature,
@@ -129,7 +143,7 @@ class CQLSACAgent(SACAgent):
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves alpha too, where it is tuned."""
     super().after_step(scalars)
-    if self.target_gap is not None:
+    if self.target_gap is not None and 'cql_penalty' in scalars:
       self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
 
   def _saved(self) -> dict[str, tf.Variable]:

@@ -9,7 +9,8 @@ from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import NonNegative, Share, Whole
+from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
@@ -20,8 +21,9 @@ class SACAgent(ContinuousAgent):
 
   LABEL = 'SAC'
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
-  MEASURED = ('q_policy', 'q_random')
+  MEASURED = ('q_policy', 'q_uniform')
   value_samples = 10  # Actions that a predicted value is of.
+  uniform_samples = 10  # Actions that q_uniform is the greatest Q of.
 
   def __init__(
     self,
@@ -34,6 +36,8 @@ class SACAgent(ContinuousAgent):
     target_entropy: float | None = None,
     entropy_backup: bool = True,
     warmup_steps: Whole = 0,
+    critic_steps: Count = 1,
+    policy_steps: Count = 1,
     **kwargs,
   ):
     """Initializes the agent.
@@ -49,7 +53,12 @@ class SACAgent(ContinuousAgent):
       temperature_learning_rate: Adam's, on log temperature.
       target_entropy: nats; -A by default.
       entropy_backup: whether the entropy counts in the value of the next state.
-      warmup_steps: gradient steps in which the policy imitates the data.
+      warmup_steps: gradient steps in which the policy learns without the
+        Q-functions: it imitates the data.
+      critic_steps: updates of the Q-functions in a gradient step of the agent,
+        each on a batch of its own: G_Q of Algorithm 1 (Kumar et al., 2020).
+      policy_steps: updates of the policy, of which the last comes with the
+        Q-functions' last: G_pi of Algorithm 1.
       **kwargs: see ContinuousAgent.
     """
     self._critic = critic
@@ -59,6 +68,7 @@ class SACAgent(ContinuousAgent):
     self._target_entropy = target_entropy
     self.target_rate, self.entropy_backup = target_rate, entropy_backup
     self.warmup_steps = warmup_steps
+    self.critic_steps, self.policy_steps = critic_steps, policy_steps
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
@@ -80,7 +90,11 @@ class SACAgent(ContinuousAgent):
       for _ in range(2)
     )
     self._add_part(
-      'loss', self.critic_loss, self._critic_learning_rate, self.critic
+      'loss',
+      self.critic_loss,
+      self._critic_learning_rate,
+      self.critic,
+      self.critic_steps,
     )
 
   @property
@@ -131,14 +145,13 @@ class SACAgent(ContinuousAgent):
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
     """T log pi(a|s) - min_k Q_k(s, a), a drawn from pi.
 
-    While warming up, T log pi(a|s) - log pi(a_data|s).
+    While warming up, `warmup_value` stands for Q.
     """
     action, log_density = self.policy.sample(batch.state, self._normal(noise))
     value = tf.reduce_min(self.critic(batch.state, action), axis=0)
     if self.warmup_steps:
-      likelihood = self.policy.log_density(batch.state, batch.action)
       is_warm = self.step_number() >= self.warmup_steps
-      value = tf.where(is_warm, value, likelihood)
+      value = tf.where(is_warm, value, self.warmup_value(batch))
     loss = actor_critic.policy_loss(log_density, value, self.temperature)
     penalty, scalars = self.policy_penalty(batch, noise)
     return tf.reduce_mean(loss) + penalty, {
@@ -147,24 +160,55 @@ class SACAgent(ContinuousAgent):
       **scalars,
     }
 
+  def exported(self) -> Exported:
+    """The base's, and 'q_value' (B,), the least Q-function at the action."""
+
+    def act(states):
+      states = self._normalized(states)
+      action = self.policy.mode(states)
+      q_value = tf.reduce_min(self.critic(states, action), axis=0)
+      return {'action': action, 'q_value': q_value}
+
+    variables = [*self.policy.layers, *self.critic.layers]
+    return Exported(self._states_spec(), act, variables)
+
+  def predict_q_values(
+    self, states: np.ndarray, actions: np.ndarray
+  ) -> np.ndarray:
+    """min_k Q_k(s, a): as observed (B, S), (B, A) -> (B,)."""
+    states = self._normalized(tf.constant(states))
+    return tf.reduce_min(self.critic(states, actions), axis=0).numpy()
+
+  def warmup_value(self, batch: Transition) -> tf.Tensor:
+    """log pi(a_data|s) (B,), by which the policy imitates."""
+    return self.policy.log_density(batch.state, batch.action)
+
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
     """A term added to the policy's loss; none here."""
     del batch, noise
     return tf.constant(0.0), {}
 
   def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
-    """Mean Q of the policy's actions and of random ones (cf. appendix B)."""
+    """Mean Q of the policy's actions, and of the best of several uniform ones.
+
+    Q of the data's less the latter is the gap of appendix B.
+    """
     own, _ = self.policy.sample(batch.state, self._normal(noise))
-    uniform = noise.uniform(self.batch_size, self.action_size)
+    uniform = noise.uniform(
+      self.batch_size, self.uniform_samples, self.action_size
+    )
+    q_uniform = tf.reduce_max(self.critic(batch.state, uniform), axis=2)
     return {
       'q_policy': tf.reduce_mean(self.critic(batch.state, own)),
-      'q_random': tf.reduce_mean(self.critic(batch.state, uniform)),
+      'q_uniform': tf.reduce_mean(q_uniform),
     }
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves the temperature and the target networks."""
-    self._temperature.ascend(self._target_entropy - scalars['entropy'])
-    self._move_targets()
+    if 'entropy' in scalars:
+      self._temperature.ascend(self._target_entropy - scalars['entropy'])
+    if 'loss' in scalars:
+      self._move_targets()
 
   def _move_targets(self) -> None:
     for target, online in zip(self.target_critic.layers, self.critic.layers):

@@ -1,0 +1,191 @@
+"""Films and models of continuous agents, and tasks that are not D4RL's."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import gymnasium
+import numpy as np
+import pytest
+
+from cql_atari.continuous import datasets, environments, files, tasks
+from cql_atari.core.errors import UserError
+from cql_atari.runs import trained
+
+SMALL = (
+  'Critic.hidden_units=(16, 16)',
+  'TanhGaussianPolicy.hidden_units=(16, 16)',
+  'ConditionalVAE.hidden_units=(16, 16)',
+  'ContinuousAgent.batch_size=16',
+  'FixedReplayRunner.num_iterations=1',
+  'FixedReplayRunner.training_steps=60',
+  'D4RLEnvironments.num_environments=2',
+)
+
+
+def call(*arguments, **settings):
+  return subprocess.run(
+    [sys.executable, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    **settings,
+  )
+
+
+def random_play(name, path, rows=400):
+  """Writes random play with the environment's own actions, D4RL's layout."""
+  environment = gymnasium.make(name, disable_env_checker=True)
+  environment.action_space.seed(0)
+  state, _ = environment.reset(seed=0)
+  columns = [[] for _ in range(5)]
+  for _ in range(rows):
+    action = environment.action_space.sample()
+    following, reward, terminal, cut_off, _ = environment.step(action)
+    for column, value in zip(
+      columns, (state, action, reward, terminal, cut_off)
+    ):
+      column.append(value)
+    state = environment.reset()[0] if terminal or cut_off else following
+  floats = [np.array(column, np.float32) for column in columns[:3]]
+  files.write_hdf5(path, files.Steps(*floats, *map(np.array, columns[3:])))
+
+
+def train(folder, config, task, data):
+  bindings = [f'--gin_bindings={binding}' for binding in SMALL]
+  done = call(
+    '-m', 'cql_atari.train', f'--base_dir={folder}', f'--gin_files={config}',
+    f'--gin_bindings=TASK={task!r}', f'--replay_dir={data}', *bindings,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  return folder
+
+
+@pytest.fixture(scope='module')
+def hopper(tmp_path_factory):
+  data = tmp_path_factory.mktemp('data') / 'hopper-medium.hdf5'
+  random_play('Hopper-v4', data)
+  return data
+
+
+@pytest.mark.parametrize('method', ['cql', 'bear', 'bc'])
+def test_exports_act_without_the_package(hopper, tmp_path, method):
+  """SavedModel and ONNX, in processes of their own, against the agent."""
+  run = train(tmp_path / 'run', f'd4rl/{method}.gin', 'hopper-medium', hopper)
+  model = tmp_path / 'model'
+  done = call(
+    '-m', 'cql_atari.export', f'--run={run}', f'--out={model}', '--onnx'
+  )
+  assert done.returncode == 0, done.stderr
+  states = np.random.default_rng(0).normal(size=(5, 11)).astype(np.float32)
+  np.save(tmp_path / 'states.npy', states)
+  (tmp_path / 'act.py').write_text("""
+import sys
+import numpy as np
+import onnxruntime
+import tensorflow as tf
+
+states = np.load('states.npy')
+model = tf.saved_model.load('model').signatures['serving_default']
+found = {k: v.numpy() for k, v in model(states=tf.constant(states)).items()}
+session = onnxruntime.InferenceSession('model/model.onnx')
+names = [output.name for output in session.get_outputs()]
+again = dict(zip(names, session.run(None, {'states': states})))
+assert found.keys() == again.keys()
+for name in found:
+  np.testing.assert_allclose(found[name], again[name], rtol=1e-3, atol=1e-5)
+assert 'cql_atari' not in sys.modules
+np.savez('found.npz', **found)
+""")
+  done = call('act.py', cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  found = np.load(tmp_path / 'found.npz')
+  agent = trained.TrainedRun(run, with_data=None).agent
+  # BEAR draws anew for every state in play; alone, a state has the first draws.
+  actions = np.concatenate([agent.select_actions(s[None]) for s in states])
+  np.testing.assert_allclose(found['action'], actions, rtol=1e-4, atol=1e-5)
+  assert set(found.keys()) == {'action', 'q_value'} - (
+    {'q_value'} if method == 'bc' else set()
+  )
+  if method != 'bc':
+    values = agent.predict_q_values(states, actions)
+    np.testing.assert_allclose(found['q_value'], values, rtol=1e-3, atol=1e-4)
+
+
+def can_draw():
+  done = call(
+    '-c',
+    "import gymnasium; e = gymnasium.make('Hopper-v4', render_mode='rgb_array')"
+    "; e.reset(); print('drawn', e.render().shape)",
+    env={'MUJOCO_GL': 'egl', 'PATH': ''},
+  )
+  return 'drawn' in done.stdout
+
+
+def test_a_film_shows_the_robot_and_its_action(hopper, tmp_path):
+  run = train(tmp_path / 'run', 'd4rl/cql.gin', 'hopper-medium', hopper)
+  out = tmp_path / 'play.mp4'
+  done = call(
+    '-m', 'cql_atari.watch', f'--run={run}', f'--out={out}', '--max_steps=12'
+  )
+  if not can_draw():
+    assert done.returncode == 2 and 'set MUJOCO_GL to egl' in done.stderr
+    assert not out.exists()
+    pytest.skip('nothing here draws')
+  assert done.returncode == 0, done.stderr
+  assert 'hopper after 60 gradient steps. Scores: ' in done.stdout
+  video = cv2.VideoCapture(str(out))
+  pictures = []
+  while (read := video.read())[0]:
+    pictures.append(read[1])
+  assert len(pictures) == 12 and pictures[0].shape == (420, 740, 3)
+  moved = np.abs(pictures[11].astype(int) - pictures[0])
+  assert moved[:, :420].max() > 50 and moved[:, 420:].max() > 50
+
+
+def test_any_continuous_task_of_gymnasium_trains_on_data_of_its_own(tmp_path):
+  """Pendulum's actions are in [-2, 2]; agents know [-1, 1] alone."""
+  path, name = tmp_path / 'swing.hdf5', 'gymnasium:Pendulum-v1'
+  random_play('Pendulum-v1', path)
+  data = datasets.open_task_data(name, str(path))
+  raw = files.read_hdf5(path, tasks.task(name))
+  rows = files.transition_rows(raw)
+  np.testing.assert_allclose(2 * data.action, raw.actions[rows], atol=1e-6)
+  assert not data.is_published and data.label == 'plain (own)'
+  # The same actions, by gymnasium itself and by ours.
+  played = environments.D4RLEnvironments(name, 1)
+  theirs = gymnasium.make('Pendulum-v1')
+  played.reset(3)
+  seed = int(np.random.SeedSequence(3).generate_state(1)[0])
+  theirs.reset(seed=seed)
+  for action in (-1.0, 0.25, 0.75):
+    states, rewards, _ = played.step(np.array([[action]]))
+    expected, reward, *_ = theirs.step(np.float32([2 * action]))
+    np.testing.assert_allclose(states[0], expected, rtol=1e-5)
+    assert rewards[0] == pytest.approx(reward)
+  assert played.longest_episode == 200
+  run = train(tmp_path / 'run', 'd4rl/cql.gin', name, path)
+  record = json.loads((run / 'run.json').read_text())
+  assert record['benchmark'] == 'gymnasium' and record['task'] == name
+  done = call(
+    '-m', 'cql_atari.plot', f'--runs={run}', f'--out={tmp_path}/a.png'
+  )
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+  ('name', 'sentence'),
+  [
+    ('gymnasium:Nowhere-v0', "gymnasium cannot make 'Nowhere-v0'"),
+    ('gymnasium:CartPole-v1', 'give a task where both are vectors'),
+    ('xyz', 'gymnasium:Pusher-v5'),
+  ],
+)
+def test_what_is_no_continuous_task_is_refused(name, sentence):
+  with pytest.raises(UserError, match=sentence):
+    tasks.task(name)
+
+
+def test_own_data_that_are_missing_say_what_to_give(tmp_path):
+  with pytest.raises(UserError, match='--replay_dir=minari:NAME'):
+    datasets.open_task_data('gymnasium:Pendulum-v1', str(tmp_path))
