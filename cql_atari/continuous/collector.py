@@ -223,7 +223,13 @@ class SACCollector(job.Job):
     about = {}
     for name, steps in made.items():
       path = self.folder / f'{self._task.domain}-{name}.hdf5'
-      files.write_hdf5(path, steps, algorithm='SAC', seed=self._seed)
+      files.write_hdf5(
+        path,
+        steps,
+        algorithm='SAC',
+        seed=self._seed,
+        environment=environments.gymnasium_name(self._task),
+      )
       if self._write_minari:
         minari_files.write(
           f'cql_atari/{self._task.domain}/{name}-v0',

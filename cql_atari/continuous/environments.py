@@ -130,6 +130,23 @@ def gymnasium_name(task: tasks.Task) -> str:
   return _description(task)[0]
 
 
+def check_recorded(name: str, task: tasks.Task, source: str) -> None:
+  """Refuses play that was recorded in another environment than the task's.
+
+  Args:
+    name: gymnasium's name of it, of any version, or D4RL's of a task.
+    task: the task that it is taken for.
+    source: the data, for the error's text.
+  """
+  expected = gymnasium_name(task)
+  kinds = {text.split('-')[0].lower() for text in (expected, task.domain)}
+  if name.split('-')[0].lower() not in kinds:
+    raise UserError(
+      f'{source} is of {name}, but {task.name} is played in {expected}: bind '
+      'TASK to one of its tasks.'
+    )
+
+
 def maze(domain: str) -> list[list]:
   """The map for gymnasium-robotics, whose rows go the other way."""
   cells = {'0': 0, '1': 1, 'r': 'r', 'g': 'g'}

@@ -16,9 +16,12 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from cql_atari.continuous import tasks
+from cql_atari.continuous import environments, tasks
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import whole_path
+
+# Where files say what they were recorded in: ours, and others'.
+_ENVIRONMENT_NAMES = ('environment', 'env_id', 'env_name', 'env', 'task')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +112,12 @@ def read_hdf5(path: pathlib.Path, task: tasks.Task) -> Steps:
     task: whose it is.
 
   Raises:
-    UserError: it can't be read, or lacks something.
+    UserError: it can't be read, lacks something, or says that it is of
+      another environment.
   """
   with _opened(path) as file:
+    if (recorded := _recorded_environment(file)) is not None:
+      environments.check_recorded(recorded, task, str(path))
     arrays = {}
     for name in ('observations', 'actions', 'rewards', 'terminals', 'timeouts'):
       if isinstance(file.get(name), h5py.Dataset):
@@ -167,6 +173,19 @@ def concatenate(*parts: Steps) -> Steps:
   ends = np.cumsum([len(part) for part in parts]) - 1
   columns['timeouts'][ends] |= ~columns['terminals'][ends]
   return Steps(**columns)
+
+
+def _recorded_environment(file: h5py.File) -> str | None:
+  """The environment that a file's metadata name; D4RL's own name none."""
+  for holder in (file.get('metadata', {}), file.attrs):
+    for name in _ENVIRONMENT_NAMES:
+      if name in holder:
+        value = holder[name]
+        value = value[()] if isinstance(value, h5py.Dataset) else value
+        value = value.decode() if isinstance(value, bytes) else value
+        if isinstance(value, str):
+          return value
+  return None
 
 
 @contextlib.contextmanager

@@ -49,12 +49,9 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
       f'there is no Minari dataset {name} ({error}): get it with "minari '
       f'download {name}".'
     ) from None
-  recorded = dataset.env_spec.id if dataset.env_spec else ''
-  expected = environments.gymnasium_name(task)
-  if recorded and recorded.split('-')[0] != expected.split('-')[0]:
-    raise UserError(
-      f'the Minari dataset {name} is of {recorded}, but {task.name} is played '
-      f'in {expected}: bind TASK to one of its tasks.'
+  if dataset.env_spec:
+    environments.check_recorded(
+      dataset.env_spec.id, task, f'the Minari dataset {name}'
     )
   parts, digest = [], hashlib.sha256()
   for episode in dataset.iterate_episodes():

@@ -328,6 +328,23 @@ def test_minari_datasets_of_another_kind_are_refused(
     datasets.open_task_data('walker2d-medium', 'minari:x/y-v0')
 
 
+@pytest.mark.parametrize('where', ['metadata', 'attributes'])
+def test_files_that_name_another_environment_are_refused(tmp_path, where):
+  """HalfCheetah's and Walker2d's states and actions are of the same sizes."""
+  cheetah = tasks.task('halfcheetah-medium')
+  path = write(tmp_path / 'play.hdf5', columns(task=cheetah))
+  walker = datasets.open_task_data('walker2d-medium', str(path))
+  assert len(walker)  # Nothing tells them apart.
+  with h5py.File(path, 'a') as file:
+    if where == 'metadata':
+      file['metadata/environment'] = 'HalfCheetah-v4'
+    else:
+      file.attrs['env_id'] = 'halfcheetah-medium-v2'
+  with pytest.raises(UserError, match=r'is of [hH]alf[cC]heetah-'):
+    datasets.open_task_data('walker2d-medium', str(path))
+  assert len(datasets.open_task_data('halfcheetah-medium', str(path)))
+
+
 def test_minari_datasets_of_a_newer_version_are_read(monkeypatch):
   recorded = Recorded('Walker2d-v5', np.zeros((4, 17)))
   library = types.SimpleNamespace(load_dataset=lambda name: recorded)
