@@ -16,6 +16,7 @@ from cql_atari.tabular import (
   maximizing,
   policy_learning,
   problems,
+  slow_policies,
 )
 
 _SIZES = (100, 10_000)  # Transitions of a dataset.
@@ -65,7 +66,7 @@ def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
       theorems = [
         functools.partial(lower_bounds.theorem_3_1, often, delta),
         functools.partial(lower_bounds.theorem_3_2, often, delta),
-        functools.partial(policy_learning.sampled_theorem_3_3, once, delta),
+        functools.partial(slow_policies.sampled_theorem_3_3, once, delta),
         functools.partial(policy_learning.theorem_3_6, often, delta),
       ]
       if size in _SIZES:
@@ -74,7 +75,7 @@ def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
         theorems += [
           functools.partial(linear.theorem_d_1, once, features),
           functools.partial(maximizing.appendix_d_2, once),
-          functools.partial(policy_learning.theorem_3_3, once),
+          functools.partial(slow_policies.theorem_3_3, once),
           functools.partial(policy_learning.theorem_3_4, once),
           functools.partial(policy_learning.theorem_3_5, once),
         ]

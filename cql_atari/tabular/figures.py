@@ -15,6 +15,7 @@ from cql_atari.tabular import (
   lower_bounds,
   policy_learning,
   problems,
+  slow_policies,
 )
 from cql_atari.tabular import mdp as mdp_lib
 
@@ -192,7 +193,7 @@ def _theorem_3_3(panels, sample) -> None:
   p = sample()
   for panel, penalty in zip(panels, ('H', 'rho')):
     for alpha, color in zip((0.1, 1.0, 10.0), _OTHERS):
-      rounds = policy_learning.slow_policy(p, penalty, alpha)
+      rounds = slow_policies.slow_policy(p, penalty, alpha)
       condition = np.concatenate([r.condition.min(axis=1) for r in rounds])
       slack = np.concatenate([(r.values - r.learned).min(1) for r in rounds])
       panel.plot(

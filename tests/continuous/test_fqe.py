@@ -6,23 +6,19 @@ import pytest
 import tensorflow as tf
 from continuous_by_hand import (
   BATCH,
-  BRAC,
   GAMMA,
   SIZE,
   STATES,
   Draws,
   dataset,
   doubles,
-  log_density,
   make,
-  make_critic,
   q_values,
   sample,
 )
 
 from cql_atari.continuous.agents import (
   bc_agent,
-  brac_agent,
   fqe_agent,
 )
 from cql_atari.continuous.sampling import Transition
@@ -80,19 +76,3 @@ def test_conservative_evaluation_is_eq1_and_eq2_with_the_policy_as_mu(penalty):
     pushed = pushed - q_data
   expected = 0.5 * np.mean((q_data - backed_up) ** 2) + 1.5 * pushed.mean()
   assert float(loss) == pytest.approx(expected, rel=1e-5)
-
-
-def test_bracs_clone_is_fitted_as_worked_by_hand():
-  agent = make_critic(brac_agent.BRACAgent, **BRAC)
-  states, actions = (
-    tf.constant(x, tf.float32) for x in (BATCH.state, BATCH.action)
-  )
-  noise = Draws().normal(2, SIZE)
-  actions = tf.concat([actions[:1], [[1.0, -1.0]]], axis=0)
-  loss, entropy = agent.cloning.loss(states, actions, noise)
-  weights = doubles(agent.behavior.layers)
-  inside = np.clip(actions.numpy().astype(float), -0.999, 0.999)
-  _, drawn = sample(weights, BATCH.state, noise)
-  expected = (drawn - log_density(weights, BATCH.state, inside)).mean()
-  assert float(entropy) == pytest.approx(-drawn.mean(), rel=1e-5)
-  assert float(loss) == pytest.approx(expected, rel=1e-4)

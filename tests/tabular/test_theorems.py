@@ -17,6 +17,7 @@ from cql_atari.tabular import (
   maximizing,
   policy_learning,
   problems,
+  slow_policies,
 )
 from cql_atari.tabular import dataset as dataset_lib
 from cql_atari.tabular import mdp as mdp_lib
@@ -128,9 +129,7 @@ def test_cql_broken_is_reported(drawn, monkeypatch, penalty, name):
     ),
   ):
     monkeypatch.setattr(conservative, name, broken)
-    assert claim in failures(
-      policy_learning.theorem_3_3(drawn, (1.0,), rounds=2)
-    )
+    assert claim in failures(slow_policies.theorem_3_3(drawn, (1.0,), rounds=2))
 
 
 def test_appendix_d_2_fails_for_the_datas_own_actions(drawn, monkeypatch):
@@ -161,7 +160,7 @@ def test_sampled_theorem_3_3_broken_is_reported(drawn, monkeypatch, penalty):
 
   def found(problems=many):
     return ' '.join(
-      failures(policy_learning.sampled_theorem_3_3(problems, DELTA))
+      failures(slow_policies.sampled_theorem_3_3(problems, DELTA))
     )
 
   assert not found()
@@ -175,8 +174,8 @@ def test_sampled_theorem_3_3_broken_is_reported(drawn, monkeypatch, penalty):
     assert f'of CQL({penalty}), with probability' in claims
   fixed_points._gradient_fn.cache_clear()
   with monkeypatch.context() as patch:  # The condition, as if always met.
-    slow = policy_learning.slowness
-    patch.setattr(policy_learning, 'slowness', lambda *args: slow(*args) + 9.0)
+    slow = slow_policies.slowness
+    patch.setattr(slow_policies, 'slowness', lambda *args: slow(*args) + 9.0)
     assert f'CQL({penalty}) where alpha times the condition' in found(drawn)
   with monkeypatch.context() as patch:  # Sampling error, left out.
     patch.setattr(
@@ -189,22 +188,22 @@ def test_sampled_theorem_3_3_broken_is_reported(drawn, monkeypatch, penalty):
 def test_a_wrong_distance_of_slow_policies_is_reported(
   drawn, monkeypatch, factor
 ):
-  right = policy_learning.slowness
+  right = slow_policies.slowness
 
   def wrong(policy, mu, behavior):
     distance = np.abs(policy - mu).sum(axis=-1) / 2
     most = np.max(mu / behavior, axis=-1)
     return right(policy, mu, behavior) + (1 - factor) * most * distance
 
-  monkeypatch.setattr(policy_learning, 'slowness', wrong)
+  monkeypatch.setattr(slow_policies, 'slowness', wrong)
   claim = 'and no more for the policy that meets the least'
-  assert claim in failures(policy_learning.theorem_3_3(drawn, (1.0,), 1))
+  assert claim in failures(slow_policies.theorem_3_3(drawn, (1.0,), 1))
 
 
 def test_slowness_by_hand():
   # D_CQL = 0.64 / 0.5 + 0.04 / 0.5 - 1 = 0.36; the ratio is 1.6, the distance
   # 0.3.
-  slowness = policy_learning.slowness(
+  slowness = slow_policies.slowness(
     np.array([0.5, 0.5]), np.array([0.8, 0.2]), np.array([0.5, 0.5])
   )
   np.testing.assert_allclose(slowness, 0.36 - 1.6 * 0.3)

@@ -1,0 +1,278 @@
+"""Theorem 3.3: CQL(H) and CQL(rho) with a policy that moves slowly.
+
+A function takes problems and returns checks, as in `lower_bounds`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cql_atari.tabular import checks, fixed_points, improvement
+from cql_atari.tabular import dataset as dataset_lib
+from cql_atari.tabular import mdp as mdp_lib
+from cql_atari.tabular.policy_learning import softmax
+from cql_atari.tabular.problems import Problems
+
+ROUNDS = 16  # Of a slow policy: with alpha 10 it takes ten to become one.
+
+
+def theorem_3_3(
+  problems: Problems,
+  alphas: Sequence[float] = (0.1, 1.0, 10.0),
+  rounds: int = ROUNDS,
+) -> list[checks.Check]:
+  """CQL(H) and CQL(rho) lower-bound V while the policy moves slowly."""
+  return [
+    *_worst_policies(problems),
+    *_slow_policy(problems, 'H', alphas, rounds),
+    *_slow_policy(problems, 'rho', alphas, rounds),
+  ]
+
+
+class Round(NamedTuple):
+  """One round of `slow_policy`.
+
+  Attributes:
+    values: (n, S) V of its policy.
+    learned: (n, S) V^.
+    condition: (n, S) of Theorem 3.3, the left side less the right.
+    by_mu: (n, S) what V^ is by Eq. 2 with the mu that the penalty chose.
+    policy: (n, S, A) the policy.
+    conservatism: (n, S, A) mu / beta - 1.
+    q_values: (n, S, A) Q^.
+  """
+
+  values: np.ndarray
+  learned: np.ndarray
+  condition: np.ndarray
+  by_mu: np.ndarray
+  policy: np.ndarray
+  conservatism: np.ndarray
+  q_values: np.ndarray
+
+
+def slow_policy(
+  problems: Problems,
+  penalty: str,
+  alpha: float,
+  rounds: int = ROUNDS,
+  backed_up: mdp_lib.MDP | None = None,
+) -> list[Round]:
+  """CQL's alternation of evaluation and a slow step of the policy.
+
+  In every round the Q-function is evaluated to its fixed point, and the policy
+  then goes half-way to the mu that the penalty chose.
+
+  Args:
+    problems: the problems.
+    penalty: 'H', or 'rho' with the round's policy as the prior.
+    alpha: its weight.
+    rounds: how many.
+    backed_up: whose backup is used; the true MDP's by default.
+  """
+  policy, behavior = problems.policy, problems.behavior
+  backed_up = backed_up or problems.mdp
+  history = []
+  for _ in range(rounds):
+    learned = fixed_points.fixed_point(
+      backed_up, policy, penalty, alpha, behavior, policy
+    )
+    prior = np.log(policy) if penalty == 'rho' else 0.0
+    mu = softmax(learned + prior)
+    conservatism = mu / behavior - 1
+    by_mu = mdp_lib.state_values(
+      backed_up, policy, backed_up.rewards - alpha * conservatism
+    )
+    history.append(
+      Round(
+        mdp_lib.state_values(problems.mdp, policy),
+        checks.expectation(policy, learned),
+        slowness(policy, mu, behavior),
+        by_mu,
+        policy,
+        conservatism,
+        learned,
+      )
+    )
+    policy = (policy + mu) / 2
+  return history
+
+
+def slowness(
+  policy: np.ndarray, mu: np.ndarray, behavior: np.ndarray
+) -> np.ndarray:
+  """Theorem 3.3's condition, the left side less the right, (..., S).
+
+  It is the least that E_pi[mu / beta - 1], the conservatism that pi meets, can
+  be at this total variation distance of pi from mu, if some mu(a|s) is 0.
+  """
+  distance = np.abs(policy - mu).sum(axis=-1) / 2
+  most = np.max(mu / behavior, axis=-1)
+  return improvement.divergence(mu, behavior) - most * distance
+
+
+def _worst_policies(problems: Problems) -> list[checks.Check]:
+  """The condition is exact for the policy that meets the least conservatism.
+
+  That one takes a share from the action that mu favors most over beta, and
+  gives it to one that mu never takes.
+  """
+  behavior, mu = problems.behavior, problems.mu.copy()
+  mu[..., 0] = 0.0
+  mu = mu / mu.sum(axis=-1, keepdims=True)
+  most = np.argmax(mu / behavior, axis=-1)[..., None]
+  policy = mu.copy()
+  share = 0.5 * np.take_along_axis(mu, most, axis=-1)
+  policy[..., :1] += share
+  np.put_along_axis(
+    policy, most, np.take_along_axis(policy, most, axis=-1) - share, axis=-1
+  )
+  met = checks.expectation(policy, mu / behavior - 1)
+  anyone = checks.expectation(problems.policy, mu / behavior - 1)
+  unit = problems.mdp.v_max
+  return [
+    checks.check(
+      '3.3',
+      'the conservatism that a policy meets is no less than the condition says',
+      anyone,
+      slowness(problems.policy, mu, behavior),
+      unit,
+    ),
+    checks.check_equal(
+      '3.3',
+      'and no more for the policy that meets the least',
+      met,
+      slowness(policy, mu, behavior),
+      unit,
+    ),
+  ]
+
+
+def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
+  unit = problems.mdp.v_max
+  history = [
+    one
+    for alpha in alphas
+    for one in slow_policy(problems, penalty, alpha, rounds)
+  ]
+  values, learned, condition, by_mu, *_ = map(np.concatenate, zip(*history))
+  slow = np.all(condition >= 0, axis=-1)
+  over = np.max(learned - values, axis=-1)
+  return [
+    checks.check(
+      '3.3',
+      f'V^ <= V of CQL({penalty}) where the policy is slow',
+      values,
+      learned,
+      unit,
+      tried=slow,
+    ),
+    checks.counter_example(
+      '3.3',
+      f'V^ > V of CQL({penalty}) where it is not',
+      over,
+      unit,
+      required=checks.ONCE,
+      tried=~slow,
+    ),
+    checks.check_equal(
+      '3.3',
+      f'V^ of CQL({penalty}) is V less the conservatism of its mu',
+      learned,
+      by_mu,
+      unit,
+    ),
+  ]
+
+
+def sampled_theorem_3_3(
+  problems: Problems,
+  delta: float,
+  alphas: Sequence[float] = (10.0,),
+  rounds: int = ROUNDS,
+) -> list[checks.Check]:
+  """Theorem 3.3 with sampling error, as the paper says it can be had.
+
+  The backup is the empirical MDP's. As in Theorem 3.2, V^ is then at most V
+  less the discounted conservatism that the policy meets, of which the condition
+  is the least, plus the discounted sampling error.
+
+  Args:
+    problems: the problems.
+    delta: probability that the bound by counts may fail.
+    alphas: weights of the penalty.
+    rounds: of the slow policy.
+  """
+  checked = [
+    _sampled_rounds(problems, penalty, delta, alphas, rounds)
+    for penalty in ('H', 'rho')
+  ]
+  return [check for checks_of_one in checked for check in checks_of_one]
+
+
+def _sampled_rounds(
+  problems, penalty, delta, alphas, rounds
+) -> list[checks.Check]:
+  mdp, empirical = problems.mdp, problems.dataset.empirical
+  by_counts = dataset_lib.error_bound(problems.dataset, delta)
+  rows = []
+  for alpha in alphas:
+    for one in slow_policy(problems, penalty, alpha, rounds, empirical):
+      met = alpha * one.conservatism
+      error = np.abs(
+        mdp_lib.backup(empirical, one.policy, one.q_values)
+        - mdp_lib.backup(mdp, one.policy, one.q_values)
+      )
+
+      def bound(mdp, error, one=one, met=met):
+        return one.values + mdp_lib.state_values(mdp, one.policy, error - met)
+
+      margin = alpha * one.condition - checks.expectation(one.policy, error)
+      rows.append(
+        (
+          one.values,
+          one.learned,
+          margin,
+          bound(mdp, error),
+          bound(empirical, by_counts),
+        )
+      )
+  values, learned, margin, measured, counted = map(np.concatenate, zip(*rows))
+  makes_up = np.all(margin >= 0, axis=-1)
+  unit, often = mdp.v_max, f'with probability {1 - delta:g}'
+  return [
+    checks.check(
+      '3.3',
+      f'V^ of CQL({penalty}) <= V less the conservatism it meets, plus the '
+      'sampling error measured',
+      measured,
+      learned,
+      unit,
+    ),
+    checks.check(
+      '3.3',
+      f"the same by counts, with M^'s transitions, of CQL({penalty}), {often}",
+      counted,
+      learned,
+      unit,
+      1 - delta,
+    ),
+    checks.check(
+      '3.3',
+      f'V^ <= V of CQL({penalty}) where alpha times the condition makes up for '
+      'the sampling error measured',
+      values,
+      learned,
+      unit,
+      tried=makes_up,
+    ),
+    checks.counter_example(
+      '3.3',
+      f'V^ > V of CQL({penalty}) where it does not',
+      np.max(learned - values, axis=-1),
+      unit,
+      required=checks.ONCE,
+      tried=~makes_up,
+    ),
+  ]
