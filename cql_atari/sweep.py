@@ -5,14 +5,12 @@ own in BASE_DIR/GAME/CONFIG/SEED. Give the same command again to go on: what is
 done is not run twice.
 """
 
-import dataclasses
 import functools
-import pathlib
 
-from cql_atari.core import command, gin_text, settings
+from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import alone_in, make_folder
-from cql_atari.sweeps import execute, plan, ray_engine, watching
+from cql_atari.sweeps import execute, plan, ray_engine, reading, watching
 
 _COMMAND = command.Command(__doc__)
 _BASE_DIR = _COMMAND.string('base_dir', None, "The sweep's folder.")
@@ -35,13 +33,6 @@ _RAY_ADDRESS = _COMMAND.string(
 _DRY_RUN = _COMMAND.switch(
   'dry_run', 'Print the plan, with time and disk, and run nothing.'
 )
-_REQUIRED = 'Sweep.configs'
-_FIELDS_OF_MACROS = {
-  'GAME': 'games',
-  'TASK': 'tasks',
-  'SEED': 'seeds',
-  'REPLAY_DIR': 'replay_dir',
-}
 
 
 def main() -> int:
@@ -51,25 +42,17 @@ def main() -> int:
       'give a sweep and a folder for its runs, such as '
       '--gin_files=sweeps/table3.gin --base_dir=runs/table3.'
     )
-  sweep = _sweep()
+  sweep = reading.read(_GIN_FILES.value, _GIN_BINDINGS.value)
   runs = sweep.runs(_BASE_DIR.value)
   engine = _make_engine(sweep)
   if _DRY_RUN.value:
-    for run in runs:
-      print(f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}')
-    print(plan.estimate(sweep, runs, engine.workers))
-    for folder in sorted({run.replay_dir for run in runs if run.replay_dir}):
-      if ':' not in folder and not pathlib.Path(folder).exists():
-        print(f'There is no {folder} yet: fetch or collect it first.')
+    print(plan.describe(sweep, runs, engine.workers))
     return 0
   base_dir = make_folder('base_dir', _BASE_DIR.value)
   with alone_in(base_dir, 'sweeping'):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
     watching.watch(engine, runs)
-  failed = [run for run in runs if not run.is_done]
-  for run in failed:
-    print(f'{run.directory}: {run.state.get("error", run.state["status"])}')
-  return 1 if failed else 0
+  return watching.tell_failures(runs)
 
 
 def _make_engine(sweep: plan.Sweep):
@@ -84,37 +67,6 @@ def _make_engine(sweep: plan.Sweep):
     sweep.cpus_per_run, sweep.gpus_per_run, _WORKERS.value
   )
   return execute.LocalEngine(slots, sweep.cpus_per_run, sweep.max_retries)
-
-
-def _sweep() -> plan.Sweep:
-  """The sweep by the flags, with the bindings that are for its runs."""
-  named = [
-    (name, line)
-    for line in _GIN_BINDINGS.value
-    for name in gin_text.bindings(line)
-  ]
-  of_sweep = [line for name, line in named if name.startswith('Sweep.')]
-  bound = settings.check(_GIN_FILES.value, of_sweep, _REQUIRED)
-  of_runs = []
-  for name, line in named:
-    if name in _FIELDS_OF_MACROS:
-      raise UserError(
-        f'--gin_bindings="{line}": a sweep has Sweep.{_FIELDS_OF_MACROS[name]} '
-        'for it.'
-      )
-    if line not in of_sweep:
-      (of_sweep if name in bound else of_runs).append(line)
-  for name in bound:
-    if '.' in name and not name.startswith('Sweep.'):
-      raise UserError(
-        f'the gin files of the sweep bind {name}, which its runs never see: '
-        'put it into Sweep.gin_bindings.'
-      )
-  settings.parse(_GIN_FILES.value, of_sweep, final=False)
-  sweep = plan.Sweep()
-  return dataclasses.replace(
-    sweep, gin_bindings=(*sweep.gin_bindings, *of_runs)
-  )
 
 
 run = functools.partial(_COMMAND.run, main)

@@ -8,14 +8,12 @@ conservative evaluation (section 3.1), in place of the agent's own.
 """
 
 import functools
-import pathlib
-from collections.abc import Sequence
 
-from cql_atari.analysis import curves, grouping, loading, value_gaps
+from cql_atari.analysis import value_gaps
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder, write_csv, write_text, writing
-from cql_atari.runs import checkpoints, folder
+from cql_atari.core.files import make_folder
+from cql_atari.runs import folder
 
 _COMMAND = command.Command(__doc__)
 _RUN = _COMMAND.run_folders()
@@ -45,48 +43,14 @@ def main() -> None:
   if not _RUN.value:
     raise UserError('give a run: --run=runs/demo/cql-0.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
-  runs = loading.load_runs(folder.find(_RUN.value), need_evaluation=False)
-  for run in runs:
-    if not checkpoints.steps(folder.RunFolder(run.directory).checkpoints):
-      raise UserError(f'{run.directory} has no checkpoint: leave it out.')
-  evaluation = value_gaps.Evaluation(
-    _VALUES.value, _ALPHA.value, _FQE_STEPS.value
+  value_gaps.compare(
+    folder.find(_RUN.value),
+    _EPISODES.value,
+    _STATES.value,
+    _SEED.value,
+    value_gaps.Evaluation(_VALUES.value, _ALPHA.value, _FQE_STEPS.value),
+    out,
   )
-  rows = []
-  for groups in grouping.by_game(runs).values():
-    for label, group in groups.items():
-      for run in group.runs:
-        row = value_gaps.measure(
-          run,
-          label,
-          _EPISODES.value,
-          _STATES.value,
-          _SEED.value,
-          evaluation,
-        )
-        if row is None:
-          print(
-            f'{run.directory}: {label} learns no values; --values=fqe does.',
-            flush=True,
-          )
-          continue
-        print(value_gaps.sentence(row), flush=True)
-        rows.append(row)
-        if out:  # After each run, for a later one may fail.
-          _write(rows, out)
-  if not rows:
-    raise UserError('none of the runs learns values: give others.')
-  if out:
-    print(f'The table and the figure are in {out}.')
-
-
-def _write(rows: Sequence[dict], out: pathlib.Path) -> None:
-  columns = list(value_gaps.COLUMNS)
-  table = [[row[name] for name in columns] for row in rows]
-  with writing(f'--out={out}'):
-    write_csv(out / 'value_gap.csv', columns, table)
-    write_text(out / 'value_gap.md', value_gaps.table(rows))
-    curves.save(value_gaps.figure(rows), out / 'value_gap.png')
 
 
 run = functools.partial(_COMMAND.run, main)

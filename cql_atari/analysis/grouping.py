@@ -6,7 +6,7 @@ Tables and figures are made of these groups; nothing else looks at single runs.
 import dataclasses
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -81,6 +81,14 @@ def by_data(runs: Sequence[Run]) -> dict[str, Games]:
   for run in runs:
     shares[run.data].append(run)
   return {data: by_game(shares[data]) for data in sorted(shares, key=by_size)}
+
+
+def labelled(runs: Sequence[Run]) -> Iterator[tuple[str, Run]]:
+  """Every run with its label among the others, game by game."""
+  for groups in by_game(runs).values():
+    for label, group in groups.items():
+      for run in group.runs:
+        yield label, run
 
 
 def by_game(runs: Sequence[Run]) -> Games:

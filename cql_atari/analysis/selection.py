@@ -7,13 +7,18 @@ scores of its modes, as evaluations play them.
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cql_atari.analysis import document, values
+from cql_atari.analysis import document, grouping, loading, values
 from cql_atari.analysis.grouping import with_error
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import write_csv, write_text, writing
+from cql_atari.runs import checkpoints
+from cql_atari.runs.folder import RunFolder
 from cql_atari.runs.trained import TrainedRun
 
 _STATES = 500
@@ -239,3 +244,65 @@ def summary(runs: list[Candidates]) -> str:
     'points lost', 'runs',
   )  # fmt: skip
   return document.table(header, rows)
+
+
+_COLUMNS = (
+  'run', 'game', 'data', 'agent', 'seed', 'rule', 'gradient_steps', 'score',
+  'best', 'last', 'worst', 'mean', 'regret', 'points_lost',
+)  # fmt: skip
+
+
+def select(
+  folders: Sequence[RunFolder],
+  fqe_steps: int,
+  seed: int,
+  out: pathlib.Path | None,
+) -> None:
+  """Applies every rule to runs and tells.
+
+  Args:
+    folders: the runs.
+    fqe_steps: see `candidates`.
+    seed: see `candidates`.
+    out: where the tables go, after each run, for a later one may fail; None
+      for nowhere.
+
+  Raises:
+    UserError: a run leaves nothing to choose.
+  """
+  runs = loading.load_runs(folders)
+  for run in runs:
+    _check(run)
+  found, table = [], []
+  for label, run in grouping.labelled(runs):
+    of_run = candidates(TrainedRun(run.directory), run.metrics, fqe_steps, seed)
+    named = (str(run.directory), run.game, run.data, label, run.seed)
+    found.append(of_run)
+    table += [(*named, *row) for row in rows(of_run)]
+    print(f'{run.game} {run.data} {label}, seed {run.seed}:')
+    print(choices(of_run), '\n')
+    if out:
+      with writing(f'--out={out}'):
+        write_csv(out / 'select.csv', _COLUMNS, table)
+        write_text(out / 'select.md', summary(found) + '\n')
+  print(summary(found))
+  if out:
+    print(f'The tables are in {out}.')
+
+
+def _check(run: loading.Run) -> None:
+  """Refuses a run that leaves nothing to choose."""
+  saved = checkpoints.steps(RunFolder(run.directory).checkpoints)
+  kept = len(evaluated_steps(saved, run.metrics))
+  if kept < 2:
+    raise UserError(
+      f'{run.directory} has no two checkpoints that were evaluated: train with '
+      'FixedReplayRunner.checkpoint_duration bound to num_iterations, to keep '
+      'them all.'
+    )
+  evaluated = np.count_nonzero(~np.isnan(run.metrics['eval_return_mean']))
+  if kept < evaluated:
+    print(
+      f'{run.directory} kept {kept} of the {evaluated} checkpoints that were '
+      'evaluated: rules choose among these.'
+    )

@@ -1,15 +1,20 @@
 """Tables and figures of predicted and true values: the paper's Table 4."""
 
 import collections
+import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cql_atari.analysis import curves, document, values
+from cql_atari.analysis import curves, document, grouping, loading, values
 from cql_atari.analysis.curves import plt
 from cql_atari.analysis.loading import Run
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import write_csv, write_text, writing
 from cql_atari.core.protocols import Agent
+from cql_atari.runs import checkpoints
+from cql_atari.runs.folder import RunFolder
 from cql_atari.runs.trained import TrainedRun
 
 COLUMNS = {
@@ -112,6 +117,60 @@ def measure(
     'gradient_steps': opened.gradient_steps,
     **{name: getattr(gap, name) for name in names},
   }
+
+
+def compare(
+  folders: Sequence[RunFolder],
+  episodes: int,
+  states: int,
+  seed: int,
+  evaluation: Evaluation,
+  out: pathlib.Path | None,
+) -> None:
+  """Measures runs and tells, game by game.
+
+  Args:
+    folders: the runs.
+    episodes: see `measure`.
+    states: see `measure`.
+    seed: see `measure`.
+    evaluation: see `measure`.
+    out: where the table and the figure go, after each run, for a later one may
+      fail; None for neither.
+
+  Raises:
+    UserError: a run without checkpoints, or none that learns values.
+  """
+  runs = loading.load_runs(folders, need_evaluation=False)
+  for run in runs:
+    if not checkpoints.steps(RunFolder(run.directory).checkpoints):
+      raise UserError(f'{run.directory} has no checkpoint: leave it out.')
+  rows = []
+  for label, run in grouping.labelled(runs):
+    row = measure(run, label, episodes, states, seed, evaluation)
+    if row is None:
+      print(
+        f'{run.directory}: {label} learns no values; --values=fqe does.',
+        flush=True,
+      )
+      continue
+    print(sentence(row), flush=True)
+    rows.append(row)
+    if out:
+      _write(rows, out)
+  if not rows:
+    raise UserError('none of the runs learns values: give others.')
+  if out:
+    print(f'The table and the figure are in {out}.')
+
+
+def _write(rows: Sequence[dict], out: pathlib.Path) -> None:
+  columns = list(COLUMNS)
+  cells = [[row[name] for name in columns] for row in rows]
+  with writing(f'--out={out}'):
+    write_csv(out / 'value_gap.csv', columns, cells)
+    write_text(out / 'value_gap.md', table(rows))
+    curves.save(figure(rows), out / 'value_gap.png')
 
 
 def sentence(row: dict) -> str:

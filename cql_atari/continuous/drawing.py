@@ -34,7 +34,7 @@ class Mirror:
     if renderer == 'disable':  # As it is set here, where nothing is drawn.
       renderer = 'egl'
     self._process = subprocess.Popen(
-      [sys.executable, '-m', __name__],
+      [sys.executable, '-c', f'from {__name__} import serve; serve()'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
@@ -79,8 +79,8 @@ class Mirror:
     )
 
 
-def main() -> None:
-  """Plays and draws as it is told."""
+def serve() -> None:
+  """Plays and draws as it is told: the second process."""
   from cql_atari.continuous import environments
 
   # Libraries print on standard output, which is for pictures here.
@@ -103,8 +103,4 @@ def main() -> None:
       out.write(json.dumps(picture.shape).encode() + b'\n')
       out.write(picture.tobytes())
       out.flush()
-
-
-if __name__ == '__main__':
-  main()
   os._exit(0)  # OpenGL's own end-of-process code fails without a display.

@@ -1,11 +1,13 @@
-"""Statistics of a split, for its manifest."""
+"""Statistics of a split, for its manifest, and of a store as text."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from cql_atari.replay import episodes
 from cql_atari.replay import run as run_lib
 from cql_atari.replay.frames import STACK_SIZE
-from cql_atari.replay.store import segments_of
+from cql_atari.replay.store import Store, segments_of
 
 
 def gained(selection, columns, shards) -> int:
@@ -57,3 +59,40 @@ def behavior_return(selection, columns, shards, split) -> dict | None:
     'source': source,
     'is_clipped': not recorded,
   }
+
+
+def describe(store: Store, action_names: Sequence[str]) -> str:
+  """Statistics of a store as text."""
+  manifest = store.manifest
+  game, rows = manifest['game'], manifest['num_rows']
+  split = ', '.join(
+    f'{key} {value}' for key, value in manifest['split'].items()
+  )
+  behavior = manifest['behavior_return']
+  lines = [
+    f'{game}, run {manifest["run"]}: {len(manifest["shards"])} shards',
+    f'split         {split}',
+    f'rows          {rows:,}',
+    f'transitions   {len(store.valid_transitions()):,}, of them '
+    f'{manifest["transitions_gained_by_stitching"]} across borders of shards',
+    f'games ended   {int((store.terminals != 0).sum()):,}',
+    'mean game     '
+    + (
+      f'{behavior["mean"]:.2f} ({behavior["source"]}, {behavior["episodes"]:,})'
+      if behavior
+      else 'unknown: no whole game'
+    ),
+    f'size          {store.nbytes / 1e6:,.1f} MB, '
+    f'{store.nbytes / rows:.0f} bytes a row',
+  ]
+  for title, values in (
+    ('action', action_names),
+    ('reward', None),
+  ):
+    distinct, counts = np.unique(
+      getattr(store, f'{title}s'), return_counts=True
+    )
+    for value, count in zip(distinct.tolist(), counts.tolist()):
+      name = values[value] if values else f'{value:g}'
+      lines.append(f'{title} {name:<14}{count:>12,}  {count / rows:6.1%}')
+  return '\n'.join(lines)

@@ -268,6 +268,19 @@ def _folder_name(config: str, bindings: Sequence[str]) -> str:
   return '_'.join([pathlib.Path(config).stem, *plain])
 
 
+def describe(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
+  """All runs of a sweep, the `estimate`, and the data that are not there."""
+  lines = [
+    f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}'
+    for run in runs
+  ]
+  lines.append(estimate(sweep, runs, workers))
+  for folder in sorted({run.replay_dir for run in runs if run.replay_dir}):
+    if ':' not in folder and not pathlib.Path(folder).exists():
+      lines.append(f'There is no {folder} yet: fetch or collect it first.')
+  return '\n'.join(lines)
+
+
 def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   """Says in a sentence how much is left: runs, hours, disk.
 

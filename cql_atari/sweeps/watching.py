@@ -67,3 +67,11 @@ def table(runs: Sequence[plan.Run]) -> rich.table.Table:
   done = sum(state['status'] == 'done' for state in states)
   shown.caption = f'{done} of {len(runs)} done'
   return shown
+
+
+def tell_failures(runs: Sequence[plan.Run]) -> int:
+  """Prints why runs failed; returns the exit status, 1 if any did."""
+  failed = [run for run in runs if not run.is_done]
+  for run in failed:
+    print(f'{run.directory}: {run.state.get("error", run.state["status"])}')
+  return 1 if failed else 0

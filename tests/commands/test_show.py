@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cql_atari import show
 from cql_atari.core.errors import UserError
 from cql_atari.replay import clip as clip_lib
+from cql_atari.replay import summary
 
 
 def test_statistics_count_what_the_store_holds(demo_store):
-  text = show.describe(demo_store)
+  text = summary.describe(demo_store, ['NOOP', 'UP', 'DOWN'])
   assert 'Freeway, run 1: 2 shards' in text
   counts = np.bincount(demo_store.actions, minlength=3)
   for name, count in zip(('NOOP', 'UP', 'DOWN'), counts):
