@@ -65,6 +65,13 @@ DIFFERENCES = {
   "ours, PyTorch's initial weights": {'initial': 'torch'},
   'ours, no padding': {'padding': 'valid'},
   'ours, all three': {'double_q': True, 'initial': 'torch', 'padding': 'valid'},
+  'ours, Adam epsilon 1e-8': {'adam_epsilon': 1e-8},
+}
+# And d3rlpy as it comes: its default Adam; blank rows, which its loader keeps.
+PEERS = {
+  'd3rlpy': {},
+  'd3rlpy, Adam epsilon 1e-8': {'adam_epsilon': 1e-8},
+  'd3rlpy, blank rows kept': {'keeps_blank_rows': True},
 }
 _STATES = 2000  # Of the data, for mean Q-values.
 _EVALUATION_STEPS, _GAMES, _MOST_STEPS = 10_000, 16, 4_500
@@ -159,8 +166,8 @@ def network(num_actions, seed, padding='same', initial='dopamine'):
   return keras.Model(states, keras.layers.Reshape(shape)(x))
 
 
-def atari_data(store):
-  """Whole games as d3rlpy has them, without the blank rows before each."""
+def atari_data(keeps_blank_rows: bool):
+  """Whole games as d3rlpy has them; by default without the blank rows."""
   from cql_atari.replay import run as run_lib
 
   columns = {'observations': [], 'actions': [], 'rewards': [], 'terminals': []}
@@ -173,7 +180,9 @@ def atari_data(store):
       game = slice(start, stop)
       start = stop
       blank = ~frames[game].any(axis=(1, 2))
-      first = game.start + int(np.argmin(blank))
+      first = game.start
+      if not keeps_blank_rows:
+        first += int(np.argmin(blank))
       game = slice(first, stop)
       columns['observations'].append(frames[game])
       columns['actions'].append(shard.read('action')[game])
@@ -189,9 +198,11 @@ def atari_data(store):
 
 def atari_contender(name, seed, store, folder):
   """(train, q_values) of a contender, q_values of states (B, 84, 84, 4)."""
-  if name == 'd3rlpy':
-    settings = {**DISCRETE, 'action_size': store.action_size, 'seed': seed}
-    peer = Peer(settings, atari_data(store), folder)
+  if name in PEERS:
+    ways = dict(PEERS[name])
+    arrays = atari_data(ways.pop('keeps_blank_rows', False))
+    sizes = {'action_size': store.action_size, 'seed': seed}
+    peer = Peer({**DISCRETE, **ways, **sizes}, arrays, folder)
     return peer.train, lambda states: peer.ask(
       'q_values', np.moveaxis(states, -1, 1), store.action_size
     )
@@ -199,12 +210,13 @@ def atari_contender(name, seed, store, folder):
 
   ways = dict(DIFFERENCES[name])
   double_q = ways.pop('double_q', False)
+  epsilon = ways.pop('adam_epsilon', DISCRETE['adam_epsilon'])
   agent = cql_agent.CQLAgent(
     store.action_size,
     store,
     network=lambda actions, seed: network(actions, seed, **ways),
     optimizer=lambda: optimizers.Adam(
-      DISCRETE['learning_rate'], epsilon=DISCRETE['adam_epsilon']
+      DISCRETE['learning_rate'], epsilon=epsilon
     ),
     alpha=DISCRETE['alpha'],
     batch_size=DISCRETE['batch_size'],
@@ -409,7 +421,7 @@ def main() -> None:
     raise UserError('give --d3rlpy_python, --data and --out.')
   if bool(_GAME.value) == bool(_TASK.value):
     raise UserError('give --game or --task.')
-  known = ['d3rlpy', *(DIFFERENCES if _GAME.value else ('ours',))]
+  known = [*PEERS, *DIFFERENCES] if _GAME.value else ['d3rlpy', 'ours']
   names = _CONTENDERS.value or known
   if wrong := set(names) - set(known):
     raise UserError(f'there is no contender {wrong}: {", ".join(known)}.')
