@@ -89,6 +89,12 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
     loss = self._alpha * tf.reduce_mean(penalty) + td_loss
     return loss, {'td_loss': td_loss}
 
+  def sample_actions(
+    self, states: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """The policy's: uint8 states (B, 84, 84, 4) -> (B,)."""
+    return self._evaluated.sample_actions(states, rng)
+
   def predict_values(
     self, states: np.ndarray, rng: np.random.Generator
   ) -> np.ndarray:

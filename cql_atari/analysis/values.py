@@ -168,7 +168,7 @@ def roll_out(
   with progress.bar(each * count, ' episodes', 'playing') as bar:
     while any(len(episodes) < each for episodes in played):
       predicted = critic.predict_values(states, rng)
-      actions = run.agent.sample_actions(states, rng)
+      actions = critic.sample_actions(states, rng)
       states, rewards, over = environments.step(actions)
       rewards = run.data.learned_rewards(rewards)
       for row, step in zip(steps, zip(predicted, rewards)):

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,12 @@ class Mirror:
     renderer = os.environ.get('MUJOCO_GL', 'disable')
     if renderer == 'disable':  # As it is set here, where nothing is drawn.
       renderer = 'egl'
+    self._said = tempfile.TemporaryFile()  # noqa: SIM115
     self._process = subprocess.Popen(
       [sys.executable, '-c', f'from {__name__} import serve; serve()'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
+      stderr=self._said,
       env={**os.environ, 'MUJOCO_GL': renderer},
     )
     self._send({'task': task, 'max_steps_per_episode': max_steps_per_episode})
@@ -71,7 +73,9 @@ class Mirror:
       self._give_up()
 
   def _give_up(self) -> None:
-    said = self._process.stderr.read().decode(errors='replace').split('\n')
+    self._process.wait()
+    self._said.seek(0)
+    said = self._said.read().decode(errors='replace').split('\n')
     last = next((line for line in reversed(said) if line.strip()), 'it died')
     raise UserError(
       f'MuJoCo cannot draw here ({last.strip()}): set MUJOCO_GL to egl, osmesa '

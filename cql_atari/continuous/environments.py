@@ -139,12 +139,16 @@ def check_recorded(name: str, task: tasks.Task, source: str) -> None:
     source: the data, for the error's text.
   """
   expected = gymnasium_name(task)
-  kinds = {text.split('-')[0].lower() for text in (expected, task.domain)}
-  if name.split('-')[0].lower() not in kinds:
+  if _kind(name) not in (_kind(expected), _kind(task.domain)):
     raise UserError(
       f'{source} is of {name}, but {task.name} is played in {expected}: bind '
       'TASK to one of its tasks.'
     )
+
+
+def _kind(name: str) -> str:
+  """'hopper' of 'Hopper-v4', 'package:Hopper-v4' and 'hopper-medium-v2'."""
+  return name.rpartition(':')[2].split('-')[0].lower()
 
 
 def maze(domain: str) -> list[list]:

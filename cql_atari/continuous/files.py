@@ -21,7 +21,7 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.files import whole_path
 
 # Where files say what they were recorded in: ours, and others'.
-_ENVIRONMENT_NAMES = ('environment', 'env_id', 'env_name', 'env', 'task')
+_ENVIRONMENT_NAMES = ('environment', 'env_id', 'env_name')
 
 
 @dataclasses.dataclass(frozen=True)

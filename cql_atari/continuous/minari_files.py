@@ -75,6 +75,7 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
       for values in (episode.actions, episode.rewards)
     ]
     padded[0][:steps], padded[1][:steps] = episode.actions, episode.rewards
+    padded[0][steps:] = padded[0][steps - 1]  # Nobody's, but a possible one.
     parts.append(
       Steps(
         observations[:rows], *padded, ends & terminal, ends & (not terminal)

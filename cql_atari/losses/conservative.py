@@ -5,6 +5,8 @@ for Eq. 1, the data action's value. The first part is for finite sets of
 actions; the second, for continuous ones, takes Q-values of sampled actions.
 """
 
+import math
+
 import tensorflow as tf
 
 
@@ -213,7 +215,7 @@ def _worst_mean(q_values: tf.Tensor, radius: float) -> tf.Tensor:
   variance = tf.math.reduce_variance(q_values, axis=-1)
   # The root has no gradient where all actions are alike: none is taken there.
   spread = tf.where(variance > 0, variance, tf.ones_like(variance))
-  root = tf.where(variance > 0, tf.sqrt(radius * spread), 0.0)
+  root = tf.where(variance > 0, math.sqrt(radius) * tf.sqrt(spread), 0.0)
   return tf.reduce_mean(q_values, axis=-1) + root
 
 

@@ -119,6 +119,12 @@ class Split:
     return sorted(rng.choice(numbers, self.num_shards, replace=False).tolist())
 
   @property
+  def _picked(self) -> str:
+    if self.num_shards is None:
+      return f'Split.shards {self.shards}'
+    return f'Split.num_shards {self.num_shards}, of shards {self.shards},'
+
+  @property
   def record(self) -> dict:
     """Its settings as plain JSON, for manifests."""
     settings = dataclasses.asdict(self)
@@ -159,7 +165,7 @@ class Split:
     shards = [shard for shard in available if shard.index in numbers]
     if not shards:
       raise UserError(
-        f'Split.shards {self.shards} picks none of the shards in '
+        f'{self._picked} picks none of the shards in '
         f'{available[0].directory}: it has {available[0].index} to '
         f'{available[-1].index}.'
       )

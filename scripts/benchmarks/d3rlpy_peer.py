@@ -120,8 +120,11 @@ def main() -> None:
       elif message['what'] == 'act':
         answer(algo.predict(states))
       else:
-        actions = algo.predict(states)
-        answer(algo.predict_value(states, actions))
+        actions = torch.tensor(algo.predict(states))
+        values = algo.impl._q_func_forwarder.compute_expected_q(
+          torch.tensor(states), actions, 'min'
+        )
+        answer(values.numpy()[:, 0])
 
 
 if __name__ == '__main__':

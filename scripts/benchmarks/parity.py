@@ -5,12 +5,12 @@
   python scripts/benchmarks/parity.py --d3rlpy_python=PEER_ENV/bin/python \\
     --data=data/hopper/1 --task=hopper-medium-expert --out=parity/hopper
 
-Sizes, learning rates, alpha, target period and evaluation are the same; what
-else differs is put into ours, one difference at a time, as a contender of its
-own. Every contender and seed has a CSV file in --out, a row an evaluation; what
-is there already is not run again. Give the command anew to go on, with
---contenders and --seeds to share the work out; the last of them draws the
-curves and writes the table that docs/parity.md shows.
+Sizes, learning rates, alpha, target period and evaluation are the same. On
+Atari, other differences are put into ours, one at a time, each a contender of
+its own. Every contender and seed has a CSV file in --out, a row an evaluation;
+what is there already is not run again. Give the command anew to go on, with
+--contenders and --seeds to share the work out; each draws the curves and writes
+the table of what is there.
 """
 
 import csv
@@ -354,9 +354,10 @@ def _follow(train, measure, title):
   rows = []
   with progress.bar(_STEPS.value, ' steps', title) as bar:
     for step in range(_PERIOD.value, _STEPS.value + 1, _PERIOD.value):
-      for _ in range(_PERIOD.value // 100):
-        train(100)
-        bar.update(100)
+      for done in range(0, _PERIOD.value, 100):
+        count = min(100, _PERIOD.value - done)
+        train(count)
+        bar.update(count)
       rows.append((step, *measure(step)))
       bar.set_postfix_str(f'return {rows[-1][1]:.1f}', refresh=False)
   return rows

@@ -310,6 +310,26 @@ def test_critic_and_policy_steps_of_algorithm_1(critic_steps, policy_steps):
   assert np.isfinite(list(agent.mean_scalars().values())).all()
 
 
+def test_every_critic_step_has_a_batch_of_its_own_and_moves_the_targets():
+  agent = make_critic(sac_agent.SACAgent, critic_steps=3, target_rate=1.0)
+  drawn, moved = [], []
+  sample, move = agent._sampler.sample, agent._move_targets
+
+  def sample_and_tell(noise, size):
+    drawn.append(noise._calls)
+    return sample(noise, size)
+
+  def move_and_tell():
+    moved.append(None)
+    move()
+
+  agent._sampler.sample, agent._move_targets = sample_and_tell, move_and_tell
+  agent.train_steps(1)  # Traced once: each is called as often as in a step.
+  assert len(set(drawn)) == len(drawn) == len(moved) == 3
+  for online, target in zip(agent.critic.layers, agent.target_critic.layers):
+    np.testing.assert_array_equal(online, target)
+
+
 def test_the_gap_of_appendix_b_is_to_the_best_of_ten_uniform_actions():
   agent = make_critic(sac_agent.SACAgent)
   batch = Transition(*(tf.constant(x, tf.float32) for x in BATCH))

@@ -1,8 +1,12 @@
 """Films and models of continuous agents, and tasks that are not D4RL's."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import gymnasium
@@ -11,7 +15,7 @@ import pytest
 
 from cql_atari.continuous import datasets, environments, files, tasks
 from cql_atari.core.errors import UserError
-from cql_atari.runs import trained
+from cql_atari.runs import checkpoints, trained
 
 SMALL = (
   'Critic.hidden_units=(16, 16)',
@@ -112,6 +116,49 @@ np.savez('found.npz', **found)
     np.testing.assert_allclose(found['q_value'], values, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_clones_goes_on_to_the_bit(
+  hopper, tmp_path
+):
+  """By SIGTERM, twice at most, which saves; and by SIGKILL, which does not."""
+  ends = []
+  for name in ('whole', 'killed'):
+    command = [
+      sys.executable, '-m', 'cql_atari.train', f'--base_dir={tmp_path / name}',
+      '--gin_files=d4rl/brac_v.gin', "--gin_bindings=TASK='hopper-medium'",
+      f'--replay_dir={hopper}',
+      *(f'--gin_bindings={b}' for b in (*SMALL, *CLONING)),
+    ]  # fmt: skip
+    if name == 'killed':
+      saved = tmp_path / name / 'checkpoints' / 'ckpt.0.npz'
+      for stop in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(FileNotFoundError):
+          saved.touch()
+          os.utime(saved, (0, 0))
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not saved.exists() or saved.stat().st_mtime < 1:
+          assert process.poll() is None
+          time.sleep(0.005)
+        process.send_signal(stop)
+        assert process.wait() in (143, -9)
+        steps = np.load(saved)['behavior_steps_0']
+        assert 0 < steps < 20_000
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ends.append(checkpoints.load_newest(tmp_path / name / 'checkpoints'))
+  assert ends[0][0] == ends[1][0] == 60
+  assert ends[0][1]['behavior_steps_0'] == 20_000
+  for key, array in ends[0][1].items():
+    np.testing.assert_array_equal(array, ends[1][1][key], err_msg=key)
+
+
+CLONING = (
+  'BRACAgent.behavior_steps=20000',
+  'BRACAgent.behavior_patience=100',
+  'FixedReplayRunner.checkpoint_minutes=0.0',
+)
+
+
 def can_draw():
   done = call(
     '-c',
@@ -171,6 +218,17 @@ def test_any_continuous_task_of_gymnasium_trains_on_data_of_its_own(tmp_path):
     '-m', 'cql_atari.plot', f'--runs={run}', f'--out={tmp_path}/a.png'
   )
   assert done.returncode == 0, done.stderr
+
+
+def test_own_data_may_be_named_after_a_domain_of_d4rls(tmp_path):
+  path = tmp_path / 'hopper-own.hdf5'
+  random_play('Hopper-v5', path, rows=50)
+  assert len(datasets.open_task_data('gymnasium:Hopper-v5', str(path)))
+  walker = tasks.task('gymnasium:Walker2d-v5')
+  for name in ('Walker2d-v4', 'walker2d-own', 'package:Walker2d-v9'):
+    environments.check_recorded(name, walker, 'x')
+  with pytest.raises(UserError, match='x is of Hopper-v5'):
+    environments.check_recorded('Hopper-v5', walker, 'x')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,6 +28,7 @@ from cql_atari.continuous.agents import (
   brac_agent,
 )
 from cql_atari.continuous.sampling import Transition
+from cql_atari.core import settings
 
 
 def test_vae_loss_is_the_one_worked_by_hand():
@@ -87,6 +89,45 @@ def test_bears_kernel_is_d4rls_for_the_task_and_its_multiplier_has_bounds():
     for _ in range(30):  # Adam's first moment turns slowly.
       agent.after_step({'mmd': tf.constant(mmd)})
     assert float(agent._multiplier.value) == pytest.approx(np.exp(bound))
+
+
+def test_configs_have_d4rls_settings():
+  expected = {
+    'bear': {
+      'BEARAgent.bandwidth': 20.0,
+      'BEARAgent.threshold': 0.05,
+      'BEARAgent.warmup_steps': 40_000,
+      'Critic.hidden_units': (256, 256),
+      'TanhGaussianPolicy.hidden_units': (256, 256),
+      'ContinuousAgent.policy_learning_rate': 1e-4,
+      'SACAgent.critic_learning_rate': 3e-4,
+    },
+    'brac_v': {
+      'BRACAgent.alpha': 1.0,
+      'BRACAgent.behavior_steps': 10**6,
+      'BRACAgent.warmup_steps': 20_000,
+      'Critic.hidden_units': (300, 300),
+      'TanhGaussianPolicy.hidden_units': (200, 200),
+      'TanhGaussianPolicy.log_std_range': (-5.0, 0.0),
+      'ContinuousAgent.policy_learning_rate': 3e-5,
+      'SACAgent.critic_learning_rate': 1e-3,
+    },
+  }
+  settings.import_all()
+  for name, values in expected.items():
+    gin.clear_config()
+    settings.parse([f'd4rl/{name}.gin'], [], final=True)
+    for key, value in values.items():
+      assert gin.query_parameter(key) == value, key
+  gin.clear_config()
+  # The rest are the classes' own: log deviations of BEAR's policy, the numbers
+  # of its samples, its multiplier's rate.
+  agent = make_critic(bear_agent.BEARAgent, behavior=small_vae)
+  assert agent.policy.log_std_range == (-5.0, 2.0)
+  assert (agent.mmd_samples, agent.num_samples, agent.play_samples) == (
+    4, 10, 100
+  )  # fmt: skip
+  assert agent.least_weight == 0.75 and agent.warmup_steps == 40_000
 
 
 def test_bracs_clone_is_fitted_as_worked_by_hand():

@@ -123,6 +123,11 @@ def test_var_has_no_gradient_of_its_root_where_actions_are_alike():
     total = tf.reduce_sum(penalty('var', variable))
   expected = 0.25 - np.eye(4)[ACTIONS]
   np.testing.assert_array_equal(tape.gradient(total, variable), expected)
+  q_values = tf.constant(Q_VALUES)
+  with tf.GradientTape() as tape:  # Nor in a ball of radius 0.
+    tape.watch(q_values)
+    total = tf.reduce_sum(conservative.cql_var_penalty(q_values, ACTIONS, 0.0))
+  np.testing.assert_allclose(tape.gradient(total, q_values), expected)
 
 
 def test_large_values_do_not_overflow():

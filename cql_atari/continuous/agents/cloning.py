@@ -8,6 +8,7 @@ import tensorflow as tf
 from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.sampling import FixedSampler, Noise
+from cql_atari.core.errors import UserError
 
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.05, 10_000
 _LEAST_GAIN = 0.01  # Nats; less is no improvement.
@@ -25,8 +26,8 @@ class BehaviorCloning(tf.Module):
 
   Attributes:
     policy: what is fitted.
-    held_out_loss: -log-likelihood of the transitions held out, in nats, the
-      least so far; a scalar variable.
+    held_out_loss: -log-likelihood of the transitions held out, in nats, at the
+      last look that was a gain; a scalar variable.
   """
 
   def __init__(
@@ -82,7 +83,16 @@ class BehaviorCloning(tf.Module):
       self._learn(tf.constant(steps))
       if steps == left or not int(self._adam.iterations) % self._check_period:
         self._look()
+        self._check()
       count -= steps
+
+  def _check(self) -> None:
+    weights = [np.isfinite(v.numpy()).all() for v in self.policy.layers]
+    if not all(weights):
+      raise UserError(
+        "the cloning of the data's policy came to weights that are no numbers: "
+        'lower BRACAgent.behavior_learning_rate and start in a new --base_dir.'
+      )
 
   @tf.function
   def _learn(self, count: tf.Tensor) -> None:
@@ -132,7 +142,8 @@ class BehaviorCloning(tf.Module):
     is_better = loss < self.held_out_loss - _LEAST_GAIN
     looks = tf.where(is_better, 0, self._looks_without_gain + 1)
     self._looks_without_gain.assign(looks)
-    self.held_out_loss.assign(tf.minimum(loss, self.held_out_loss))
+    best = tf.where(is_better, loss, self.held_out_loss)
+    self.held_out_loss.assign(best)
 
   def saved(self) -> dict[str, tf.Variable]:
     """Its variables by name, for a checkpoint."""

@@ -60,6 +60,8 @@ class ContinuousFQEAgent(SACAgent):
       temperature=0.0,
       entropy_backup=False,
       target_rate=_TARGET_RATE,
+      critic_steps=1,
+      policy_steps=1,
       seed=seed,
     )
 
