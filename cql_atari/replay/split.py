@@ -29,7 +29,7 @@ CONVENTIONS = ('prefix', 'trajectories', 'uniform')
 NAMED_SPLITS = {
   '1pct': {'fraction': 0.01},
   '10pct': {'fraction': 0.1},
-  '10pct_10shards': {'fraction': 0.1, 'num_shards': 10},
+  '10pct_10shards': {'fraction': 0.1, 'num_shards': 10, 'seed': 0},
   'first20pct': {'shards': (0, 10)},
   'first20m': {'shards': (0, 5)},
   'all': {},
@@ -182,11 +182,11 @@ class Split:
   def to_fetch(self) -> str:
     """The --split of `cql_atari.fetch` that brings every row that is read."""
     share = self.fraction if self.convention == 'prefix' else 1.0
-    asked = Split(
-      share, self.shards, seed=self.seed, num_shards=self.num_shards
-    )
+    asked = {'fraction': share, 'shards': self.shards}
+    if self.num_shards is not None:
+      asked |= {'num_shards': self.num_shards, 'seed': self.seed}
     for name, settings in NAMED_SPLITS.items():
-      if asked == Split(**settings):
+      if asked == {'fraction': 1.0, 'shards': (0, 50), **settings}:
         return name
     return 'all' if share == 1 else str(share)
 

@@ -1,3 +1,4 @@
+import gin
 import numpy as np
 import pytest
 
@@ -72,6 +73,10 @@ def test_some_shards_are_drawn_once_by_the_seed(replay):
   assert 'num_shards' not in split_lib.Split(0.1).record
   name = '10pct_10shards'
   assert split_lib.named_split(name).to_fetch == name
+  with gin.unlock_config():  # Whatever gin binds for the split that is opened.
+    gin.bind_parameter('Split.shards', (10, 15))
+  assert split_lib.Split(0.1).to_fetch == '0.1'
+  gin.clear_config()
   with pytest.raises(UserError, match='num_shards is 5'):
     split_lib.Split(shards=(0, 4), num_shards=5)
 
