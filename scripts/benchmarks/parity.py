@@ -73,6 +73,7 @@ PEERS = {
   'd3rlpy, Adam epsilon 1e-8': {'adam_epsilon': 1e-8},
   'd3rlpy, blank rows kept': {'keeps_blank_rows': True},
 }
+_MODE = 'ours, the mode in the target'  # On D4RL, as d3rlpy's.
 _STATES = 2000  # Of the data, for mean Q-values.
 _EVALUATION_STEPS, _GAMES, _MOST_STEPS = 10_000, 16, 4_500
 _EPSILON = 0.001
@@ -302,7 +303,7 @@ def run_d4rl(name, seed, folder):
     values = lambda states: peer.ask('q_values', states, None)  # noqa: E731
     assert size == data.state.shape[1]
   else:
-    agent = _our_continuous(data, seed)
+    agent = _our_continuous(data, seed, name == _MODE)
 
     def train(steps):
       agent.train_steps(steps)
@@ -324,12 +325,22 @@ def run_d4rl(name, seed, folder):
   return _follow(train, measure, f'{name}, seed {seed}')
 
 
-def _our_continuous(data, seed):
+def _our_continuous(data, seed, takes_mode):
+  import tensorflow as tf
+
   from cql_atari.continuous import networks
   from cql_atari.continuous.agents import cql_agent
 
+  class OfMode(cql_agent.CQLSACAgent):
+    def next_value(self, batch, noise):
+      self._normal(noise)  # The noise of what follows stays the same.
+      values = self.target_critic(
+        batch.next_state, self.policy.mode(batch.next_state)
+      )
+      return tf.reduce_min(values, axis=0)
+
   hidden = CONTINUOUS['hidden_units']
-  return cql_agent.CQLSACAgent(
+  return (OfMode if takes_mode else cql_agent.CQLSACAgent)(
     data.action_size,
     data,
     policy=lambda *sizes: networks.TanhGaussianPolicy(
@@ -422,7 +433,7 @@ def main() -> None:
     raise UserError('give --d3rlpy_python, --data and --out.')
   if bool(_GAME.value) == bool(_TASK.value):
     raise UserError('give --game or --task.')
-  known = [*PEERS, *DIFFERENCES] if _GAME.value else ['d3rlpy', 'ours']
+  known = [*PEERS, *DIFFERENCES] if _GAME.value else ['d3rlpy', 'ours', _MODE]
   names = _CONTENDERS.value or known
   if wrong := set(names) - set(known):
     raise UserError(f'there is no contender {wrong}: {", ".join(known)}.')
