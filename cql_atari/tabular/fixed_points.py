@@ -112,7 +112,12 @@ def update(
   if penalty == 'var':
     return _var_update(targets, np.asarray(alpha)[..., None, None], behavior)
   no_backup = np.zeros((*targets.shape, targets.shape[-2]))
-  return _solve(targets, no_backup, targets, penalty, alpha, behavior, given)
+  gradient = functools.partial(
+    penalty_gradient, penalty, behavior=behavior, given=given
+  )
+  return _solve(
+    targets, no_backup, targets, gradient, alpha, behavior, behavior
+  )
 
 
 def linear_update(
@@ -189,38 +194,17 @@ def fixed_point(
       start,
     )
   backup = mdp.gamma * mdp.transitions
-  return _solve(
-    mdp.rewards,
-    backup,
-    start,
-    penalty,
-    alpha,
-    behavior,
-    given,
-    policy,
-    maximized,
+  pushed_up = behavior if maximized is None else maximized
+  gradient = functools.partial(
+    penalty_gradient, penalty, behavior=pushed_up, given=given
   )
+  return _solve(mdp.rewards, backup, start, gradient, alpha, behavior, policy)
 
 
-def _solve(
-  constant,
-  backup,
-  start,
-  penalty,
-  alpha,
-  behavior,
-  given,
-  policy=None,
-  maximized=None,
-):
+def _solve(constant, backup, start, gradient, alpha, behavior, policy):
   """Q = constant + backup E_pi[Q] - alpha g(Q) / beta, by Newton's method."""
   states, actions = start.shape[-2:]
-  policy = behavior if policy is None else policy
-  maximized = behavior if maximized is None else maximized
   weight = np.asarray(alpha)[..., None, None] / behavior
-
-  def gradient(q):
-    return penalty_gradient(penalty, q, maximized, given)
 
   def residual(q):
     following = np.einsum('...ijk,...k->...ij', backup, np.sum(policy * q, -1))

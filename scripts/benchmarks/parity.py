@@ -290,7 +290,6 @@ def run_d4rl(name, seed, folder):
   played = environments.D4RLEnvironments(_TASK.value, 10)
   if name == 'd3rlpy':
     # The rows' own episodes; what was cut off is no terminal.
-    size = data.state.shape[1]
     ends = np.unique(np.append(data.starts[1:], len(data)))
     arrays = {
       'observations': data.state, 'actions': data.action,
@@ -301,7 +300,6 @@ def run_d4rl(name, seed, folder):
     train = peer.train
     act = lambda states: peer.ask('act', states, data.action_size)  # noqa: E731
     values = lambda states: peer.ask('q_values', states, None)  # noqa: E731
-    assert size == data.state.shape[1]
   else:
     agent = _our_continuous(data, seed, name == _MODE)
 
