@@ -64,6 +64,7 @@ setuptools.setup(
     'isal>=1.7',  # Reads gzip at twice the speed of zlib.
     'annotated-types>=0.6',  # Bounds of settings, in annotations.
     'markdown>=3.5',  # Reports as HTML; TensorBoard needs it anyway.
+    'psutil>=5.9',  # Whether frames fit into memory decompressed.
     'filelock>=3.16',  # One process a run folder, also on network disks.
     'platformdirs>=4',  # The cache folder of each system.
     'tabulate>=0.9',  # Tables in Markdown and HTML.

@@ -62,7 +62,7 @@ def main() -> None:
     out=_OUT.value,
   )
   seconds = time.monotonic() - began
-  store = Store.load(directory, in_memory=False)
+  store = Store.load(directory)
   rows, size = store.manifest['num_rows'], store.nbytes
   print(
     f'{directory}: {rows:,} rows of {game}, '

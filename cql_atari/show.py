@@ -29,7 +29,7 @@ def main(directory: str) -> None:
       f'{directory} is no store: make one with python -m cql_atari.prepare '
       '--replay_dir=DIR --out=STORE.'
     )
-  store = Store.load(folder, in_memory=False)
+  store = Store.load(folder)
   names = atari.action_names(atari.rom_path(store.manifest['game']))
   print(summary.describe(store, names))
   if _OUT.value:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -126,6 +127,30 @@ def _features(x, initializer, hidden_units):
     hidden_units, activation='relu', kernel_initializer=initializer()
   )
   return dense(tf.keras.layers.Flatten()(x))
+
+
+def computing_in(
+  dtype: Literal['float32', 'bfloat16'],
+  make: Callable[[], tf.keras.Model],
+) -> tf.keras.Model:
+  """Makes a network that computes in `dtype`; weights and outputs are float32.
+
+  Args:
+    dtype: the type of its activations and products.
+    make: makes the network, of Keras's layers.
+  """
+  policy = tf.keras.config.dtype_policy()
+  tf.keras.config.set_dtype_policy(
+    dtype if dtype == 'float32' else f'mixed_{dtype}'
+  )
+  try:
+    model = make()
+  finally:
+    tf.keras.config.set_dtype_policy(policy)
+  if model.output.dtype == 'float32':
+    return model
+  exact = tf.keras.layers.Activation('linear', dtype='float32')
+  return tf.keras.Model(model.inputs, exact(model.output))
 
 
 def _network(

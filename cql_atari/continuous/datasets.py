@@ -80,6 +80,11 @@ class Dataset:
     return hashlib.sha256(text.encode()).hexdigest()
 
   @property
+  def record(self) -> dict:
+    """Its further fields in run.json: none."""
+    return {}
+
+  @property
   def largest(self) -> dict[str, float]:
     """The greatest size of its numbers, by name."""
     columns = {'states': self.state, 'rewards': self.reward}

@@ -109,6 +109,7 @@ class Data(Protocol):
     is_published: whether others' numbers on this data can stand beside.
     action_size: actions in every state, or numbers in an action.
     largest: the greatest size of its numbers, by name.
+    record: its further fields in run.json.
   """
 
   manifest: dict[str, Any]
@@ -117,6 +118,7 @@ class Data(Protocol):
   is_published: bool
   action_size: int
   largest: dict[str, float]
+  record: Record
 
   def discounted_return(self, gamma: float) -> float | None:
     """The mean discounted return-to-go of the data's actions."""

@@ -3,9 +3,9 @@
 import collections
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes, sampler
@@ -21,6 +21,8 @@ class ReplayMemory:
   An episode lies in consecutive rows, after its padding rows. One that doesn't
   fit in before the end goes to the beginning, over the oldest.
   """
+
+  record: ClassVar[dict] = {}  # See `Store`.
 
   def __init__(self, capacity: int):
     """Makes an empty memory.
@@ -106,13 +108,14 @@ class ReplayMemory:
 class OnlineSampler(sampler.TransitionSampler):
   """Draws uniformly over what a `ReplayMemory` holds at the time."""
 
+  LARGEST_BLOCK = 1
+
   @property
   def valid(self) -> np.ndarray:
     """(V,): the rows that may be sampled now."""
     return self.store.valid_transitions(self.update_horizon)
 
-  def batches(self, start: int = 0) -> Iterator[sampler.Transition]:
-    """Batches start, start + 1, ..., each drawn when it is asked for."""
-    for batch in itertools.count(start):
-      transition = self.transitions(self.sample_rows(batch))
-      yield sampler.Transition(*map(tf.convert_to_tensor, transition))
+  def blocks(self, start: int, size: int) -> Iterator[sampler.Transition]:
+    """As `TransitionSampler`'s, each drawn when it is asked for."""
+    for number in itertools.count(start):
+      yield self.block(number * size, size)

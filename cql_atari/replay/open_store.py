@@ -13,6 +13,7 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
 from cql_atari.core.settings import configurable
 from cql_atari.replay import build
+from cql_atari.replay import residence as residence_lib
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import FORMAT_VERSION, Store
@@ -40,7 +41,7 @@ def open_store(
   num_actions: int,
   split: split_lib.Split | None = None,
   cache_dir: str | os.PathLike | None = None,
-  in_memory: bool = True,
+  residence: residence_lib.Residence = 'auto',
 ) -> Store:
   """The store of a split: reused when it is there, built when it is not.
 
@@ -52,8 +53,8 @@ def open_store(
     split: which rows; by default the one gin describes.
     cache_dir: where stores are kept; `cql_atari` in the user's cache folder by
       default.
-    in_memory: whether to hold the compressed frames in memory, or to map their
-      file, which all processes on the machine share; see `Store.load`.
+    residence: where the frames are: 'device', 'raw', 'compressed', 'mapped', or
+      'auto', the fastest that fits; see `replay.residence`.
 
   Returns:
     The store.
@@ -75,9 +76,12 @@ def open_store(
       '--gin_files=cql_demo.gin.'
     )
   if (pathlib.Path(replay_dir).expanduser() / 'frames.zst').is_file():
-    return _prepared(replay_dir, game, split, in_memory)
-  directory = ensure_store(replay_dir, game, num_actions, split, cache_dir)
-  return Store.load(directory, in_memory)
+    store = _prepared(replay_dir, game, split)
+  else:
+    store = Store.load(
+      ensure_store(replay_dir, game, num_actions, split, cache_dir)
+    )
+  return residence_lib.reside(store, residence)
 
 
 def ensure_store(
@@ -131,7 +135,7 @@ def ensure_store(
           f'--out={out} is there already and is no store: name a folder that '
           'is not there.'
         )
-      _prepared(directory, game, split, in_memory=False)
+      _prepared(directory, game, split)
   if not directory.is_dir():
     build.build_store(
       directory, key, selection, split, game, run.name, num_actions
@@ -169,10 +173,9 @@ def _prepared(
   directory: str | os.PathLike,
   game: str,
   split: split_lib.Split,
-  in_memory: bool,
 ) -> Store:
   """A store given by name, if it is what the configuration asks for."""
-  store = Store.load(pathlib.Path(directory).expanduser(), in_memory)
+  store = Store.load(pathlib.Path(directory).expanduser())
   asked = {
     'format_version': FORMAT_VERSION,
     'game': game,

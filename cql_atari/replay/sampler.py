@@ -5,22 +5,26 @@ generator draws its rows, so the sampler's whole state is the number of batches
 drawn, and threads that prepare batches ahead change nothing.
 """
 
-import contextlib
+import collections
 import dataclasses
 import functools
 import itertools
-import queue
-import threading
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from cql_atari.replay import store as store_lib
-from cql_atari.replay.frames import STACK_SIZE, stack_frames
+from cql_atari.replay.frames import (
+  FRAME_SHAPE,
+  STACK_SIZE,
+  Buffers,
+  stack_frames,
+)
 
-_PREFETCHED_BATCHES = 4
+_ROWS_AT_ONCE = 4096  # Of frames on their way to the device.
 
 
 class Transition(NamedTuple):
@@ -54,7 +58,11 @@ class TransitionSampler:
     worker: which part of every batch this one assembles, of
     num_workers: parts in all, for data-parallel training. Together they draw
       the rows that one alone would.
+    num_threads: that prepare batches ahead of the learner.
+    LARGEST_BLOCK: how many batches a learner asks for at once, at most.
   """
+
+  LARGEST_BLOCK: ClassVar[int] = 8
 
   store: store_lib.Store
   batch_size: int = 32
@@ -63,6 +71,7 @@ class TransitionSampler:
   seed: int = 0
   worker: int = 0
   num_workers: int = 1
+  num_threads: int = 1
 
   def __post_init__(self):
     if self.batch_size % self.num_workers or not (
@@ -89,17 +98,43 @@ class TransitionSampler:
     part = draws[self.worker :: self.num_workers]
     return self.valid[part].astype(np.int64)
 
-  def transitions(self, rows: np.ndarray) -> Transition:
+  def transitions(
+    self,
+    rows: np.ndarray,
+    state: np.ndarray | None = None,
+    next_state: np.ndarray | None = None,
+  ) -> Transition:
     """Assembles the transitions that begin at given store rows.
 
     Args:
       rows: (B,) valid store rows.
+      state: uint8 (B, 84, 84, 4), memory for the states,
+      next_state: and for the next ones; new by default.
 
     Returns:
       A Transition of NumPy arrays.
     """
+    horizon = self.update_horizon
+    frames = self.store.read_frames(
+      rows - (STACK_SIZE - 1), STACK_SIZE + horizon
+    )
+    action, reward, length, terminal = self._outcomes(rows)
+    if horizon == 1:
+      next_frames = frames[:, 1:]
+    else:
+      window = length[:, None] + np.arange(STACK_SIZE)
+      next_frames = frames[np.arange(len(rows))[:, None], window]
+    return Transition(
+      state=stack_frames(frames[:, :STACK_SIZE], state),
+      action=action,
+      reward=reward,
+      next_state=stack_frames(next_frames, next_state),
+      terminal=terminal,
+    )
+
+  def _outcomes(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """All but frames: actions, rewards, steps to the next state, terminals."""
     store, horizon = self.store, self.update_horizon
-    frames = store.read_frames(rows - (STACK_SIZE - 1), STACK_SIZE + horizon)
     steps = rows[:, None] + np.arange(horizon)
     terminals = store.terminals[steps] != 0
     terminal = terminals.any(axis=1)
@@ -111,22 +146,96 @@ class TransitionSampler:
       term = discounts[step] * store.rewards[steps[:, step]]
       reward += np.where(running, term, np.float32(0))
       running &= ~terminals[:, step]
-    if horizon == 1:
-      next_frames = frames[:, 1:]
-    else:
-      length = np.where(terminal, terminals.argmax(axis=1) + 1, horizon)
-      window = length[:, None] + np.arange(STACK_SIZE)
-      next_frames = frames[np.arange(len(rows))[:, None], window]
+    length = np.where(terminal, terminals.argmax(axis=1) + 1, horizon)
+    action = store.actions[rows].astype(np.int32)
+    return action, reward, length, terminal.astype(np.uint8)
+
+  def block(self, first: int, size: int) -> Transition:
+    """Batches first, first + 1, ..., stacked: tensors (size, B, ...).
+
+    What `with_frames` gives for it is what a learner sees.
+    """
+    rows = np.stack([self.sample_rows(first + k) for k in range(size)])
+    if self.is_on_device:
+      return self._block_of_rows(rows)
+    shape = (*rows.shape, *FRAME_SHAPE, STACK_SIZE)
+    state, next_state = (self._buffers.take(shape) for _ in range(2))
+    # One by one, for a batch and what it is made of fit a core's cache.
+    batches = [self.transitions(*one) for one in zip(rows, state, next_state)]
+    action, reward, terminal = (
+      np.stack([getattr(batch, name) for batch in batches])
+      for name in ('action', 'reward', 'terminal')
+    )
     return Transition(
-      state=stack_frames(frames[:, :STACK_SIZE]),
-      action=store.actions[rows].astype(np.int32),
-      reward=reward,
-      next_state=stack_frames(next_frames),
-      terminal=terminal.astype(np.uint8),
+      _as_tensor(state),
+      tf.convert_to_tensor(action),
+      tf.convert_to_tensor(reward),
+      _as_tensor(next_state),
+      tf.convert_to_tensor(terminal),
+    )
+
+  @functools.cached_property
+  def _buffers(self) -> Buffers:
+    return Buffers()
+
+  @property
+  def is_on_device(self) -> bool:
+    """Whether a learner gets row numbers, and its device has the frames."""
+    record = {} if self.store is None else self.store.record
+    return record.get('residence') == 'device'
+
+  def _block_of_rows(self, rows: np.ndarray) -> Transition:
+    """As `block`, with the rows of frames (size, B, 4) in place of states."""
+    action, reward, length, terminal = self._outcomes(rows.ravel())
+    window = np.arange(1 - STACK_SIZE, 1)
+    state = rows[..., None] + window
+    next_state = state + length.reshape(*rows.shape, 1)
+    action, reward, terminal = (
+      column.reshape(rows.shape) for column in (action, reward, terminal)
+    )
+    return Transition(
+      *map(tf.convert_to_tensor, (state, action, reward, next_state, terminal))
+    )
+
+  def with_frames(self, block: Transition) -> Transition:
+    """Part of a graph: a block with states in place of the rows of frames."""
+    if not self.is_on_device:
+      return block
+    return block._replace(
+      state=self._stacked(block.state),
+      next_state=self._stacked(block.next_state),
+    )
+
+  def _stacked(self, rows: tf.Tensor) -> tf.Tensor:
+    """(size, B, 4) rows -> (size, B, 84, 84, 4)."""
+    return tf.transpose(tf.gather(self._device_frames, rows), (0, 1, 3, 4, 2))
+
+  @functools.cached_property
+  def _device_frames(self) -> tf.Variable:
+    """uint8 (R, 84, 84), every frame of the store, on the device."""
+    count = self.store.manifest['num_rows']
+    with tf.init_scope():
+      frames = tf.Variable(
+        tf.zeros((count, *FRAME_SHAPE), tf.uint8), trainable=False
+      )
+      for start in range(0, count, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, count)
+        part = self.store.read_frames(np.array([start]), stop - start)[0]
+        frames[start:stop].assign(part)
+    return frames
+
+  def blocks(self, start: int, size: int) -> Iterator[Transition]:
+    """Endless blocks start, start + 1, ... of `size` batches each.
+
+    Background threads prepare them, ahead of the learner. Block n holds the
+    batches n * size, n * size + 1, ...
+    """
+    return _Prefetcher(
+      lambda number: self.block(number * size, size), start, self.num_threads
     )
 
   def batches(self, start: int = 0) -> Iterator[Transition]:
-    """Endless batches start, start + 1, ..., prepared by a background thread.
+    """Endless batches start, start + 1, ..., prepared by background threads.
 
     Args:
       start: number of the first batch; a learner that has taken k gradient
@@ -135,56 +244,42 @@ class TransitionSampler:
     Returns:
       An iterator of `Transition` tensors.
     """
-    return _Prefetcher(self, start)
+    return map(
+      lambda block: Transition(*(stacked[0] for stacked in block)),
+      self.blocks(start, 1),
+    )
+
+
+def _as_tensor(array: np.ndarray) -> tf.Tensor:
+  """A tensor of an aligned array, without a copy on a CPU."""
+  if tf.config.list_physical_devices('GPU'):
+    return tf.convert_to_tensor(array)
+  return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 class _Prefetcher(Iterator[Transition]):
-  """Keeps a few batches ahead of the learner.
+  """Keeps a few blocks ahead of the learner.
 
-  A plain thread: deleting a tf.data iterator waits, with Python's lock held,
-  for the Python function that it runs, which waits for that lock.
+  Plain threads: deleting a tf.data iterator waits, with Python's lock held, for
+  the Python function that it runs, which waits for that lock.
   """
 
-  def __init__(self, sampler: TransitionSampler, start: int):
-    self._ready = queue.Queue(_PREFETCHED_BATCHES)
-    self._stop = threading.Event()
-    self._thread = threading.Thread(
-      target=self._prepare,
-      args=(sampler, start, self._ready, self._stop),
-      daemon=True,
+  def __init__(
+    self, make: Callable[[int], Transition], start: int, num_threads: int
+  ):
+    self._pool = pool = futures.ThreadPoolExecutor(num_threads, 'batches')
+    self._submitted = (
+      pool.submit(make, number) for number in itertools.count(start)
     )
-    self._thread.start()
-
-  @staticmethod
-  def _prepare(
-    sampler: TransitionSampler,
-    start: int,
-    ready: queue.Queue,
-    stop: threading.Event,
-  ) -> None:
-    for batch in itertools.count(start):
-      try:
-        item = Transition(
-          *map(
-            tf.convert_to_tensor,
-            sampler.transitions(sampler.sample_rows(batch)),
-          )
-        )
-      except Exception as error:  # Raised where the batch is asked for.
-        item = error
-      while not stop.is_set():
-        with contextlib.suppress(queue.Full):
-          ready.put(item, timeout=0.5)
-          break
-      if stop.is_set() or isinstance(item, Exception):
-        return
+    self._ahead = collections.deque(
+      itertools.islice(self._submitted, num_threads + 1)
+    )
 
   def __next__(self) -> Transition:
-    item = self._ready.get()
-    if isinstance(item, Exception):
-      self._ready.put(item)  # For whoever asks again.
-      raise item
-    return item
+    block = self._ahead[0].result()  # Raises an error whenever it is asked for.
+    self._ahead.popleft()
+    self._ahead.append(next(self._submitted))
+    return block
 
   def __del__(self):
-    self._stop.set()
+    self._pool.shutdown(wait=False, cancel_futures=True)

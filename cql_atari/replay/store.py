@@ -19,7 +19,6 @@ It is written under a temporary name and renamed when whole.
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import os
 import pathlib
@@ -31,12 +30,17 @@ from isal import isal_zlib
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes
-from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
+from cql_atari.replay.frames import (
+  FRAME_BYTES,
+  FRAME_SHAPE,
+  STACK_SIZE,
+  stack_frames,
+)
 from cql_atari.replay.split import Split
 
 FORMAT_VERSION = 6
 FRAMES_PER_BLOCK = 4
-_FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
+_ROWS_AT_ONCE = 1024
 _PIECE = 1 << 24  # Entries of an array that are checked at a time.
 COMPRESSION_LEVEL = 9  # Decompresses fastest, for it leaves the least to do.
 COLUMNS = ('actions', 'rewards', 'terminals', 'drawn')
@@ -58,6 +62,9 @@ class Store:
     blocks: uint8, the compressed frames, one block after another.
     frame_offsets: uint64 (blocks + 1,), where each block begins.
     dictionary: uint8 (D, 84, 84), frames the blocks are compressed against.
+    frames: uint8 (R, 84, 84), the frames as they are; None where they are only
+      held compressed.
+    record: its fields in run.json.
   """
 
   manifest: dict
@@ -68,19 +75,19 @@ class Store:
   blocks: np.ndarray
   frame_offsets: np.ndarray
   dictionary: np.ndarray
+  frames: np.ndarray | None = None
+  record: dict = dataclasses.field(default_factory=dict)
   _local: threading.local = dataclasses.field(default_factory=threading.local)
 
   @classmethod
-  def load(
-    cls, directory: str | os.PathLike, in_memory: bool = True
-  ) -> 'Store':
-    """Opens a store, compressed as it is on disk.
+  def load(cls, directory: str | os.PathLike) -> 'Store':
+    """Opens a store, mapped: the operating system reads what is sampled.
+
+    It keeps one copy for all processes on the machine; `in_memory` gives a
+    process its own.
 
     Args:
       directory: the store's folder.
-      in_memory: whether to read it whole; otherwise it is mapped, so that the
-        operating system reads what is sampled, and keeps one copy for all
-        processes on the machine.
 
     Raises:
       UserError: the folder is no store, or its files are not as they were
@@ -91,14 +98,11 @@ class Store:
       manifest = json.loads((directory / 'manifest.json').read_text())
       arrays = {
         name: np.load(
-          directory / f'{name}.npy',
-          mmap_mode=None if in_memory else 'r',
-          allow_pickle=False,
+          directory / f'{name}.npy', mmap_mode='r', allow_pickle=False
         )
         for name in _ARRAYS
       }
-      read = np.fromfile if in_memory else np.memmap
-      blocks = read(directory / 'frames.zst', np.uint8)
+      blocks = np.memmap(directory / 'frames.zst', np.uint8, 'r')
       sizes = {len(arrays[name]) for name in COLUMNS}
       if sizes != {manifest['num_rows']} or (
         len(blocks) != arrays['frame_offsets'][-1]
@@ -153,9 +157,8 @@ class Store:
   @property
   def nbytes(self) -> int:
     """Bytes of all arrays: what a store in memory takes."""
-    return self.blocks.nbytes + sum(
-      getattr(self, name).nbytes for name in _ARRAYS
-    )
+    arrays = [getattr(self, name) for name in (*_ARRAYS, 'blocks', 'frames')]
+    return sum(array.nbytes for array in arrays if array is not None)
 
   @functools.cached_property
   def segments(self) -> np.ndarray:
@@ -230,34 +233,53 @@ class Store:
     """
     try:
       return self._read_frames(first_rows, length)
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, ValueError) as error:
       raise UserError(
         f'the frames of the store of {self.manifest["game"]} are damaged '
         f'({error}): delete it and give the same command again.'
       ) from None
 
+  def in_memory(self) -> 'Store':
+    """The same, read into memory."""
+    arrays = {
+      name: np.array(getattr(self, name)) for name in (*_ARRAYS, 'blocks')
+    }
+    return dataclasses.replace(self, **arrays)
+
+  def decompressed(self) -> 'Store':
+    """The same with its frames as they are in memory, 7,056 bytes each."""
+    frames = np.empty((len(self.actions), *FRAME_SHAPE), np.uint8)
+    for start in range(0, len(frames), _ROWS_AT_ONCE):
+      part = frames[start : start + _ROWS_AT_ONCE]
+      part[:] = self.read_frames(np.array([start]), len(part))[0]
+    return dataclasses.replace(self, frames=frames)
+
   def _read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
-    decompress = self._decompressor().decompress
-    out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
-    target, blocks = memoryview(out.reshape(-1)), memoryview(self.blocks)
-    window = length * _FRAME_BYTES
+    if self.frames is not None:
+      return self.frames.take(first_rows[:, None] + np.arange(length), axis=0)
     first_blocks, skipped = np.divmod(first_rows, FRAMES_PER_BLOCK)
-    reach = np.arange(2 + (length + FRAMES_PER_BLOCK - 2) // FRAMES_PER_BLOCK)
-    edges = np.minimum(
-      first_blocks[:, None] + reach, len(self.frame_offsets) - 1
+    count = -(-(length + FRAMES_PER_BLOCK - 1) // FRAMES_PER_BLOCK)
+    numbers = np.minimum(
+      first_blocks[:, None] + np.arange(count), len(self.frame_offsets) - 2
+    ).ravel()
+    starts = self.frame_offsets[numbers]
+    segments = np.stack([starts, self.frame_offsets[numbers + 1] - starts], 1)
+    # One call for all, so that threads rarely wait for Python's lock.
+    blocks = self._decompressor().multi_decompress_to_buffer(
+      zstandard.BufferWithSegments(self.blocks, segments.tobytes()), threads=1
     )
-    position = 0
-    for skip, offsets in zip(
-      (skipped * _FRAME_BYTES).tolist(), self.frame_offsets[edges].tolist()
-    ):
-      end = position + window
-      for start, stop in itertools.pairwise(offsets):
-        piece = memoryview(decompress(blocks[start:stop]))
-        piece = piece[skip : skip + end - position]
+    out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
+    target, window, number = (
+      memoryview(out.reshape(-1)),
+      length * FRAME_BYTES,
+      0,
+    )
+    for index, skip in enumerate((skipped * FRAME_BYTES).tolist()):
+      position, end = index * window, (index + 1) * window
+      for number in range(index * count, (index + 1) * count):
+        piece = memoryview(blocks[number])[skip : skip + end - position]
         target[position : position + len(piece)] = piece
         position, skip = position + len(piece), 0
-        if position == end:
-          break
     return out
 
   def _decompressor(self) -> zstandard.ZstdDecompressor:

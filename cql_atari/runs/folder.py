@@ -35,8 +35,9 @@ FORMAT = 2  # Of run.json; 1 had no number, no labels and no settings.
 _OF_NO_METHOD = frozenset(
   (
     'seed', 'game', 'task', 'path', 'replay_dir', 'rom_dir', 'cache_dir',
-    'in_memory', 'num_iterations', 'checkpoint_minutes', 'checkpoint_duration',
-    'num_environments', 'create_agent_fn',
+    'residence', 'num_threads', 'compile_step', 'num_iterations',
+    'checkpoint_minutes', 'checkpoint_duration', 'num_environments',
+    'create_agent_fn',
   )
 )  # fmt: skip
 

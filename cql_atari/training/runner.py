@@ -50,7 +50,7 @@ METRICS = (
   'alpha',
   'accuracy',
 )
-_STEPS_PER_REPORT = 50
+_STEPS_PER_REPORT = 50  # At first: reports are to come once a second or so.
 _STEPS_PER_PRETRAINING_REPORT = 500
 _LARGE = 1e5  # States and rewards beyond it are no sensible inputs.
 _KEPT_LOGS = 4  # Dopamine's default, given so that no config.gin binds it.
@@ -146,6 +146,7 @@ class FixedReplayRunner(job.Job):
       'data_is_published': self._data.is_published,
       'seed': self._seed,
       **self.environments.record,
+      **self._data.record,
       'game': manifest['game'],
       'dataset_run': manifest.get('run'),
       'split': manifest['split'],
@@ -245,14 +246,17 @@ class FixedReplayRunner(job.Job):
     if step == target - self._training_steps:
       self._train_seconds = 0.0
     done = self._training_steps - (target - first)
+    at_once = _STEPS_PER_REPORT
     with self._bar(self._training_steps, 'training', done) as bar:
       while step < target:
-        count, clock = min(_STEPS_PER_REPORT, target - step), time.monotonic()
+        count, clock = min(at_once, target - step), time.monotonic()
         with self.timed():
           self.agent.train_steps(count)
           loss = self.agent.mean_scalars()['loss']  # Waits for the steps.
-        self._train_seconds += time.monotonic() - clock
+        seconds = time.monotonic() - clock
+        self._train_seconds += seconds
         step += count
+        at_once *= 2 if seconds < 0.5 else 1
         self._tell(bar, loss, step, count)
         self.pause()
     speed = self._training_steps / self._train_seconds

@@ -3,8 +3,8 @@
   python scripts/benchmarks/learner.py --d3rlpy_python=PEER_ENV/bin/python
 
 All contenders take turns in one run, in random order: ours as `train` runs it
-(sampling, prefetch, logging and summaries on), (a) the same compiled step on
-one batch that is already in memory, (b) Dopamine's JAX QR-DQN `train`, on a
+(sampling, prefetch, logging and summaries on), (a) the same compiled steps on
+batches that are already in memory, (b) Dopamine's JAX QR-DQN `train`, on a
 batch in memory, and (c) d3rlpy's DiscreteCQL with a quantile Q-function, on a
 batch in memory, from an environment of its own (d3rlpy needs another
 gymnasium).
@@ -95,8 +95,14 @@ def ours_and_bare(base_dir):
   )
   agent = runner.agent
   runner.save = lambda: None  # Not timed here.
-  in_memory = next(agent.sampler.batches())
+  size = agent._block_size
+  agent.train_steps(size)
+  held = next(agent._blocks)
   tf.config.experimental.set_synchronous_execution(False)  # As `run` does.
+
+  def learn(block, count):
+    targets = agent._next_targets(block)
+    agent._learn(block, targets, tf.constant(0), tf.constant(count))
 
   def ours(steps):
     # One training phase, from wherever the step counter stands.
@@ -108,20 +114,20 @@ def ours_and_bare(base_dir):
 
   def bare(steps):
     began = time.perf_counter()
-    for _ in range(steps):
-      agent._learn(in_memory)
+    for done in range(0, steps, size):
+      learn(held, min(size, steps - done))
     agent.mean_scalars()
     return time.perf_counter() - began
 
   def waiting(steps):
-    # Share of the time that a learner step by step waits for its next batch.
+    # Share of the time that a learner without a queue waits for its batches.
     tf.config.experimental.set_synchronous_execution(True)
     began, waited = time.perf_counter(), 0.0
-    for _ in range(steps):
+    for _ in range(0, steps, size):
       asked = time.perf_counter()
-      batch = next(agent._batches)
+      block = next(agent._blocks)
       waited += time.perf_counter() - asked
-      agent._learn(batch)
+      learn(block, size)
     share = waited / (time.perf_counter() - began)
     tf.config.experimental.set_synchronous_execution(False)
     return share

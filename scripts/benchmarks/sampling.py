@@ -1,10 +1,13 @@
-"""Milliseconds for a batch of 32, against Dopamine's in-RAM sampler.
+"""Batches of 32 a second, against Dopamine's in-RAM sampler.
 
   python scripts/benchmarks/sampling.py [--replay_dir=DIR --game=Pong]
 
-Both hold the same rows in the same process: ours compressed, Dopamine's raw.
+All hold the same rows in the same process and take turns: ours in every
+residence that a CPU has, from one thread and from several, as a learner gets
+them, and Dopamine's from one, which is all that it has.
 """
 
+import os
 import statistics
 import time
 
@@ -19,60 +22,88 @@ from cql_atari.replay import split as split_lib
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
 _GAME = _COMMAND.string('game', 'Freeway', 'Its game.')
-_ROUNDS = _COMMAND.integer('rounds', 20, 'Turns of either sampler.')
-_BATCHES = _COMMAND.integer('batches', 20, 'Batches a turn.')
+_ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of each.')
+_BATCHES = _COMMAND.integer('batches', 160, 'Batches a turn.')
+_BLOCK = 8
+
+
+def dopamine(store):
+  """Dopamine's sampler of the first 100,000 rows, as a turn."""
+  from dopamine.tf.replay_memory import circular_replay_buffer
+
+  rows = min(store.manifest['num_rows'], 100_000)
+  buffer = circular_replay_buffer.OutOfGraphReplayBuffer(
+    (84, 84), 4, rows + 1, 32
+  )
+  frames = store.read_frames(np.array([0]), rows)[0]
+  buffer._store['observation'][:rows] = frames
+  for ours, theirs in (
+    ('actions', 'action'), ('rewards', 'reward'), ('terminals', 'terminal')
+  ):  # fmt: skip
+    buffer._store[theirs][:rows] = getattr(store, ours)[:rows]
+  buffer.add_count = np.array(rows)
+
+  def turn(batches):
+    for _ in range(batches):
+      buffer.sample_transition_batch()
+
+  return turn
+
+
+def ours(store, num_threads):
+  """Our sampler, as a turn."""
+  from cql_atari.replay import sampler
+
+  blocks = sampler.TransitionSampler(store, num_threads=num_threads).blocks(
+    0, _BLOCK
+  )
+
+  def turn(batches):
+    for _ in range(batches // _BLOCK):
+      next(blocks)
+
+  return turn
 
 
 def main():
-  """Times both samplers by turns."""
+  """Times all by turns."""
+  threads = len(os.sched_getaffinity(0))
   with quiet.quiet():
-    from dopamine.tf.replay_memory import circular_replay_buffer
-
-    from cql_atari.replay import sampler as dataset_lib
-  store = open_store.open_store(
-    _REPLAY_DIR.value or run_lib.demo_replay_dir(),
-    _GAME.value,
-    atari.num_actions(_GAME.value),
-    split_lib.Split(),
-  )
-  rows = min(store.manifest['num_rows'], 100_000)
-  theirs = circular_replay_buffer.OutOfGraphReplayBuffer(
-    (84, 84), 4, rows + 1, 32
-  )
-  theirs._store['observation'][:rows] = store.read_frames(np.array([0]), rows)[
-    0
-  ]
-  for ours_name, name in (
-    ('actions', 'action'), ('rewards', 'reward'), ('terminals', 'terminal')
-  ):  # fmt: skip
-    theirs._store[name][:rows] = getattr(store, ours_name)[:rows]
-  theirs.add_count = np.array(rows)
-  sampler = dataset_lib.TransitionSampler(store)
-  batch = iter(range(10**9))
-  turns = {
-    'ours': lambda: sampler.transitions(sampler.sample_rows(next(batch))),
-    'Dopamine': theirs.sample_transition_batch,
-  }
-  seconds = {name: [] for name in turns}
+    stores = {
+      residence: open_store.open_store(
+        _REPLAY_DIR.value or run_lib.demo_replay_dir(),
+        _GAME.value,
+        atari.num_actions(_GAME.value),
+        split_lib.Split(),
+        residence=residence,
+      )
+      for residence in ('raw', 'compressed', 'mapped')
+    }
+    turns = {'Dopamine': dopamine(stores['raw'])}
+    for residence, store in stores.items():
+      for count in (1, threads):
+        turns[f'{residence}, {count} threads'] = ours(store, count)
+  rates = {name: [] for name in turns}
   for turn in turns.values():
-    turn()
+    turn(4 * _BLOCK)
   for _ in range(_ROUNDS.value):
     for name, turn in turns.items():
+      # What was prepared between the turns is not to count.
+      turn((threads + 1) * _BLOCK)
       began = time.perf_counter()
-      for _ in range(_BATCHES.value):
-        turn()
-      seconds[name].append((time.perf_counter() - began) / _BATCHES.value)
-  for name, times in seconds.items():
-    print(f'{name:10}{1e3 * statistics.median(times):7.2f} ms a batch')
-  ratio = statistics.median(
-    a / b for a, b in zip(seconds['ours'], seconds['Dopamine'])
-  )
-  bytes_per_row = (store.nbytes + sampler.valid.nbytes) / len(store.actions)
-  print(f'ours costs {ratio:.3f} of it, median of paired turns')
-  print(
-    f'{store.manifest["num_rows"]:,} rows in memory at {bytes_per_row:.0f} '
-    "bytes each; Dopamine's take 7,065"
-  )
+      turn(_BATCHES.value)
+      rates[name].append(_BATCHES.value / (time.perf_counter() - began))
+  for name, measured in rates.items():
+    ratio = statistics.median(
+      a / b for a, b in zip(measured, rates['Dopamine'])
+    )
+    print(
+      f'{name:22}{statistics.median(measured):7.0f} batches/s, '
+      f'{ratio:5.2f} times Dopamine'
+    )
+  for residence, store in stores.items():
+    rows = store.manifest['num_rows']
+    print(f'{residence}: {store.nbytes / rows:.0f} bytes for each of {rows:,}')
 
 
 if __name__ == '__main__':

@@ -59,8 +59,8 @@ def sweep(**settings):
     ('did you mean MsPacman', lambda: ATARI('mspacman')),
     ('replay_dir is 3', lambda: open_store.open_store(3, 'Pong', 6)),
     (
-      "in_memory is 'no'",
-      lambda: open_store.open_store('x', 'Pong', 6, in_memory='no'),
+      "residence is 'no'",
+      lambda: open_store.open_store('x', 'Pong', 6, residence='no'),
     ),
     (r'Sweep.configs is \[1\]', lambda: sweep(configs=[1])),
     (r'Sweep.gin_bindings is \[1\]', lambda: sweep(gin_bindings=[1])),

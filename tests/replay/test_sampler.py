@@ -108,7 +108,7 @@ def test_batches_have_dopamines_shapes_and_types(demo_store):
 
 def test_failures_reach_the_learner(demo_store):
   class Broken(dataset_lib.TransitionSampler):
-    def transitions(self, rows):
+    def transitions(self, *rows):
       raise OSError('gone')
 
   with pytest.raises(OSError, match='gone'):
@@ -117,10 +117,10 @@ def test_failures_reach_the_learner(demo_store):
 
 def test_dropped_prefetchers_end_their_thread(demo_store):
   for _ in range(20):  # At once, while it is busy preparing.
-    batches = dataset_lib.TransitionSampler(demo_store).batches()
-    next(batches)
-    thread = batches._thread
-    del batches
+    blocks = dataset_lib.TransitionSampler(demo_store).blocks(0, 2)
+    next(blocks)
+    (thread,) = blocks._pool._threads
+    del blocks
   thread.join()
   assert not thread.is_alive()
 
@@ -141,30 +141,22 @@ def test_workers_share_the_batch_of_one(demo_store):
     dataset_lib.TransitionSampler(demo_store, batch_size=32, num_workers=3)
 
 
-def test_a_mapped_store_gives_the_same_batches(demo_dir, tmp_path):
-  stores = [
-    open_store.open_store(
-      str(demo_dir),
-      'Freeway',
-      3,
-      split_lib.Split(shards=(10, 13)),
-      str(tmp_path),
-      in_memory=in_memory,
-    )
-    for in_memory in (True, False)
-  ]
-  assert isinstance(stores[1].blocks, np.memmap)
-  assert not isinstance(stores[0].blocks, np.memmap)
-  ours, theirs = (dataset_lib.TransitionSampler(store) for store in stores)
-  for a, b in zip(
-    ours.transitions(ours.sample_rows(5)),
-    theirs.transitions(theirs.sample_rows(5)),
-  ):
-    np.testing.assert_array_equal(a, b)
+def test_blocks_hold_consecutive_batches_whoever_prepares_them(demo_store):
+  sampler = dataset_lib.TransitionSampler(
+    demo_store, batch_size=8, num_threads=3
+  )
+  one_by_one = list(itertools.islice(sampler.batches(start=6), 6))
+  blocks = itertools.islice(sampler.blocks(start=2, size=3), 2)
+  stacked = [zip(*block) for block in blocks]
+  for a, b in zip(one_by_one, itertools.chain(*stacked)):
+    for x, y in zip(a, b):
+      np.testing.assert_array_equal(x, y)
 
 
 def test_a_failure_is_raised_every_time_a_batch_is_asked_for(demo_store):
-  broken = dataclasses.replace(demo_store, blocks=demo_store.blocks * 0)
+  broken = dataclasses.replace(
+    demo_store, blocks=demo_store.blocks * 0, frames=None
+  )
   batches = dataset_lib.TransitionSampler(broken).batches()
   for _ in range(2):
     with pytest.raises(UserError, match='damaged'):

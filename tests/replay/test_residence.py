@@ -1,0 +1,101 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cql_atari.replay import open_store, residence, sampler
+from cql_atari.replay import split as split_lib
+
+RESIDENCES = ('device', 'raw', 'compressed', 'mapped')
+
+
+@pytest.fixture(scope='module')
+def opened(demo_dir, tmp_path_factory):
+  """The same two shards in every residence."""
+  folder = str(tmp_path_factory.mktemp('stores'))
+  return {
+    name: open_store.open_store(
+      str(demo_dir),
+      'Freeway',
+      3,
+      split_lib.Split(shards=(10, 13), update_horizon=3),
+      folder,
+      residence=name,
+    )
+    for name in RESIDENCES
+  }
+
+
+def test_frames_are_where_they_were_asked_for(opened):
+  assert isinstance(opened['mapped'].blocks, np.memmap)
+  assert isinstance(opened['mapped'].actions, np.memmap)
+  assert not isinstance(opened['compressed'].blocks, np.memmap)
+  assert opened['compressed'].frames is opened['mapped'].frames is None
+  assert opened['raw'].frames.nbytes == 7056 * len(opened['raw'].actions)
+  for name, store in opened.items():
+    assert store.record == {
+      'residence': name,
+      'residence_reason': 'as asked for',
+    }
+
+
+class NearEnds(sampler.TransitionSampler):
+  """Draws rows at the ends of games, where it matters most."""
+
+  def sample_rows(self, batch):
+    ends = np.flatnonzero(self.store.terminals)
+    near = np.intersect1d(self.valid, ends[:, None] - np.arange(8))
+    return np.resize(np.roll(near, -batch), self.batch_size)
+
+
+@pytest.mark.parametrize('draws', [sampler.TransitionSampler, NearEnds])
+@pytest.mark.parametrize('update_horizon', [1, 3])
+def test_batches_are_the_same_in_every_residence(opened, update_horizon, draws):
+  blocks = []
+  for store in opened.values():
+    samples = draws(store, 64, update_horizon, seed=3)
+    blocks.append(samples.with_frames(next(samples.blocks(2, 5))))
+  assert blocks[0].terminal.numpy().any() or draws is not NearEnds
+  for block in blocks[1:]:
+    for name, a, b in zip(block._fields, blocks[0], block):
+      assert a.dtype == b.dtype
+      np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  'memory, gpu, expected',
+  [
+    (100, None, 'raw'),
+    (100, 100, 'device'),
+    (100, 1.9, 'raw'),
+    (1.9, 1.9, 'compressed'),
+    (0.001, None, 'mapped'),
+  ],
+)
+def test_auto_takes_the_fastest_that_leaves_half_of_what_is_free(
+  opened, monkeypatch, memory, gpu, expected
+):
+  """Memory in units of what the decompressed frames take."""
+  store = opened['mapped']
+  raw = 7056 * len(store.actions)
+  assert 0.001 * raw < 2 * store.nbytes < 1.9 * raw
+  monkeypatch.setattr(residence, '_free_memory', lambda: memory * raw)
+  monkeypatch.setattr(residence, '_gpu_memory', lambda: gpu and gpu * raw)
+  record = residence.reside(store, 'auto').record
+  assert record['residence'] == expected
+  assert (
+    f'{memory * raw / 1e9:.1f} GB free' in record['residence_reason'] or gpu
+  )
+
+
+def test_free_memory_is_a_plausible_number_of_bytes():
+  assert 1e6 < residence._free_memory() < 1e14
+
+
+def test_decompressed_frames_are_the_compressed_ones(opened):
+  store = opened['compressed']
+  frames = dataclasses.replace(opened['raw']).frames
+  count = len(store.actions)
+  np.testing.assert_array_equal(
+    frames, store.read_frames(np.array([0]), count)[0]
+  )
