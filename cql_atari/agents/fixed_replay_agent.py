@@ -136,7 +136,10 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       compile_step = self._replicas == 1 and bool(
         tf.config.list_physical_devices('GPU')
       )
-    self._loss_gradient = tf.function(self._loss_and_gradient, jit_compile=True)
+    # Translating the losses' Python would take a second of every start.
+    self._loss_gradient = tf.function(
+      self._loss_and_gradient, autograph=False, jit_compile=True
+    )
     self._next_targets = tf.function(
       lambda block: self._strategy.run(self._next_targets_of, (block,)),
       autograph=False,
@@ -247,7 +250,6 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def _learn_from(self, block, next_targets, first, last) -> None:
     """Gradient steps on the batches `first`, ..., `last` - 1 of a block."""
-    block = self.sampler.with_frames(block)
 
     def step(index):
       self._strategy.run(self._learn_step, (block, next_targets, index))
@@ -259,7 +261,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def _learn_step(self, block, next_targets, index) -> None:
     """One gradient step: loss, Adam, bookkeeping."""
-    transition = Transition(*(stacked[index] for stacked in block))
+    transition = self.sampler.with_frames(
+      Transition(*(stacked[index] for stacked in block))
+    )
     next_target = next_selector = target = None
     if self.BOOTSTRAPS:
       next_target = next_targets[index]

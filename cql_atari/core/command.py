@@ -4,6 +4,7 @@ Each command has flags of its own kind, so two commands can be imported into
 one process. What several share is defined here, once.
 """
 
+import atexit
 import inspect
 import os
 import sys
@@ -120,7 +121,12 @@ class Command:
     Args:
       main: called without arguments, or with the operand.
     """
-    sys.exit(self.call(main, sys.argv))
+    status = self.call(main, sys.argv)
+    # TensorFlow's modules would take a second to be taken apart.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
 
   def call(self, main: Callable[..., Any], argv: Sequence[str]) -> int | None:
     """As `run`, but returns the exit status."""

@@ -12,11 +12,13 @@ A batch is the same in all of them.
 
 import dataclasses
 import pathlib
+import shutil
 from typing import Literal
 
 import psutil
 from absl import logging
 
+from cql_atari.core import quiet
 from cql_atari.replay.frames import FRAME_BYTES
 from cql_atari.replay.store import Store
 
@@ -87,14 +89,11 @@ def _free_memory() -> float:
 
 def _gpu_memory() -> float | None:
   """Bytes that TensorFlow may take of the first GPU; None without one."""
-  import tensorflow as tf
-
-  if not tf.config.list_physical_devices('GPU'):
+  if not shutil.which('nvidia-smi'):  # Importing TensorFlow takes seconds.
     return None
-  from tensorflow.python.client import device_lib
+  with quiet.quiet():
+    from tensorflow.python.client import device_lib
 
-  return next(
-    device.memory_limit
-    for device in device_lib.list_local_devices()
-    if device.device_type == 'GPU'
-  )
+    devices = device_lib.list_local_devices()
+  limits = [d.memory_limit for d in devices if d.device_type == 'GPU']
+  return limits[0] if limits else None

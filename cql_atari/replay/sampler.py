@@ -197,18 +197,27 @@ class TransitionSampler:
       *map(tf.convert_to_tensor, (state, action, reward, next_state, terminal))
     )
 
-  def with_frames(self, block: Transition) -> Transition:
-    """Part of a graph: a block with states in place of the rows of frames."""
+  def with_frames(self, batches: Transition) -> Transition:
+    """Part of a graph: states in place of the rows of frames.
+
+    Args:
+      batches: a block, or one batch of it.
+
+    Returns:
+      The same; it is returned as it is where it has states already.
+    """
     if not self.is_on_device:
-      return block
-    return block._replace(
-      state=self._stacked(block.state),
-      next_state=self._stacked(block.next_state),
+      return batches
+    return batches._replace(
+      state=self._stacked(batches.state),
+      next_state=self._stacked(batches.next_state),
     )
 
   def _stacked(self, rows: tf.Tensor) -> tf.Tensor:
-    """(size, B, 4) rows -> (size, B, 84, 84, 4)."""
-    return tf.transpose(tf.gather(self._device_frames, rows), (0, 1, 3, 4, 2))
+    """(..., 4) rows -> (..., 84, 84, 4)."""
+    frames = tf.gather(self._device_frames, tf.reshape(rows, (-1, STACK_SIZE)))
+    states = tf.transpose(frames, (0, 2, 3, 1))
+    return tf.reshape(states, (*rows.shape[:-1], *FRAME_SHAPE, STACK_SIZE))
 
   @functools.cached_property
   def _device_frames(self) -> tf.Variable:

@@ -261,8 +261,8 @@ class FixedReplayRunner(job.Job):
         self.pause()
     speed = self._training_steps / self._train_seconds
     statistics.append({'train_average_steps_per_second': speed})
-    if first < target:
-      self.save()
+    if first < target and self._evaluation_steps:
+      self.save()  # An evaluation may take long.
 
   def _tell(self, bar: tqdm.tqdm, loss: float, step: int, count: int) -> None:
     if not math.isfinite(loss):

@@ -1,0 +1,128 @@
+"""Gradient steps a second on this machine's GPU, or CPU, and a run's hours.
+
+  python scripts/benchmarks/gpu.py [--replay_dir=DIR --game=Pong]
+
+For each place of the frames (open_store.residence), number of steps in a call
+and compute_dtype, our CQL at the paper's sizes, as it learns from the data; and
+Dopamine's JAX QR-DQN on a batch that is already on the device, so without its
+sampling. All take turns. The load of the GPU is nvidia-smi's. A number is of
+the device that the first line names.
+"""
+
+import contextlib
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+
+import learner
+
+from cql_atari.core import command, devices, quiet
+from cql_atari.environments import atari
+from cql_atari.replay import open_store
+from cql_atari.replay import run as run_lib
+from cql_atari.replay import split as split_lib
+
+_COMMAND = command.Command(__doc__)
+_REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
+_GAME = _COMMAND.string('game', 'Freeway', 'Its game.')
+_STEPS = _COMMAND.integer('steps', 400, 'Gradient steps a turn.')
+_ROUNDS = _COMMAND.integer('rounds', 5, 'Turns of each.')
+_STEPS_OF_A_RUN = 12_500_000
+_RESIDENCES = ('device', 'raw', 'compressed')
+_AT_ONCE = (1, 200)
+_DTYPES = ('float32', 'bfloat16')
+
+
+class Load:
+  """How busy the GPU is while a context lasts, in percent; NaN without one."""
+
+  def __init__(self):
+    self.percent = float('nan')
+
+  @contextlib.contextmanager
+  def watched(self):
+    """Asks nvidia-smi every fifth of a second."""
+    if not shutil.which('nvidia-smi'):
+      yield
+      return
+    seen, done = [], threading.Event()
+
+    def watch():
+      while not done.wait(0.2):
+        told = subprocess.run(
+          ['nvidia-smi', '--query-gpu=utilization.gpu',
+           '--format=csv,noheader,nounits'],
+          capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        with contextlib.suppress(ValueError, IndexError):
+          seen.append(float(told.stdout.splitlines()[0]))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+      yield
+    finally:
+      done.set()
+      thread.join()
+      self.percent = statistics.mean(seen) if seen else self.percent
+
+
+def contenders():
+  """Turns by name: each takes a number of steps and waits for them."""
+  from cql_atari.agents import cql_agent
+
+  num_actions = atari.num_actions(_GAME.value)
+  turns = {}
+  for residence in _RESIDENCES:
+    store = open_store.open_store(
+      _REPLAY_DIR.value or run_lib.demo_replay_dir(),
+      _GAME.value,
+      num_actions,
+      split_lib.Split(),
+      residence=residence,
+    )
+    for dtype in _DTYPES:
+      agent = cql_agent.CQLAgent(
+        num_actions, store, alpha=4.0, compute_dtype=dtype
+      )
+      for at_once in _AT_ONCE:
+
+        def turn(steps, agent=agent, at_once=at_once):
+          for start in range(0, steps, at_once):
+            agent.train_steps(min(at_once, steps - start))
+          agent.mean_scalars()
+
+        turns[f'{residence}, {dtype}, {at_once} a call'] = turn
+  turns["Dopamine's JAX QR-DQN, no sampling"] = learner.dopamine_jax()
+  return turns
+
+
+def main():
+  """Prints a table."""
+  with quiet.quiet():
+    turns = contenders()
+    print(f'on {", ".join(devices.devices())}')
+    rates = {name: [] for name in turns}
+    loads = {name: [] for name in turns}
+    for turn in turns.values():
+      turn(_STEPS.value)  # Compiles.
+    for _ in range(_ROUNDS.value):
+      for name, turn in turns.items():
+        load, began = Load(), time.perf_counter()
+        with load.watched():
+          turn(_STEPS.value)
+        rates[name].append(_STEPS.value / (time.perf_counter() - began))
+        loads[name].append(load.percent)
+  print(f'{"":36}steps/s  GPU busy  hours for {_STEPS_OF_A_RUN:,} steps')
+  for name, measured in rates.items():
+    rate, load = statistics.median(measured), statistics.median(loads[name])
+    print(
+      f'{name:36}{rate:7.1f}  {load:6.0f} %  '
+      f'{_STEPS_OF_A_RUN / rate / 3600:9.1f}'
+    )
+
+
+if __name__ == '__main__':
+  _COMMAND.run(main)
