@@ -18,7 +18,7 @@ import time
 import numpy as np
 import turns as turns_lib
 
-from cql_atari.core import command, quiet
+from cql_atari.core import command, quiet, settings
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
@@ -29,6 +29,9 @@ _D3RLPY = _COMMAND.string(
 )
 _ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of every contender.')
 _STEPS = _COMMAND.integer('steps', 60, 'Gradient steps a turn.')
+_GIN_FILES, _GIN_BINDINGS = _COMMAND.gin(
+  "Settings of ours, such as small.gin; the peers keep the paper's sizes."
+)
 NUM_ACTIONS, NUM_QUANTILES, BATCH_SIZE = 6, 200, 32
 
 _D3RLPY_PEER = f"""
@@ -78,6 +81,9 @@ def ours_and_bare(base_dir):
     from cql_atari.agents import cql_agent
     from cql_atari.environments.atari import AtariEnvironments
     from cql_atari.training import runner as runner_lib
+
+    settings.import_all()
+  settings.parse(_GIN_FILES.value, _GIN_BINDINGS.value, final=False)
   store = open_store.open_store(
     run_lib.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
   )
