@@ -10,6 +10,10 @@ import numpy as np
 STACK_SIZE = 4
 FRAME_SHAPE = (84, 84)
 FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
+_ALIGNMENT, _KEPT_BUFFERS = 64, 24
+
+# A merge is over before a second thread would have begun with its half.
+cv2.setNumThreads(0)
 
 
 def stack_frames(
@@ -37,32 +41,33 @@ def stack_frames(
 
 def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
   """A uint8 array at an address that TensorFlow takes over without a copy."""
-  size, alignment = math.prod(shape), 64
-  buffer = np.empty(size + alignment, np.uint8)
-  start = -buffer.ctypes.data % alignment
-  return buffer[start : start + size].reshape(shape)
+  return _aligned(np.empty(math.prod(shape) + _ALIGNMENT, np.uint8), shape)
 
 
-_KEPT_BUFFERS = 16
+def _aligned(buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  start = -buffer.ctypes.data % _ALIGNMENT
+  return buffer[start : start + math.prod(shape)].reshape(shape)
 
 
 class Buffers:
-  """Memory for states, used again once nobody refers to it.
+  """Memory for frames, used again once nobody refers to it.
 
   The pages of new memory cost the system more time than filling them.
   """
 
   def __init__(self):
     """Begins without any; there are soon as many as are in use at a time."""
-    self._arrays: list[np.ndarray] = []
+    self._buffers: list[np.ndarray] = []
     self._lock = threading.Lock()
 
   def take(self, shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array of this shape, aligned, with whatever is in it."""
+    """An array as of `aligned_empty`, with whatever is in it."""
+    size = math.prod(shape) + _ALIGNMENT
     with self._lock:
-      for array in self._arrays:
-        # The list, the variable and the argument.
-        if sys.getrefcount(array) == 3 and array.shape == shape:
-          return array
-      self._arrays = [*self._arrays[1 - _KEPT_BUFFERS :], aligned_empty(shape)]
-      return self._arrays[-1]
+      for buffer in self._buffers:
+        # All views refer to it; else the list, the variable and the argument.
+        if buffer.size == size and sys.getrefcount(buffer) == 3:
+          return _aligned(buffer, shape)
+      buffer = np.empty(size, np.uint8)
+      self._buffers = [*self._buffers[1 - _KEPT_BUFFERS :], buffer]
+      return _aligned(buffer, shape)

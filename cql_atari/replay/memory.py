@@ -100,9 +100,12 @@ class ReplayMemory:
       )
     return self._valid[update_horizon]
 
-  def read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
+  def read_frames(
+    self, first_rows: np.ndarray, length: int, out: np.ndarray | None = None
+  ) -> np.ndarray:
     """Windows of consecutive frames: uint8 (B, length, 84, 84)."""
-    return self.frames[first_rows[:, None] + np.arange(length)]
+    rows = first_rows[:, None] + np.arange(length)
+    return self.frames.take(rows, axis=0, out=out, mode='clip')
 
 
 class OnlineSampler(sampler.TransitionSampler):

@@ -21,6 +21,7 @@ from cql_atari.replay.frames import (
   FRAME_SHAPE,
   STACK_SIZE,
   Buffers,
+  aligned_empty,
   stack_frames,
 )
 
@@ -101,22 +102,21 @@ class TransitionSampler:
   def transitions(
     self,
     rows: np.ndarray,
-    state: np.ndarray | None = None,
-    next_state: np.ndarray | None = None,
+    empty: Callable[[tuple[int, ...]], np.ndarray] = aligned_empty,
   ) -> Transition:
     """Assembles the transitions that begin at given store rows.
 
     Args:
       rows: (B,) valid store rows.
-      state: uint8 (B, 84, 84, 4), memory for the states,
-      next_state: and for the next ones; new by default.
+      empty: gives memory for frames, called with a shape.
 
     Returns:
       A Transition of NumPy arrays.
     """
-    horizon = self.update_horizon
+    horizon, shape = self.update_horizon, (len(rows), *FRAME_SHAPE, STACK_SIZE)
+    length = STACK_SIZE + horizon
     frames = self.store.read_frames(
-      rows - (STACK_SIZE - 1), STACK_SIZE + horizon
+      rows - (STACK_SIZE - 1), length, empty((len(rows), length, *FRAME_SHAPE))
     )
     action, reward, length, terminal = self._outcomes(rows)
     if horizon == 1:
@@ -125,10 +125,10 @@ class TransitionSampler:
       window = length[:, None] + np.arange(STACK_SIZE)
       next_frames = frames[np.arange(len(rows))[:, None], window]
     return Transition(
-      state=stack_frames(frames[:, :STACK_SIZE], state),
+      state=stack_frames(frames[:, :STACK_SIZE], empty(shape)),
       action=action,
       reward=reward,
-      next_state=stack_frames(next_frames, next_state),
+      next_state=stack_frames(next_frames, empty(shape)),
       terminal=terminal,
     )
 
@@ -158,20 +158,19 @@ class TransitionSampler:
     rows = np.stack([self.sample_rows(first + k) for k in range(size)])
     if self.is_on_device:
       return self._block_of_rows(rows)
-    shape = (*rows.shape, *FRAME_SHAPE, STACK_SIZE)
-    state, next_state = (self._buffers.take(shape) for _ in range(2))
-    # One by one, for a batch and what it is made of fit a core's cache.
-    batches = [self.transitions(*one) for one in zip(rows, state, next_state)]
-    action, reward, terminal = (
-      np.stack([getattr(batch, name) for batch in batches])
-      for name in ('action', 'reward', 'terminal')
+    # In one go, so that threads rarely wait for Python's lock.
+    stacked = Transition(
+      *(
+        column.reshape(*rows.shape, *column.shape[1:])
+        for column in self.transitions(rows.ravel(), self._buffers.take)
+      )
     )
     return Transition(
-      _as_tensor(state),
-      tf.convert_to_tensor(action),
-      tf.convert_to_tensor(reward),
-      _as_tensor(next_state),
-      tf.convert_to_tensor(terminal),
+      _as_tensor(stacked.state),
+      tf.convert_to_tensor(stacked.action),
+      tf.convert_to_tensor(stacked.reward),
+      _as_tensor(stacked.next_state),
+      tf.convert_to_tensor(stacked.terminal),
     )
 
   @functools.cached_property

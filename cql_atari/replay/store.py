@@ -41,6 +41,7 @@ from cql_atari.replay.split import Split
 FORMAT_VERSION = 6
 FRAMES_PER_BLOCK = 4
 _ROWS_AT_ONCE = 1024
+_WINDOWS_AT_ONCE = 32  # More would not fit a core's cache.
 _PIECE = 1 << 24  # Entries of an array that are checked at a time.
 COMPRESSION_LEVEL = 9  # Decompresses fastest, for it leaves the least to do.
 COLUMNS = ('actions', 'rewards', 'terminals', 'drawn')
@@ -218,21 +219,27 @@ class Store:
       )
     return rows
 
-  def read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
+  def read_frames(
+    self,
+    first_rows: np.ndarray,
+    length: int,
+    out: np.ndarray | None = None,
+  ) -> np.ndarray:
     """Decompresses windows of consecutive frames. Safe to call from threads.
 
     Args:
       first_rows: (B,) first store row of each window.
       length: frames in a window.
+      out: uint8 (B, length, 84, 84) to be filled; new memory by default.
 
     Returns:
-      uint8 (B, length, 84, 84).
+      uint8 (B, length, 84, 84): `out`, if it was given.
 
     Raises:
       UserError: the compressed frames are damaged.
     """
     try:
-      return self._read_frames(first_rows, length)
+      return self._read_frames(first_rows, length, out)
     except (zstandard.ZstdError, ValueError) as error:
       raise UserError(
         f'the frames of the store of {self.manifest["game"]} are damaged '
@@ -251,12 +258,26 @@ class Store:
     frames = np.empty((len(self.actions), *FRAME_SHAPE), np.uint8)
     for start in range(0, len(frames), _ROWS_AT_ONCE):
       part = frames[start : start + _ROWS_AT_ONCE]
-      part[:] = self.read_frames(np.array([start]), len(part))[0]
+      self.read_frames(np.array([start]), len(part), out=part[None])
     return dataclasses.replace(self, frames=frames)
 
-  def _read_frames(self, first_rows: np.ndarray, length: int) -> np.ndarray:
+  def _read_frames(
+    self, first_rows: np.ndarray, length: int, out: np.ndarray | None
+  ) -> np.ndarray:
+    if out is None:
+      out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
     if self.frames is not None:
-      return self.frames.take(first_rows[:, None] + np.arange(length), axis=0)
+      rows = first_rows[:, None] + np.arange(length)
+      # All are in range; to make sure of it would take another copy.
+      return self.frames.take(rows, axis=0, out=out, mode='clip')
+    for start in range(0, len(out), _WINDOWS_AT_ONCE):
+      part = slice(start, start + _WINDOWS_AT_ONCE)
+      self._decompress(first_rows[part], out[part])
+    return out
+
+  def _decompress(self, first_rows: np.ndarray, out: np.ndarray) -> None:
+    """Fills windows (B, length, 84, 84)."""
+    length = out.shape[1]
     first_blocks, skipped = np.divmod(first_rows, FRAMES_PER_BLOCK)
     count = -(-(length + FRAMES_PER_BLOCK - 1) // FRAMES_PER_BLOCK)
     numbers = np.minimum(
@@ -268,19 +289,13 @@ class Store:
     blocks = self._decompressor().multi_decompress_to_buffer(
       zstandard.BufferWithSegments(self.blocks, segments.tobytes()), threads=1
     )
-    out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
-    target, window, number = (
-      memoryview(out.reshape(-1)),
-      length * FRAME_BYTES,
-      0,
-    )
+    target, window = memoryview(out.reshape(-1)), length * FRAME_BYTES
     for index, skip in enumerate((skipped * FRAME_BYTES).tolist()):
       position, end = index * window, (index + 1) * window
       for number in range(index * count, (index + 1) * count):
         piece = memoryview(blocks[number])[skip : skip + end - position]
         target[position : position + len(piece)] = piece
         position, skip = position + len(piece), 0
-    return out
 
   def _decompressor(self) -> zstandard.ZstdDecompressor:
     if not hasattr(self._local, 'decompressor'):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import open_store
+from cql_atari.replay import frames, open_store
 from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
@@ -161,3 +161,25 @@ def test_a_failure_is_raised_every_time_a_batch_is_asked_for(demo_store):
   for _ in range(2):
     with pytest.raises(UserError, match='damaged'):
       next(batches)
+
+
+def test_memory_is_used_again_only_once_nobody_refers_to_it():
+  buffers = frames.Buffers()
+  first = buffers.take((2, 84, 84))
+  view = first[1].reshape(-1)
+  address = first.ctypes.data
+  assert address % 64 == 0
+  del first
+  assert buffers.take((2, 84, 84)).ctypes.data != address  # The view has it.
+  assert buffers.take((3, 84, 84)).ctypes.data != address
+  del view
+  assert buffers.take((2, 84, 84)).ctypes.data == address
+
+
+def test_batches_that_are_kept_stay_as_they_are(demo_store):
+  sampler = dataset_lib.TransitionSampler(demo_store, batch_size=4)
+  kept = list(itertools.islice(sampler.batches(), 60))
+  for number, batch in enumerate(kept):
+    expected = sampler.transitions(sampler.sample_rows(number))
+    np.testing.assert_array_equal(batch.state, expected.state)
+    np.testing.assert_array_equal(batch.next_state, expected.next_state)
