@@ -26,6 +26,7 @@ def main() -> int:
     raise UserError(f'--delta={_DELTA.value}: give 0.001 to 0.999.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
   with quiet.quiet():
+    quiet.import_tensorflow()
     from cql_atari.tabular import checking, checks, figures
   results = checking.check_all(_MDPS.value, _SEED.value, _DELTA.value)
   claims = checking.merge(results)

@@ -108,7 +108,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self.epsilon_eval = epsilon_eval
     self.seed = seed
     self.sampler = sampler(store, batch_size, update_horizon, gamma, seed)
-    self._blocks = self._block = None
+    self._blocks, self._block, self._position = None, None, 0
     # Between two copies the target network stays the same: it looks at several
     # batches at once, which takes two thirds of the time.
     self._block_size = max(
@@ -136,9 +136,12 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       compile_step = self._replicas == 1 and bool(
         tf.config.list_physical_devices('GPU')
       )
-    # Translating the losses' Python would take a second of every start.
+    # A loss of one's own may branch on tensors; translating the Python of ours
+    # would take a second of every start.
     self._loss_gradient = tf.function(
-      self._loss_and_gradient, autograph=False, jit_compile=True
+      self._loss_and_gradient,
+      autograph=not type(self).__module__.startswith('cql_atari.'),
+      jit_compile=True,
     )
     self._next_targets = tf.function(
       lambda block: self._strategy.run(self._next_targets_of, (block,)),

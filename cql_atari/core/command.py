@@ -122,15 +122,24 @@ class Command:
       main: called without arguments, or with the operand.
     """
     status = self.call(main, sys.argv)
+    if sys.getprofile() or sys.gettrace():
+      sys.exit(status)  # For a profiler to report.
     # TensorFlow's modules would take a second to be taken apart.
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status or 0)
 
   def call(self, main: Callable[..., Any], argv: Sequence[str]) -> int | None:
     """As `run`, but returns the exit status."""
-    arguments = list(argv)
+    try:
+      status = self._call(main, list(argv))
+      for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+      return status
+    except BrokenPipeError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 141
+
+  def _call(self, main: Callable[..., Any], arguments: list[str]) -> int | None:
     if any(argument in _HELP for argument in arguments[1:]):
       print(self.help())
       return 0
@@ -150,9 +159,6 @@ class Command:
     except KeyboardInterrupt:
       _say('interrupted.')
       return 130
-    except BrokenPipeError:
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      return 141
 
   def _operands(self, given: Sequence[str]) -> Sequence[str]:
     expected = 1 if self.operand else 0

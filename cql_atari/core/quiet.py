@@ -14,7 +14,7 @@ _OPTIONAL = ('jax', 'matplotlib', 'pandas')
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Imports TensorFlow, and silences stderr while it, JAX and Gym start up.
+  """Silences stderr while TensorFlow, JAX and Gym start up.
 
   Their C++ parts write to the file descriptor before any log level applies, so
   the descriptor itself is diverted. `--verbosity=1` lets everything through,
@@ -22,7 +22,6 @@ def quiet() -> Iterator[None]:
   """
   parsed = flags.FLAGS.is_parsed()
   if parsed and flags.FLAGS.verbosity > 0:
-    _import_tensorflow()
     yield
     return
   # Errors that matter are raised; the graph optimizer logs as errors what it
@@ -34,7 +33,6 @@ def quiet() -> Iterator[None]:
     stderr = os.dup(2)
     os.dup2(held.fileno(), 2)
     try:
-      _import_tensorflow()
       yield
     except Exception:
       sys.stderr.flush()
@@ -47,7 +45,7 @@ def quiet() -> Iterator[None]:
       os.close(stderr)
 
 
-def _import_tensorflow() -> None:
+def import_tensorflow() -> None:
   """Imports it without what it and Keras only offer features for.
 
   They import these where they are installed, which takes a third of the time.

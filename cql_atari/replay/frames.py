@@ -59,15 +59,21 @@ class Buffers:
     """Begins without any; there are soon as many as are in use at a time."""
     self._buffers: list[np.ndarray] = []
     self._lock = threading.Lock()
+    # What Python itself refers to a buffer by, which its versions differ in.
+    (self._idle,) = _references([np.empty(0, np.uint8)])
 
   def take(self, shape: tuple[int, ...]) -> np.ndarray:
     """An array as of `aligned_empty`, with whatever is in it."""
     size = math.prod(shape) + _ALIGNMENT
     with self._lock:
-      for buffer in self._buffers:
-        # All views refer to it; else the list, the variable and the argument.
-        if buffer.size == size and sys.getrefcount(buffer) == 3:
+      counts = _references(self._buffers)  # All views refer to their buffer.
+      for buffer, count in zip(self._buffers, counts):
+        if buffer.size == size and count == self._idle:
           return _aligned(buffer, shape)
       buffer = np.empty(size, np.uint8)
       self._buffers = [*self._buffers[1 - _KEPT_BUFFERS :], buffer]
       return _aligned(buffer, shape)
+
+
+def _references(buffers: list[np.ndarray]) -> list[int]:
+  return [sys.getrefcount(buffer) for buffer in buffers]

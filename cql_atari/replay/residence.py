@@ -10,19 +10,22 @@
 A batch is the same in all of them.
 """
 
+import contextlib
 import dataclasses
+import math
+import os
 import pathlib
 import shutil
 from typing import Literal
 
 import psutil
-from absl import logging
 
 from cql_atari.core import quiet
 from cql_atari.replay.frames import FRAME_BYTES
 from cql_atari.replay.store import Store
 
 Residence = Literal['auto', 'device', 'raw', 'compressed', 'mapped']
+_GROUPS = pathlib.Path('/sys/fs/cgroup')
 _SPARE = 0.5  # Share of what is free that 'auto' leaves free.
 
 
@@ -40,13 +43,16 @@ def reside(store: Store, residence: Residence) -> Store:
   reason = 'as asked for'
   if residence == 'auto':
     residence, reason = _choice(store)
-  logging.info('Frames are %s: %s.', _IN_WORDS[residence], reason)
   if residence == 'raw':
     store = store.in_memory().decompressed()
   elif residence in ('device', 'compressed'):
     store = store.in_memory()
   return dataclasses.replace(
-    store, record={'residence': residence, 'residence_reason': reason}
+    store,
+    record={
+      'residence': residence,
+      'residence_reason': f'frames are {_IN_WORDS[residence]}: {reason}',
+    },
   )
 
 
@@ -64,36 +70,75 @@ def _choice(store: Store) -> tuple[Residence, str]:
   offers = [('raw', raw, memory), ('compressed', store.nbytes, memory)]
   if (of_gpu := _gpu_memory()) is not None:
     offers.insert(0, ('device', raw, of_gpu))
-  reasons = []
+  too_large = []
   for residence, needed, free in offers:
-    reasons.append(
-      f'{_IN_WORDS[residence]} they take {needed / 1e9:.1f} GB of '
-      f'{free / 1e9:.1f} GB free'
-    )
+    reason = f'{needed / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free'
     if needed <= (1 - _SPARE) * free:
-      return residence, reasons[-1]
-  return 'mapped', '; '.join(reasons)
+      return residence, '; '.join([*too_large, reason])
+    too_large.append(f'{residence} would be {reason}')
+  return 'mapped', '; '.join(too_large)
 
 
 def _free_memory() -> float:
-  """Bytes that this process may still take, its container's limit included."""
+  """Bytes that are this process's to take.
+
+  A process that is given some of the cores, as a sweep gives them, has as large
+  a part of the memory.
+  """
+  cores = psutil.cpu_count() or 1
+  own = int(os.environ.get('TF_NUM_INTRAOP_THREADS') or cores)
+  share = min(own, len(os.sched_getaffinity(0)), cores) / cores
   free = psutil.virtual_memory().available
-  group = pathlib.Path('/sys/fs/cgroup')
+  return max(min(share * free, _free_in_groups()), 0)
+
+
+def _free_in_groups() -> float:
+  """What the limits of control groups leave, as jobs and containers have them.
+
+  Each line of /proc/self/cgroup is NUMBER:CONTROLLERS:PATH, of version 2 where
+  no controllers are named. Limits of the groups above hold too.
+  """
+  left = math.inf
   try:
-    limit = int((group / 'memory.max').read_text())
-    used = int((group / 'memory.current').read_text())
-  except (OSError, ValueError):  # No such group, or no limit.
-    return free
-  return max(min(free, limit - used), 0)
+    lines = pathlib.Path('/proc/self/cgroup').read_text().splitlines()
+  except OSError:  # Not Linux.
+    return left
+  for line in lines:
+    _, controllers, path = line.split(':', 2)
+    if not controllers:
+      root, names = _GROUPS, ('memory.max', 'memory.current')
+    elif 'memory' in controllers.split(','):
+      root = _GROUPS / 'memory'
+      names = 'memory.limit_in_bytes', 'memory.usage_in_bytes'
+    else:
+      continue
+    group = root / path.lstrip('/')
+    for folder in (group, *group.parents):
+      with contextlib.suppress(OSError, ValueError):  # No limit here.
+        limit, used = (int((folder / name).read_text()) for name in names)
+        stat = dict(entry.split() for entry in (folder / 'memory.stat').open())
+        left = min(left, limit - used + int(stat.get('inactive_file', 0)))
+  return left
 
 
 def _gpu_memory() -> float | None:
-  """Bytes that TensorFlow may take of the first GPU; None without one."""
+  """Bytes that TensorFlow may still take of the GPU.
+
+  None where there is no GPU, or one that is shared with other runs, or several,
+  for which batches are spread from memory.
+  """
   if not shutil.which('nvidia-smi'):  # Importing TensorFlow takes seconds.
     return None
+  if os.environ.get('TF_FORCE_GPU_ALLOW_GROWTH') == 'true':  # As sweeps set it.
+    return None
   with quiet.quiet():
+    quiet.import_tensorflow()
+    import tensorflow as tf
     from tensorflow.python.client import device_lib
 
     devices = device_lib.list_local_devices()
   limits = [d.memory_limit for d in devices if d.device_type == 'GPU']
-  return limits[0] if limits else None
+  if len(limits) != 1:
+    return None
+  taken = tf.config.experimental.get_memory_info('GPU:0')['current']
+  return limits[0] - taken

@@ -16,6 +16,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.core.constraints import Count
+from cql_atari.core.settings import configurable
 from cql_atari.replay import store as store_lib
 from cql_atari.replay.frames import (
   FRAME_SHAPE,
@@ -46,6 +48,10 @@ class Transition(NamedTuple):
   terminal: tf.Tensor
 
 
+@configurable(
+  denylist=['store', 'batch_size', 'update_horizon', 'gamma', 'seed', 'worker',
+            'num_workers']
+)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class TransitionSampler:
   """Draws uniformly, with replacement, over every valid transition of a store.
@@ -72,7 +78,7 @@ class TransitionSampler:
   seed: int = 0
   worker: int = 0
   num_workers: int = 1
-  num_threads: int = 1
+  num_threads: Count = 1
 
   def __post_init__(self):
     if self.batch_size % self.num_workers or not (
@@ -114,15 +120,15 @@ class TransitionSampler:
       A Transition of NumPy arrays.
     """
     horizon, shape = self.update_horizon, (len(rows), *FRAME_SHAPE, STACK_SIZE)
-    length = STACK_SIZE + horizon
+    windows = (len(rows), STACK_SIZE + horizon, *FRAME_SHAPE)
     frames = self.store.read_frames(
-      rows - (STACK_SIZE - 1), length, empty((len(rows), length, *FRAME_SHAPE))
+      rows - (STACK_SIZE - 1), windows[1], empty(windows)
     )
-    action, reward, length, terminal = self._outcomes(rows)
+    action, reward, steps, terminal = self._outcomes(rows)
     if horizon == 1:
       next_frames = frames[:, 1:]
     else:
-      window = length[:, None] + np.arange(STACK_SIZE)
+      window = steps[:, None] + np.arange(STACK_SIZE)
       next_frames = frames[np.arange(len(rows))[:, None], window]
     return Transition(
       state=stack_frames(frames[:, :STACK_SIZE], empty(shape)),
@@ -135,20 +141,20 @@ class TransitionSampler:
   def _outcomes(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
     """All but frames: actions, rewards, steps to the next state, terminals."""
     store, horizon = self.store, self.update_horizon
-    steps = rows[:, None] + np.arange(horizon)
-    terminals = store.terminals[steps] != 0
+    reached = rows[:, None] + np.arange(horizon)
+    terminals = store.terminals[reached] != 0
     terminal = terminals.any(axis=1)
     reward = np.zeros(len(rows), np.float32)
     discounts = np.power(self.gamma, np.arange(horizon)).astype(np.float32)
     running = np.ones(len(rows), bool)
     for step in range(horizon):
       # In order and in float32, as Dopamine sums them.
-      term = discounts[step] * store.rewards[steps[:, step]]
+      term = discounts[step] * store.rewards[reached[:, step]]
       reward += np.where(running, term, np.float32(0))
       running &= ~terminals[:, step]
-    length = np.where(terminal, terminals.argmax(axis=1) + 1, horizon)
+    steps = np.where(terminal, terminals.argmax(axis=1) + 1, horizon)
     action = store.actions[rows].astype(np.int32)
-    return action, reward, length, terminal.astype(np.uint8)
+    return action, reward, steps, terminal.astype(np.uint8)
 
   def block(self, first: int, size: int) -> Transition:
     """Batches first, first + 1, ..., stacked: tensors (size, B, ...).
@@ -185,10 +191,10 @@ class TransitionSampler:
 
   def _block_of_rows(self, rows: np.ndarray) -> Transition:
     """As `block`, with the rows of frames (size, B, 4) in place of states."""
-    action, reward, length, terminal = self._outcomes(rows.ravel())
+    action, reward, steps, terminal = self._outcomes(rows.ravel())
     window = np.arange(1 - STACK_SIZE, 1)
     state = rows[..., None] + window
-    next_state = state + length.reshape(*rows.shape, 1)
+    next_state = state + steps.reshape(*rows.shape, 1)
     action, reward, terminal = (
       column.reshape(rows.shape) for column in (action, reward, terminal)
     )

@@ -37,6 +37,7 @@ def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
 
   policy = Policy()
   with quiet.quiet():
+    quiet.import_tensorflow()
     with through_tensorflow():
       tf.saved_model.save(policy, str(out), signatures=policy.act)
     if onnx:

@@ -29,7 +29,9 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv, write_text, writing
 from cql_atari.runs import provenance
 
-FORMAT = 2  # Of run.json; 1 had no number, no labels and no settings.
+# Of run.json. 1 had no number, no labels and no settings; configs of 2 have a
+# parameter `in_memory` that is no more.
+FORMAT = 3
 
 # Parameters in which runs of one experiment may differ.
 _OF_NO_METHOD = frozenset(

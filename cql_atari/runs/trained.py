@@ -83,6 +83,7 @@ class TrainedRun:
     settings.parse(*config, final=False)
     data = open_store.open_data() if with_data else None
     with quiet.quiet():
+      quiet.import_tensorflow()
       settings.import_all()
     settings.parse(*config, final=True)
     return data

@@ -42,6 +42,7 @@ def collect(
   settings.parse(files, bindings, final=False)
   with alone_in(run_dir, 'collecting'):
     with quiet.quiet():
+      quiet.import_tensorflow()
       import tensorflow as tf
 
       settings.import_all(how.module)

@@ -20,7 +20,8 @@ def fit(
 ) -> None:
   """Trains by gin files, in a folder of its own, or goes on with it.
 
-  Settings are checked, and the data are opened, before TensorFlow is imported.
+  Settings are checked, and without a GPU the data are opened, before TensorFlow
+  is imported.
 
   Args:
     base_dir: the run folder, which exists.
@@ -36,7 +37,10 @@ def fit(
   settings.parse(gin_files, gin_bindings, final=False)
   with alone_in(base_dir, 'training'):
     data = open_store.open_data()
+    if 'residence_reason' in data.record:
+      print(data.record['residence_reason'], flush=True)
     with quiet.quiet():
+      quiet.import_tensorflow()
       import tensorflow as tf
 
       from cql_atari.training import runner as runner_lib

@@ -15,7 +15,7 @@ import numpy as np
 import turns as turns_lib
 
 from cql_atari.continuous import datasets, tasks
-from cql_atari.core import command, quiet
+from cql_atari.core import command, devices, quiet
 
 _COMMAND = command.Command(__doc__)
 _D3RLPY = _COMMAND.string(
@@ -139,7 +139,7 @@ def main() -> None:
   with quiet.quiet():
     import tensorflow as tf
 
-    quiet.share_cores(2)  # As train and collect do.
+    devices.share_cores(2)  # As train and collect do.
     tf.constant(0)
   contenders = {'ours': ours()}
   if _D3RLPY.value:

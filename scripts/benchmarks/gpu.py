@@ -5,11 +5,13 @@
 For each place of the frames (open_store.residence), number of steps in a call
 and compute_dtype, our CQL at the paper's sizes, as it learns from the data; and
 Dopamine's JAX QR-DQN on a batch that is already on the device, so without its
-sampling. All take turns. The load of the GPU is nvidia-smi's. A number is of
-the device that the first line names.
+sampling. All take turns. The load of the GPU is nvidia-smi's. A number of ours
+is of the device that the first line names; Dopamine's is of JAX's, which is a
+GPU where 'jax[cuda12]<0.7' is installed.
 """
 
 import contextlib
+import os
 import shutil
 import statistics
 import subprocess
@@ -29,6 +31,9 @@ _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
 _GAME = _COMMAND.string('game', 'Freeway', 'Its game.')
 _STEPS = _COMMAND.integer('steps', 400, 'Gradient steps a turn.')
 _ROUNDS = _COMMAND.integer('rounds', 5, 'Turns of each.')
+# Both libraries take what they need, and not all that there is.
+os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 _STEPS_OF_A_RUN = 12_500_000
 _RESIDENCES = ('device', 'raw', 'compressed')
 _AT_ONCE = (1, 200)
@@ -71,6 +76,8 @@ class Load:
 
 def contenders():
   """Turns by name: each takes a number of steps and waits for them."""
+  import jax
+
   from cql_atari.agents import cql_agent
 
   num_actions = atari.num_actions(_GAME.value)
@@ -95,7 +102,9 @@ def contenders():
           agent.mean_scalars()
 
         turns[f'{residence}, {dtype}, {at_once} a call'] = turn
-  turns["Dopamine's JAX QR-DQN, no sampling"] = learner.dopamine_jax()
+  turns[f"Dopamine's JAX QR-DQN on {jax.default_backend()}"] = (
+    learner.dopamine_jax()
+  )
   return turns
 
 

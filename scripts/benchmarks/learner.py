@@ -28,7 +28,7 @@ _D3RLPY = _COMMAND.string(
   'd3rlpy_python', None, 'Python of an environment with d3rlpy; else left out.'
 )
 _ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of every contender.')
-_STEPS = _COMMAND.integer('steps', 60, 'Gradient steps a turn.')
+_STEPS = _COMMAND.integer('steps', 56, 'Gradient steps a turn.')
 _GIN_FILES, _GIN_BINDINGS = _COMMAND.gin(
   "Settings of ours, such as small.gin; the peers keep the paper's sizes."
 )

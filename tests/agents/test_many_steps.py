@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import gin
 import numpy as np
 import pytest
 
@@ -138,3 +139,26 @@ def test_a_network_of_ones_own_computes_in_bfloat16_too(demo_store):
 def test_other_dtypes_are_refused(demo_store):
   with pytest.raises(UserError, match='compute_dtype'):
     make(demo_store, compute_dtype='float16')
+
+
+def test_a_loss_of_ones_own_may_branch_on_tensors(demo_store):
+  class Branching(cql_agent.CQLAgent):
+    def loss(self, outputs, transition):
+      loss, scalars = super().loss(outputs, transition)
+      if loss > 1e6:
+        loss = loss / 2.0
+      return loss, scalars
+
+  agent = Branching(
+    3, demo_store, network=functools.partial(AGENTS['CQL'][1], trunk=TRUNK)
+  )
+  agent.train_steps(1)
+  assert np.isfinite(agent.mean_scalars()['loss'])
+
+
+def test_the_number_of_threads_is_a_setting(demo_store):
+  gin.clear_config()
+  with gin.unlock_config():
+    gin.parse_config('TransitionSampler.num_threads = 2')
+  assert make(demo_store).sampler.num_threads == 2
+  gin.clear_config()

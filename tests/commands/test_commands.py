@@ -118,3 +118,16 @@ def test_how_a_command_ends(capsys):
   assert ended(lambda: 0, '--cuont=1')[0] == 2
   with pytest.raises(ZeroDivisionError):  # A bug keeps its traceback.
     ended(lambda: 1 / 0)
+
+
+def test_nobody_has_to_read_what_a_command_prints():
+  command = f'{sys.executable} -m cql_atari.train --help'
+  for shell, status in ((f'{command} >&-', 0), (f'{command} | true', 141)):
+    done = subprocess.run(
+      ['bash', '-c', f'set -o pipefail; {shell}'],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert 'Traceback' not in done.stderr
+    assert done.returncode in (0, status)  # It may be done before its reader.

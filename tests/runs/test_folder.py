@@ -25,7 +25,7 @@ def make(path, **fields):
 
 def test_a_folder_of_another_version_is_told_so(tmp_path):
   older = make(tmp_path / 'older', format=1)
-  with pytest.raises(UserError, match=r'has format 1, and this .* format 2'):
+  with pytest.raises(UserError, match=r'has format 1, and this .* format 3'):
     _ = older.record
   assert not older.has_records  # So that the next start writes them anew.
   unnamed = make(tmp_path / 'unnamed')
