@@ -409,10 +409,10 @@ def summarize(names, seeds) -> None:
         steps, mean - error, mean + error, color=line.get_color(), alpha=0.2
       )
     final, values = table[:, -1, 1], table[:, -1, 3]
-    error = final.std() / np.sqrt(max(count - 1, 1))
-    lines.append(
-      [name, count, f'{final.mean():.1f} ± {error:.1f}', f'{values.mean():.2f}']
-    )
+    told = f'{final.mean():.1f}'
+    if count > 1:
+      told += f' ± {final.std() / np.sqrt(count - 1):.1f}'
+    lines.append([name, count, told, f'{values.mean():.2f}'])
   what = _GAME.value or _TASK.value
   panels[0].set(xlabel='gradient steps', ylabel=f'{what}: return')
   panels[1].set(xlabel='gradient steps', ylabel='mean Q of the policy')
