@@ -50,7 +50,12 @@ def whole_run(environment, tmp_path_factory):
 def test_a_run_leaves_its_folder_as_designed(whole_run):
   base_dir, done = whole_run
   assert without_progress(done.stderr) == ''  # A quiet terminal.
-  assert done.stdout.count('\n') == 2
+  frames, *iterations = done.stdout.splitlines()
+  assert frames.startswith('frames are held decompressed in memory: ')
+  assert [line.split(':')[0] for line in iterations] == [
+    'iteration 0',
+    'iteration 1',
+  ]
   rows = metrics(base_dir)
   assert [row['gradient_steps'] for row in rows] == ['150', '300']
   assert list(rows[0])[:12] == [
