@@ -417,6 +417,8 @@ def summarize(names, seeds) -> None:
   panels[0].set(xlabel='gradient steps', ylabel=f'{what}: return')
   panels[1].set(xlabel='gradient steps', ylabel='mean Q of the policy')
   panels[1].legend(frameon=False, fontsize=8)
+  for panel in panels:
+    panel.locator_params(axis='x', nbins=6)  # Long numbers.
   figure.tight_layout()
   figure.savefig(_out() / 'parity.png', dpi=120)
   header = ['', 'seeds', 'final return', 'mean Q']
