@@ -39,7 +39,11 @@ setuptools.setup(
   ],
   package_dir={'cql_atari.gin_configs': 'gin_configs'},
   package_data={
-    'cql_atari': ['data/demo/*/*/*.json', 'data/demo/*/*/replay_logs/*.gz'],
+    'cql_atari': [
+      'py.typed',
+      'data/demo/*/*/*.json',
+      'data/demo/*/*/replay_logs/*.gz',
+    ],
     'cql_atari.gin_configs': ['*.gin', '*/*.gin'],
   },
   install_requires=[

@@ -1,4 +1,10 @@
-"""Conservative Q-Learning on the DQN Replay dataset, in the Dopamine style."""
+"""Conservative Q-Learning on the DQN Replay dataset, in the Dopamine style.
+
+store = cql_atari.open_store('data/Breakout/1', split=cql_atari.Split(0.01))
+agent = cql_atari.CQLAgent(store, alpha=4.0)
+agent.train_steps(10_000, show_progress=True)
+cql_atari.evaluate(agent, 'Breakout').returns.mean()
+"""
 
 from cql_atari.core import baselines, lazy
 
@@ -26,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
       'demo_replay_dir',
     ),
     'replay.open_store': ('open_store',),
+    'analysis.curves': ('plot_runs',),
     'environments': ('AtariEnvironments', 'evaluate'),
     'training': ('FixedReplayRunner',),
     'training.fit': ('fit',),

@@ -11,8 +11,7 @@ from cql_atari.continuous import fetching, tasks
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import make_folder
-from cql_atari.environments import atari
-from cql_atari.replay import published
+from cql_atari.replay import games, published
 from cql_atari.replay import split as split_lib
 
 _COMMAND = command.Command(__doc__)
@@ -48,7 +47,7 @@ def main() -> None:
 
 
 def _fetch_game(game: str) -> None:
-  atari.rom_name(game)
+  games.rom_name(game)
   split = split_lib.named_split(_SPLIT.value)
   run = make_folder('out', _OUT.value or 'data', game, str(_RUN.value))
   published.fetch(

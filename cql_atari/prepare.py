@@ -11,8 +11,7 @@ import time
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.environments import atari
-from cql_atari.replay import open_store
+from cql_atari.replay import games, open_store
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import Store
@@ -57,7 +56,7 @@ def main() -> None:
   directory = open_store.ensure_store(
     _REPLAY_DIR.value,
     game,
-    atari.num_actions(game),
+    games.num_actions(game),
     split,
     out=_OUT.value,
   )

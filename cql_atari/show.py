@@ -1,7 +1,7 @@
 """Shows what is in a store: python -m cql_atari.show STORE.
 
-Prints statistics; `--out=clip.gif` draws some of its play at the speed it was
-played, 15 frames a second.
+Prints statistics; `--out=clip.gif`, or clip.mp4, films some of its play at the
+speed it was played, 15 frames a second, with rows, actions and rewards.
 """
 
 import functools
@@ -9,12 +9,11 @@ import pathlib
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.environments import atari
-from cql_atari.replay import clip, summary
+from cql_atari.replay import clip, games, summary
 from cql_atari.replay.store import Store
 
 _COMMAND = command.Command(__doc__, operand='STORE')
-_OUT = _COMMAND.string('out', None, 'The clip, such as clip.gif.')
+_OUT = _COMMAND.string('out', None, 'The clip, such as clip.gif or clip.mp4.')
 _FIRST = _COMMAND.integer(
   'first', None, 'The first row of the clip; the middle of the store if unset.'
 )
@@ -30,13 +29,13 @@ def main(directory: str) -> None:
       '--replay_dir=DIR --out=STORE.'
     )
   store = Store.load(folder)
-  names = atari.action_names(atari.rom_path(store.manifest['game']))
+  names = games.action_names(games.rom_path(store.manifest['game']))
   print(summary.describe(store, names))
   if _OUT.value:
     first = _FIRST.value
     if first is None:
       first = store.manifest['num_rows'] // 2
-    drawn = clip.write_clip(store, _OUT.value, first, _FRAMES.value)
+    drawn = clip.write_clip(store, _OUT.value, first, _FRAMES.value, names)
     print(f'{_OUT.value} shows rows {first} to {first + drawn - 1}.')
 
 

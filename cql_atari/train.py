@@ -9,7 +9,6 @@ import functools
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, make_folder
 from cql_atari.training import fit
 
 _COMMAND = command.Command(__doc__)
@@ -25,6 +24,10 @@ _REPLAY_DIR = _COMMAND.string(
   'The data: a run of the dataset (the folder with replay_logs in it) or a '
   "store; for D4RL's tasks a folder, an HDF5 file or minari:NAME.",
 )
+_GAME = _COMMAND.string('game', None, "The game; by default the data's.")
+_SEED = _COMMAND.integer(
+  'seed', None, 'Seeds the weights, the batches and the play.', least=0
+)
 _ROM_DIR = _COMMAND.string(
   'rom_dir', None, "A folder of other ROMs than ALE's, such as pong.bin."
 )
@@ -37,17 +40,20 @@ def main() -> None:
       'no --gin_files given: try --gin_files=cql_demo.gin for the built-in '
       'data.'
     )
-  bindings = list(_GIN_BINDINGS.value)
-  for macro, flag in (('REPLAY_DIR', _REPLAY_DIR), ('ROM_DIR', _ROM_DIR)):
-    if flag.value is not None:
-      bindings.append(f'{macro}={absolute(flag.value)!r}')
   if not _BASE_DIR.value:
     raise UserError(
       'no --base_dir given: name the folder for this run, such as '
       '--base_dir=runs/first.'
     )
-  base_dir = make_folder('base_dir', _BASE_DIR.value)
-  fit.fit(base_dir, _GIN_FILES.value, bindings)
+  fit.fit(
+    _BASE_DIR.value,
+    _GIN_FILES.value,
+    _GIN_BINDINGS.value,
+    replay_dir=_REPLAY_DIR.value,
+    rom_dir=_ROM_DIR.value,
+    game=_GAME.value,
+    seed=_SEED.value,
+  )
 
 
 run = functools.partial(_COMMAND.run, main)

@@ -12,8 +12,7 @@ import pathlib
 
 from cql_atari.core import command
 from cql_atari.core.files import make_folder, write_text, writing
-from cql_atari.environments import atari
-from cql_atari.replay import examine
+from cql_atari.replay import examine, games
 from cql_atari.replay import run as run_lib
 
 _COMMAND = command.Command(__doc__, operand='DIR')
@@ -30,7 +29,7 @@ _SHARDS = 50  # Of a run of the dataset.
 def main(replay_dir: str) -> int:
   """Verifies by the flags; returns the exit status."""
   game = _GAME.value or run_lib.game_of(replay_dir)
-  num_actions = atari.num_actions(game)
+  num_actions = games.num_actions(game)
   shards = run_lib.list_shards(replay_dir)
   run_lib.check_game(shards[0].directory.parent, game)
   for flag, path in (('report', _REPORT.value), ('plot', _PLOT.value)):

@@ -8,9 +8,13 @@ Real frames of ALE with sticky actions, games of several environments one after
 another, padding rows and stale last rows as in the published data. The player
 is random, or, in Breakout, follows the ball with its paddle and takes a random
 action with a probability that falls from 1 to 0.1 over the first half, as
-the probability of a DQN does.
+the probability of a DQN does. The package's built-in data is
+
+  python scripts/record_play.py --player=follow --game=Breakout --shards=50 \\
+    --rows=2000 --compact --out=cql_atari/data/demo
 """
 
+import gzip
 import pathlib
 from collections.abc import Iterator
 
@@ -19,7 +23,9 @@ import numpy as np
 from cql_atari.core import command, progress
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
+from cql_atari.replay import games as games_lib
 from cql_atari.replay import recorder as recorder_lib
+from cql_atari.replay import shard
 
 _COMMAND = command.Command(__doc__)
 _GAME = _COMMAND.string('game', 'Pong', 'The game.')
@@ -34,6 +40,9 @@ _DISTINCT = _COMMAND.integer(
   None,
   'Rows recorded; once there are so many, their games recur in random order. '
   'Held in memory.',
+)
+_COMPACT = _COMMAND.switch(
+  'compact', 'Compresses frames to three fifths of the size, slowly.'
 )
 _SEED = _COMMAND.integer('seed', 0, 'Of the play.')
 _GAMES = 16  # Side by side.
@@ -85,9 +94,9 @@ def _lands(ball: np.ndarray, last: np.ndarray | None) -> float:
 def episodes(
   game: str, seed: int, player: str, total_rows: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
-  """Whole games: frames (T, 84, 84), actions, clipped rewards, terminals."""
+  """Whole games: frames (T, 84, 84), actions, raw rewards, terminals."""
   play = atari.AtariEnvironments(game, _GAMES)
-  num_actions = atari.num_actions(game)
+  num_actions = games_lib.num_actions(game)
   rng = np.random.default_rng(seed)
   rows = [[] for _ in range(_GAMES)]
   states, played = play.reset(seed), 0
@@ -102,7 +111,6 @@ def episodes(
       actions = np.where(is_random, actions, follow(states))
     played += _GAMES
     states, rewards, over = play.step(actions)
-    rewards = np.clip(rewards, -1, 1)
     for game_rows, *row in zip(rows, newest, actions, rewards, over):
       game_rows.append(row)
       if row[-1]:
@@ -137,6 +145,11 @@ def main() -> None:
     while not recorder.is_full:
       recorder.append(*next(games))
       bar.update(recorder.add_count - bar.n)
+  recorder.write_episodes()
+  if _COMPACT.value:
+    for path in folder.glob(shard.file_name('observation', '*')):
+      frames = gzip.decompress(path.read_bytes())
+      path.write_bytes(gzip.compress(frames, 9, mtime=0))
 
 
 if __name__ == '__main__':

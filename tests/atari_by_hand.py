@@ -18,7 +18,7 @@ from cql_atari.agents import (
 from cql_atari.losses import temporal_difference
 from cql_atari.replay import sampler
 
-B, A, N, DISCOUNT, STEP = 5, 3, 4, 0.9, 7
+B, A, N, DISCOUNT, STEP = 5, 4, 6, 0.9, 7
 TRUNK = functools.partial(
   networks.nature_trunk, filters=(4, 8, 8), hidden_units=32
 )
@@ -48,7 +48,7 @@ def head_of(name):
 
 def make(name, store, **settings):
   network = functools.partial(head_of(name), trunk=TRUNK)
-  return AGENTS[name](A, store, network=network, **{'seed': 3, **settings})
+  return AGENTS[name](store, network=network, **{'seed': 3, **settings})
 
 
 def made_up(name):

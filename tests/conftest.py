@@ -24,8 +24,16 @@ if not flags.FLAGS.is_parsed():
 
 
 @pytest.fixture(scope='session')
-def demo_dir() -> pathlib.Path:
-  return pathlib.Path(run_lib.demo_replay_dir())
+def demo_dir(tmp_path_factory) -> pathlib.Path:
+  """Every second shard of the built-in run: numbers may be missing."""
+  folder = tmp_path_factory.mktemp('demo') / 'Breakout' / '1'
+  (folder / 'replay_logs').mkdir(parents=True)
+  for shard in run_lib.list_shards(run_lib.demo_replay_dir())[::2]:
+    for path in shard.sources:
+      (folder / 'replay_logs' / path.name).symlink_to(path)
+  episodes = pathlib.Path(run_lib.demo_replay_dir()) / run_lib.EPISODES
+  (folder / run_lib.EPISODES).symlink_to(episodes)
+  return folder
 
 
 @pytest.fixture(scope='session')
@@ -40,8 +48,8 @@ def demo_store(demo_dir, tmp_path_factory) -> store_lib.Store:
   """Two demo shards as a store."""
   return open_store.open_store(
     str(demo_dir),
-    'Freeway',
-    3,
+    'Breakout',
+    4,
     split_lib.Split(shards=(10, 13)),
     str(tmp_path_factory.mktemp('stores')),
   )

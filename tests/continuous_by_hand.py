@@ -52,7 +52,6 @@ def dataset(transitions=BATCH) -> datasets.Dataset:
 
 def make(agent_class, **settings):
   agent = agent_class(
-    SIZE,
     dataset(),
     policy=lambda *sizes: networks.TanhGaussianPolicy(*sizes, (4,)),
     gamma=GAMMA,

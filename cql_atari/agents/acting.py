@@ -42,9 +42,29 @@ class Acting(abc.ABC):
   def _q_values_of(self, states: tf.Tensor) -> tf.Tensor:
     return self.q_values(self.online_network(states))
 
+  @tf.function(
+    input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
+    autograph=False,
+  )
+  def _distribution_of(self, states: tf.Tensor):
+    return self.return_distribution(self.online_network(states))
+
   def predict_q_values(self, states: np.ndarray) -> np.ndarray:
     """Q-values: uint8 states (B, 84, 84, 4) -> float32 (B, A)."""
     return self._q_values_of(states).numpy()
+
+  def return_distribution(
+    self, outputs: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """Returns (B, A, N) and their probabilities, where an agent learns them."""
+    del outputs
+
+  def predict_distribution(
+    self, states: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of states uint8 (B, 84, 84, 4): returns (B, A, N), their shares."""
+    found = self._distribution_of(states)
+    return found and tuple(part.numpy() for part in found)
 
   def predict_values(
     self, states: np.ndarray, rng: np.random.Generator

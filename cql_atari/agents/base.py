@@ -1,16 +1,21 @@
 """The base of all offline agents: scalars and state."""
 
 import abc
+import os
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from cql_atari.agents import dopamine
+from cql_atari.core import progress
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import whole_file, writing
 from cql_atari.core.protocols import Arrays, Exported
 
 _TOTALS = 'scalar_totals'
+_STEPS_SHOWN = 100  # Between two reports of progress.
 
 
 class OfflineAgent(dopamine.DopamineProtocol):
@@ -45,8 +50,26 @@ class OfflineAgent(dopamine.DopamineProtocol):
     """Learns what has to be learned before `train_steps`."""
     del count
 
+  def train_steps(self, count: int, show_progress: bool = False) -> None:
+    """Takes gradient steps on the next batches.
+
+    Args:
+      count: how many.
+      show_progress: whether to show a progress bar, with the loss.
+    """
+    if not show_progress:
+      self._take_steps(count)
+      return
+    with progress.bar(count, ' steps', 'training') as bar:
+      while bar.n < count:
+        steps = min(_STEPS_SHOWN, count - bar.n)
+        self._take_steps(steps)
+        loss = self.mean_scalars()['loss']  # Waits for the steps.
+        bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
+        bar.update(steps)
+
   @abc.abstractmethod
-  def train_steps(self, count: int) -> None:
+  def _take_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
 
   @abc.abstractmethod
@@ -129,6 +152,38 @@ class OfflineAgent(dopamine.DopamineProtocol):
       for name, variables in groups.items()
       for index, variable in enumerate(variables)
     }
+
+  def save(self, path: str | os.PathLike) -> pathlib.Path:
+    """Writes all that `load` needs into a file: weights, optimizer, steps.
+
+    Args:
+      path: the file, such as 'cql.npz'.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    path = pathlib.Path(path).expanduser()
+    with writing(f'the agent {path}', 'make room, or choose another path'):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with whole_file(path) as file:
+        np.savez(file, **self.state())
+    return path
+
+  def load(self, path: str | os.PathLike) -> 'OfflineAgent':
+    """Goes back to what `save` wrote; learning goes on from there.
+
+    Returns:
+      The agent itself.
+
+    Raises:
+      UserError: there is no such file, or it is of another agent or network.
+    """
+    try:
+      with np.load(pathlib.Path(path).expanduser()) as arrays:
+        self.load_state(dict(arrays))
+    except (OSError, ValueError) as error:
+      raise UserError(f'{path} is no saved agent ({error}).') from None
+    return self
 
   def state(self) -> Arrays:
     """Everything that resuming needs."""

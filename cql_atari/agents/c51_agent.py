@@ -45,6 +45,14 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
     """(B, A, N) logits -> (B, A)."""
     return tf.linalg.matvec(tf.nn.softmax(outputs), self.support(outputs))
 
+  def return_distribution(
+    self, outputs: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """The atoms, as probable as the logits say."""
+    probabilities = tf.nn.softmax(outputs)
+    atoms = self.support(outputs) + tf.zeros_like(outputs)
+    return atoms, probabilities
+
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
   step: tf.Tensor
 
 
-@configurable(denylist=['num_actions', 'store', 'seed'])
+@configurable(denylist=['store', 'num_actions', 'seed'])
 class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   """A value-based agent that learns from a fixed replay and never explores.
 
@@ -54,8 +54,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def __init__(
     self,
-    num_actions: int,
-    store: Store,
+    store: Store | None,
+    num_actions: int | None = None,
+    *,
     network: Callable[..., tf.keras.Model],
     optimizer: Callable[[], optimizers.Optimizer] = optimizers.Adam,
     gamma: Share = 0.99,
@@ -73,8 +74,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Builds the networks, the optimizer and the compiled step.
 
     Args:
-      num_actions: actions in every state, A.
       store: the replay to learn from; None for an agent that only acts.
+      num_actions: actions in every state, A; by default the store's.
       network: called with (num_actions, seed=...), twice.
       optimizer: makes the optimizer.
       gamma: discount per agent step.
@@ -96,11 +97,19 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
         update_horizon, gamma, seed).
 
     Raises:
-      UserError: the batch does not divide among the devices, or the network
-        is of another kind of agent.
+      UserError: the store has other actions, the batch does not divide among
+        the devices, or the network is of another kind of agent.
     """
     super().__init__()
-    self.num_actions = num_actions
+    of_store = getattr(store, 'action_size', None)  # A memory doesn't know.
+    if None not in (num_actions, of_store) and num_actions != of_store:
+      raise UserError(
+        f'num_actions is {num_actions}, but the data have {of_store} actions: '
+        'leave it out.'
+      )
+    if num_actions is None and of_store is None:
+      raise UserError('without data, an agent has to be told num_actions.')
+    self.num_actions = num_actions or of_store
     self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
     self.target_update_period = target_update_period
@@ -209,7 +218,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.optimizer.iterations.numpy())
 
-  def train_steps(self, count: int) -> None:
+  def _take_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches, many in one graph."""
     while count > 0:
       if self._block is None:

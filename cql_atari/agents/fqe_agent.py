@@ -47,7 +47,6 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
     self._evaluated, self._penalty, self._alpha = evaluated, penalty, alpha
     self.needs_target_outputs = penalty is not None
     super().__init__(
-      evaluated.num_actions,
       store,
       optimizer=lambda: optimizers.Adam(_RATE),
       gamma=evaluated.gamma,

@@ -40,6 +40,12 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
     """(B, A, N) quantiles -> (B, A)."""
     return tf.reduce_mean(outputs, axis=2)
 
+  def return_distribution(
+    self, outputs: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """The quantiles, each as probable as the others."""
+    return outputs, tf.ones_like(outputs) / outputs.shape[2]
+
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -5,21 +5,22 @@ import pathlib
 from collections.abc import Sequence
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 from cql_atari.analysis import document
 from cql_atari.analysis.grouping import (
   Games,
   Group,
+  by_game,
   by_size,
   standard_error,
   with_error,
 )
+from cql_atari.analysis.loading import load_runs
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import whole_path
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
+from cql_atari.runs import folder
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 _COLORS = (
@@ -55,6 +56,23 @@ def plot(games: Games, out: str | os.PathLike) -> pathlib.Path:
   except (OSError, ValueError) as error:
     raise UserError(f'the picture {out} cannot be written ({error}).') from None
   return out
+
+
+def plot_runs(
+  runs: str | os.PathLike | Sequence[str | os.PathLike],
+) -> plt.Figure:
+  """The learning curves of run folders, as `python -m cql_atari.plot` draws.
+
+  Args:
+    runs: folders, or patterns such as 'runs/*'.
+
+  Raises:
+    UserError: there is no such run, or none with an evaluation.
+  """
+  if isinstance(runs, (str, os.PathLike)):
+    runs = [runs]
+  folders = folder.find([str(run) for run in runs])
+  return learning_curves(by_game(load_runs(folders)))
 
 
 def learning_curves(games: Games) -> plt.Figure:

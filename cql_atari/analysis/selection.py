@@ -142,7 +142,7 @@ def _evaluation(
   run: TrainedRun, steps: int, seed: int
 ) -> Callable[[np.ndarray, np.random.Generator], float]:
   """Fitted Q evaluation of the policy that the run's agent has when called."""
-  fitted = run.benchmark.fitted_q(run.agent, run.data, seed)
+  fitted = run.fitted_q(seed)
   begin = fitted.state()
 
   def evaluate(states, rng):

@@ -71,7 +71,7 @@ class Evaluation(NamedTuple):
     settings = {}
     if self.values in _PENALTIES:
       settings = {'penalty': _PENALTIES[self.values], 'alpha': self.alpha}
-    fitted = run.benchmark.fitted_q(run.agent, run.data, seed, **settings)
+    fitted = run.fitted_q(seed, **settings)
     values.fit(fitted, self.steps, f'evaluating, {self.label}')
     return fitted
 

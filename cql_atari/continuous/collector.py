@@ -93,7 +93,7 @@ class SACCollector(job.Job):
     self._memory = ReplayMemory(steps, domain.state_size, domain.action_size)
     self._timeouts = np.zeros(steps, bool)
     self._agent = create_agent_fn(
-      domain.action_size, self._memory, sampler=lambda memory: memory, seed=seed
+      self._memory, sampler=lambda memory: memory, seed=seed
     )
     self._environment = environments.make(task)
     self._snapshots: list[Weights] = []

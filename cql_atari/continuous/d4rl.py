@@ -124,10 +124,10 @@ class D4RL:
       (f'action {index}', (float(value) + 1) / 2, f'{value:.2f}', False)
       for index, value in enumerate(actions[0], start=1)
     ]
-    caption = 'bars from -1 to 1'
+    value = None
     if agent.has_values:
-      caption += f'; Q {agent.predict_q_values(states, actions)[0]:.4g}'
-    return Panel(rows, caption)
+      value = float(agent.predict_q_values(states, actions)[0])
+    return Panel(rows, 'actions; bars from -1 to 1', value)
 
   def fitted_q(
     self, agent: Agent, data: Data, seed: int, **penalty: Any

@@ -121,6 +121,7 @@ class Command:
     Args:
       main: called without arguments, or with the operand.
     """
+    os.environ.setdefault('MPLBACKEND', 'Agg')  # Pictures go to files.
     status = self.call(main, sys.argv)
     if sys.getprofile() or sys.gettrace():
       sys.exit(status)  # For a profiler to report.

@@ -83,6 +83,23 @@ def statements(
     yield from _statements(line, f'--gin_bindings="{line}"')
 
 
+def last_bindings(files: Iterable[str], lines: Iterable[str]) -> dict[str, Any]:
+  """What is bound in the end, as of `bindings`, by files and then lines."""
+  return {full_name(s): s.value for _, s in statements(files, lines)}
+
+
+def binding(name: str, value: Any) -> str:
+  """A line of gin that binds a Python value, also a class or a function.
+
+  Args:
+    name: such as 'CQLMixin.alpha', or 'GAME' of a macro.
+    value: it.
+  """
+  if callable(value):
+    return f'{name} = @{value.__name__}'
+  return f'{name} = {_literal(value)}'
+
+
 def full_name(statement: config_parser.BindingStatement) -> str:
   """Such as 'CQLMixin.alpha', or 'GAME' of a macro."""
   name = statement.selector.split('.')[-1]

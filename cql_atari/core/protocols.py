@@ -34,10 +34,15 @@ class Panel(NamedTuple):
     rows: of each, its name, how long its bar is in [0, 1], a text at its end,
       and whether it stands out.
     caption: what the bars are.
+    value: Q of the chosen action, followed over time; None without values.
+    distribution: the returns (N,) that it may bring and their probabilities
+      (N,), where the agent knows them.
   """
 
   rows: Sequence[tuple[str, float, str, bool]]
   caption: str
+  value: float | None = None
+  distribution: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Agent(Protocol):

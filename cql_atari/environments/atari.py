@@ -6,87 +6,21 @@ episode ends equal Dopamine's `AtariPreprocessing` bit for bit
 sticky actions 0.25, frame skip 4, max-pooling, 84x84 grey, whole games.
 """
 
-import difflib
 import hashlib
 import os
-import pathlib
 from typing import Any
 
 import ale_py
-import cv2
 import numpy as np
-from ale_py import roms
 
 from cql_atari.core.constraints import Count
-from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
-from cql_atari.replay.run import game_names
+from cql_atari.replay.games import action_names, rom_path
 
 FRAME_SKIP = 4
 STICKINESS = 0.25
-_SCREEN = (320, 420)  # Twice the console's own.
-ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-
-
-def rom_name(game: str) -> str:
-  """ALE's name of a game: 'MsPacman' -> 'ms_pacman'.
-
-  Raises:
-    UserError: there is no such game.
-  """
-  games = game_names()
-  if game not in games:
-    lower = {name.lower(): name for name in games}
-    close = difflib.get_close_matches(str(game).lower(), lower, 1, 0.5)
-    close = [lower[name] for name in close]
-    hint = f': did you mean {close[0]}?' if close else '.'
-    raise UserError(f'there is no Atari game {game!r}{hint}')
-  return games[game]
-
-
-def rom_path(
-  game: str, rom_dir: str | os.PathLike | None = None
-) -> pathlib.Path:
-  """The ROM of a game.
-
-  Args:
-    game: the game's name, such as 'MsPacman'.
-    rom_dir: a folder of ROMs by ALE's names, such as 'ms_pacman.bin'; the ones
-      that come with ALE by default.
-
-  Returns:
-    The file.
-
-  Raises:
-    UserError: there is no such game, or no ROM of it in the folder.
-  """
-  name = rom_name(game)
-  if rom_dir is None:
-    return pathlib.Path(roms.get_rom_path(name))
-  path = pathlib.Path(rom_dir).expanduser() / f'{name}.bin'
-  if not path.is_file():
-    raise UserError(
-      f'--rom_dir has no ROM of {game}: expected {path}, named as ALE names it.'
-    )
-  return path
-
-
-def action_names(rom: pathlib.Path) -> list[str]:
-  """The names of a game's actions, in the order of the dataset's."""
-  ale = ale_py.ALEInterface()
-  ale.loadROM(rom)
-  return [action.name for action in ale.getMinimalActionSet()]
-
-
-@configurable
-def num_actions(game: str, rom_dir: str | None = None) -> int:
-  """Size of the game's minimal action set, which the dataset's actions index.
-
-  Raises:
-    UserError: there is no such game or ROM.
-  """
-  return len(action_names(rom_path(game, rom_dir)))
+_CONSOLE = (210, 160)  # Rows and columns of its picture.
 
 
 @configurable
@@ -102,7 +36,7 @@ class AtariEnvironments:
   """
 
   benchmark = 'atari'
-  renders = False  # States are pictures already.
+  renders = False  # Whether the first game is also drawn in colour.
 
   def __init__(
     self,
@@ -128,18 +62,19 @@ class AtariEnvironments:
     self.longest_episode = max_steps_per_episode
     self._sticky_actions = sticky_actions
     self.num_actions = len(action_names(self.rom))
-    self._games = None
-    self._paddle_strength = np.ones(num_environments, np.float32)
+    self._games = self._drawn = self._screen = None
 
-  def _make_games(self) -> ale_py.ALEVectorInterface:
+  def _make_games(
+    self, count: int, shape: tuple[int, int], stack: int, in_colour: bool
+  ) -> ale_py.ALEVectorInterface:
     return ale_py.ALEVectorInterface(
       rom_path=self.rom,
-      num_envs=self.num_environments,
+      num_envs=count,
       frame_skip=FRAME_SKIP,
-      stack_num=STACK_SIZE,
-      img_height=FRAME_SHAPE[0],
-      img_width=FRAME_SHAPE[1],
-      grayscale=True,
+      stack_num=stack,
+      img_height=shape[0],
+      img_width=shape[1],
+      grayscale=not in_colour,
       maxpool=True,
       noop_max=0,
       use_fire_reset=False,
@@ -164,11 +99,16 @@ class AtariEnvironments:
     Returns:
       States uint8 (E, 84, 84, 4).
     """
-    if self._games is None:
-      self._games = self._make_games()
     count = self.num_environments
+    if self._games is None:
+      self._games = self._make_games(count, FRAME_SHAPE, STACK_SIZE, False)
     seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
-    frames, _ = self._games.reset(np.arange(count), seeds.astype(np.int32))
+    seeds = seeds.astype(np.int32)
+    frames, _ = self._games.reset(np.arange(count), seeds)
+    if self.renders:  # The same game once more, in colour.
+      if self._drawn is None:
+        self._drawn = self._make_games(1, _CONSOLE, 1, True)
+      self._screen, _ = self._drawn.reset(np.arange(1), seeds[:1])
     return stack_frames(frames)
 
   def step(
@@ -193,14 +133,18 @@ class AtariEnvironments:
         f'actions {actions} are not all in [0, {self.num_actions}), the action '
         f'set of {self.game}'
       )
-    self._games.send(actions, self._paddle_strength)
+    strengths = np.ones(len(actions), np.float32)
+    self._games.send(actions, strengths)
+    if self.renders:
+      self._drawn.send(actions[:1], strengths[:1])
+      self._screen, *_ = self._drawn.recv()
     frames, rewards, over, cut_off, _ = self._games.recv()
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
 
   def picture(self, states: np.ndarray) -> np.ndarray:
-    """The first game's newest frame, twice as wide as the console's pixels."""
-    frame = cv2.resize(states[0, ..., -1], _SCREEN)
-    return np.repeat(frame[..., None], 3, axis=2)
+    """The first game's screen, twice as large as the console's."""
+    del states
+    return self._screen[0, 0].repeat(2, axis=0).repeat(2, axis=1)
 
   @property
   def record(self) -> dict[str, Any]:

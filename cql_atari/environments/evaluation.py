@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cql_atari.core.protocols import Environments
+from cql_atari.core import progress
+from cql_atari.core.protocols import Agent, Environments
+from cql_atari.environments import atari
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,39 @@ class Episodes:
 
 
 def evaluate(
+  agent: Agent,
+  environments: Environments | str,
+  steps: int = 10_000,
+  seed: int = 0,
+  show_progress: bool = True,
+) -> Episodes:
+  """Plays whole games with an agent, by the protocol above.
+
+  Args:
+    agent: who plays.
+    environments: where to play, or the name of an Atari game.
+    steps: least number of agent steps.
+    seed: seeds the environments and the exploration.
+    show_progress: whether to show a progress bar.
+
+  Returns:
+    The games, in the order they ended.
+  """
+  if isinstance(environments, str):
+    environments = atari.AtariEnvironments(environments, num_environments=8)
+  with progress.bar(
+    steps, ' steps', 'evaluating', disable=not show_progress
+  ) as bar:
+    return play(
+      environments,
+      agent.select_actions,
+      steps,
+      seed,
+      lambda count, last_return: bar.update(count) and None,
+    )
+
+
+def play(
   environments: Environments,
   select_actions: Callable[[np.ndarray, np.random.Generator], np.ndarray],
   evaluation_steps: int,

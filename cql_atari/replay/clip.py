@@ -1,29 +1,30 @@
-"""Pictures of a store's play."""
+"""Films of a store's play."""
 
-import pathlib
-
+import cv2
 import numpy as np
-from PIL import Image
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_path, writing
-from cql_atari.replay.frames import FRAME_SHAPE
+from cql_atari.core.video import video, video_path, write_line
 from cql_atari.replay.store import Store
 
-_MILLISECONDS, _SCALE = 67, 3  # Four of the console's frames; pixels a pixel.
+_PICTURES_PER_SECOND = 15  # Each is four of the console's frames.
+_SCALE, _FOOT = 4, 24  # Pixels a pixel; the height of the line below.
 
 
-def write_clip(store: Store, path: str, first: int, frames: int) -> int:
-  """Draws consecutive frames as an animated GIF.
+def write_clip(
+  store: Store, path: str, first: int, frames: int, action_names: list[str]
+) -> int:
+  """Films consecutive rows: the frame, its row, the action and the reward.
 
   Args:
     store: where from.
-    path: the file, such as clip.gif.
+    path: the file, such as clip.gif or clip.mp4.
     first: the first row.
     frames: rows shown, at most; the store may end before.
+    action_names: of all actions, in order.
 
   Returns:
-    Frames drawn.
+    Rows shown.
 
   Raises:
     UserError: there is no such row, or the file can't be written.
@@ -33,20 +34,19 @@ def write_clip(store: Store, path: str, first: int, frames: int) -> int:
     raise UserError(
       f'--first={first} is no row of the store: give 0 to {rows - 1}.'
     )
-  file = pathlib.Path(path).expanduser()
-  if file.suffix != '.gif':
-    raise UserError(f'--out={path} is no .gif: name it clip.gif.')
+  file = video_path('out', path)
   shown = store.read_frames(np.array([first]), min(frames, rows - first))[0]
-  size = (FRAME_SHAPE[1] * _SCALE, FRAME_SHAPE[0] * _SCALE)
-  images = [
-    Image.fromarray(frame).resize(size, Image.Resampling.NEAREST)
-    for frame in shown
-  ]
-  with writing(path, 'choose another --out'):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(file) as partial:
-      images[0].save(
-        partial, save_all=True, append_images=images[1:],
-        duration=_MILLISECONDS, loop=0,
-      )  # fmt: skip
-  return len(images)
+  with video(file, _PICTURES_PER_SECOND) as add:
+    for row, frame in enumerate(shown, first):
+      large = np.kron(frame, np.ones((_SCALE, _SCALE), np.uint8))
+      picture = cv2.copyMakeBorder(
+        large[..., None].repeat(3, axis=2), 0, _FOOT, 0, 0, cv2.BORDER_CONSTANT
+      )
+      text = f'row {row:,}  {action_names[store.actions[row]]}'
+      if store.rewards[row]:
+        text += f'  reward {store.rewards[row]:+g}'
+      if store.terminals[row]:
+        text += '  the end'
+      write_line(picture, text, 8, len(large) + 16)
+      add(picture)
+  return len(shown)

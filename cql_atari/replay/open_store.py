@@ -12,7 +12,7 @@ from absl import logging
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
 from cql_atari.core.settings import configurable
-from cql_atari.replay import build
+from cql_atari.replay import build, games
 from cql_atari.replay import residence as residence_lib
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
@@ -37,8 +37,8 @@ def open_data(open_fn: Callable[[], Data] | None = None) -> Data:
 @configurable
 def open_store(
   replay_dir: str | os.PathLike | None,
-  game: str,
-  num_actions: int,
+  game: str | None = None,
+  num_actions: int | None = None,
   split: split_lib.Split | None = None,
   cache_dir: str | os.PathLike | None = None,
   residence: residence_lib.Residence = 'auto',
@@ -48,9 +48,11 @@ def open_store(
   Args:
     replay_dir: a run's folder (with `replay_logs`), `replay_logs` itself, or a
       store made by `python -m cql_atari.prepare`.
-    game: the game's name, such as 'Pong'.
-    num_actions: size of its action set; data outside it is refused.
-    split: which rows; by default the one gin describes.
+    game: the game's name, such as 'Pong'; by default the data's, which a store
+      says itself and a run by its path, GAME/RUN.
+    num_actions: size of its action set; data outside it is refused. ALE's by
+      default.
+    split: which rows; all of shards 0 to 49 by default, or what gin says.
     cache_dir: where stores are kept; `cql_atari` in the user's cache folder by
       default.
     residence: where the frames are: 'device', 'raw', 'compressed', 'mapped', or
@@ -63,25 +65,51 @@ def open_store(
     UserError: missing or broken data, data of another game, or a full disk.
   """
   split = split or split_lib.Split()
-  if replay_dir is None or not os.path.isdir(os.path.expanduser(replay_dir)):
-    raise UserError(
-      (
-        f'there is no replay folder {replay_dir}'
-        if replay_dir
-        else f'no replay data of {game} was given'
-      )
-      + ': fetch a run with "python -m cql_atari.fetch '
-      f'--game={game} --split={split.to_fetch} --out=data" and pass '
-      f'--replay_dir=data/{game}/1, or try the built-in data with '
-      '--gin_files=cql_demo.gin.'
-    )
-  if (pathlib.Path(replay_dir).expanduser() / 'frames.zst').is_file():
+  _check_there(replay_dir, game, split.to_fetch)
+  if is_prepared(replay_dir):
     store = _prepared(replay_dir, game, split)
   else:
+    game = game or game_of(replay_dir)
+    num_actions = num_actions or games.num_actions(game)
     store = Store.load(
       ensure_store(replay_dir, game, num_actions, split, cache_dir)
     )
   return residence_lib.reside(store, residence)
+
+
+def _check_there(
+  replay_dir: str | os.PathLike | None, game: str | None, split: str
+) -> None:
+  if replay_dir and os.path.isdir(os.path.expanduser(replay_dir)):
+    return
+  raise UserError(
+    (
+      f'there is no replay folder {replay_dir}'
+      if replay_dir
+      else f'no replay data{f" of {game}" if game else ""} was given'
+    )
+    + ': fetch a run with "python -m cql_atari.fetch '
+    f'--game={game or "Pong"} --split={split} --out=data" and pass '
+    f'--replay_dir=data/{game or "Pong"}/1, or try the built-in data with '
+    '--gin_files=cql_demo.gin.'
+  )
+
+
+def game_of(replay_dir: str | os.PathLike | None) -> str:
+  """The game of a store, or of a run in the published layout, GAME/RUN.
+
+  Raises:
+    UserError: there is no such folder, or it does not tell.
+  """
+  _check_there(replay_dir, None, '1pct')
+  if is_prepared(replay_dir):
+    return Store.load(pathlib.Path(replay_dir).expanduser()).manifest['game']
+  return run_lib.game_of(replay_dir)
+
+
+def is_prepared(directory: str | os.PathLike) -> bool:
+  """Whether a folder is a store, and not a run of shards."""
+  return (pathlib.Path(directory).expanduser() / 'frames.zst').is_file()
 
 
 def ensure_store(
@@ -115,7 +143,7 @@ def ensure_store(
   selection = split.select(folder)
   there = {shard.index for shard in run_lib.list_shards(folder)}
   missing = set(split.shard_numbers) - there
-  if missing and run != pathlib.Path(run_lib.demo_replay_dir()):
+  if missing:
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
       run,
@@ -130,7 +158,7 @@ def ensure_store(
   else:
     directory = pathlib.Path(out).expanduser()
     if directory.exists():
-      if not (directory / 'frames.zst').is_file():
+      if not is_prepared(directory):
         raise UserError(
           f'--out={out} is there already and is no store: name a folder that '
           'is not there.'
@@ -171,14 +199,14 @@ def _key(
 
 def _prepared(
   directory: str | os.PathLike,
-  game: str,
+  game: str | None,
   split: split_lib.Split,
 ) -> Store:
   """A store given by name, if it is what the configuration asks for."""
   store = Store.load(pathlib.Path(directory).expanduser())
   asked = {
     'format_version': FORMAT_VERSION,
-    'game': game,
+    'game': game or store.manifest.get('game'),
     'split': split.record,
   }
   for name, value in asked.items():

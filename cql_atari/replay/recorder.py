@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -9,8 +10,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from isal import igzip
 
+from cql_atari.core.files import write_text
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.npy_gz import ArrayReader, whole_gzip
+from cql_atari.replay.run import EPISODES
 from cql_atari.replay.shard import ELEMENTS, Shard
 
 # A row that comes before an episode's first frame, so that it can be stacked.
@@ -93,6 +96,8 @@ class Recorder:
 
   Attributes:
     add_count: rows appended so far, padding included.
+    episodes: of each episode appended, its raw 'return', its 'length', the
+      'first_shard' that has rows of it, and whether it is 'complete'.
   """
 
   def __init__(
@@ -108,7 +113,7 @@ class Recorder:
     self._directory = pathlib.Path(directory)
     self._directory.mkdir(parents=True, exist_ok=True)
     self._rows_per_shard, self._num_shards = rows_per_shard, num_shards
-    self.add_count = 0
+    self.add_count, self.episodes = 0, []
     self._columns = {
       'actions': np.zeros(rows_per_shard, np.int32),
       'rewards': np.zeros(rows_per_shard, np.float32),
@@ -138,15 +143,30 @@ class Recorder:
     Args:
       frames: uint8 (T, 84, 84), each before its action.
       actions: integers (T,).
-      rewards: (T,), clipped to [-1, 1].
+      rewards: (T,), raw; stored clipped to [-1, 1].
       terminals: (T,) 0/1.
     """
+    before, score = self.add_count, float(np.sum(rewards))
+    rewards = np.clip(rewards, -1.0, 1.0)
     padding = np.zeros((PADDING_ROWS, *FRAME_SHAPE), np.uint8)
     values = [
       np.concatenate([np.zeros(PADDING_ROWS, column.dtype), column])
       for column in (actions, rewards, terminals)
     ]
     self._append_rows(np.concatenate([padding, frames]), values)
+    self.episodes.append(
+      {
+        'return': score,
+        'length': len(frames),
+        'first_shard': before // self._rows_per_shard,
+        'complete': self.add_count - before == PADDING_ROWS + len(frames),
+      }
+    )
+
+  def write_episodes(self) -> None:
+    """Writes `episodes.json` beside the `replay_logs` folder."""
+    path = self._directory.parent / EPISODES
+    write_text(path, json.dumps({'episodes': self.episodes}))
 
   def _append_rows(self, frames, values) -> None:
     start, size = 0, self._rows_per_shard
@@ -189,6 +209,7 @@ class Recorder:
       'add_count': self.add_count,
       'rows_per_shard': self._rows_per_shard,
       'num_shards': self._num_shards,
+      'episodes': self.episodes,
     }
     if self._has_partial:
       _sync(self._partial)
@@ -197,7 +218,7 @@ class Recorder:
 
   def load_state(self, arrays: dict[str, np.ndarray], data: dict) -> None:
     """Goes back to what `state` gave; what was written later is deleted."""
-    self.add_count = data['add_count']
+    self.add_count, self.episodes = data['add_count'], data['episodes']
     self._stale_frame = arrays['stale_frame']
     self._columns = {name: arrays[name] for name in self._columns}
     keep = {self._partial} if self._has_partial else set()
@@ -219,7 +240,7 @@ class Recorder:
       rows: only the shards that the newest so many rows reach into.
 
     Yields:
-      Tuples as `append` takes them, oldest first.
+      Tuples as `append` takes them, but with clipped rewards, oldest first.
     """
     first = max(self.add_count - rows, 0) // self._rows_per_shard
     for index in range(first, (self.add_count + 1) // self._rows_per_shard):

@@ -6,21 +6,12 @@ import pathlib
 import re
 from collections.abc import Collection
 
-from ale_py import roms
-
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
+from cql_atari.replay.games import game_names
 from cql_atari.replay.shard import Shard, file_name
 
-_EPISODES = 'episodes.json'
-
-
-def game_names() -> dict[str, str]:
-  """Every game ALE has, by Dopamine's name: {'MsPacman': 'ms_pacman', ...}."""
-  return {
-    ''.join(word.capitalize() for word in rom.split('_')): rom
-    for rom in roms.get_all_rom_ids()
-  }
+EPISODES = 'episodes.json'  # Beside `replay_logs`, if the recorder wrote it.
 
 
 def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
@@ -57,7 +48,7 @@ def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
 def is_own(replay_dir: str | os.PathLike) -> bool:
   """Whether a recorder's own files lie beside the shards."""
   run = find_replay_logs(replay_dir).parent
-  return any((run / name).is_file() for name in ('collect.json', _EPISODES))
+  return any((run / name).is_file() for name in ('collect.json', EPISODES))
 
 
 def recorded_returns(
@@ -72,7 +63,7 @@ def recorded_returns(
   Not part of the published format: recorders that know the raw score leave it
   there, since stored rewards are clipped.
   """
-  path = find_replay_logs(replay_dir).parent / _EPISODES
+  path = find_replay_logs(replay_dir).parent / EPISODES
   if not path.is_file():
     return None
   try:
@@ -119,6 +110,6 @@ def check_game(run: pathlib.Path, game: str) -> None:
 
 @configurable
 def demo_replay_dir() -> str:
-  """The recorded play of Freeway that ships inside the package."""
+  """The recorded play of Breakout that ships inside the package."""
   root = pathlib.Path(__file__).parents[1] / 'data' / 'demo'
-  return str(root / 'Freeway' / '1')
+  return str(root / 'Breakout' / '1')

@@ -7,7 +7,7 @@ from typing import Any
 
 import gin
 
-from cql_atari.core import benchmarks, gin_text, quiet, settings
+from cql_atari.core import benchmarks, gin_state, gin_text, quiet, settings
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Agent, Benchmark, Data, Environments
 from cql_atari.replay import open_store
@@ -19,9 +19,6 @@ _RUNNER = 'FixedReplayRunner'
 
 class TrainedRun:
   """A run at any of its checkpoints, with or without its data.
-
-  Opening another run gives gin that run's settings: make what depends on
-  them, such as environments, before.
 
   Attributes:
     folder: the run folder.
@@ -55,24 +52,26 @@ class TrainedRun:
       with_data = self.benchmark.needs_data_to_act
     # Every run has graphs of its own, which TensorFlow counts as retracing.
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
+    with gin_state.isolated():
+      self._build(with_data)
+    self.load()
+
+  def _build(self, with_data: bool) -> None:
+    """Opens the data, if they are asked for, and makes the agent."""
     self.data = self._configure(with_data)
     if self.data and self.data.digest != self.folder.record['manifest_digest']:
       raise UserError(
         f'the data of the run in {self.folder.path} have changed since it was '
         'trained: put those it learned from back.'
       )
-    action_size = (
-      self.data.action_size
-      if self.data
-      else self.folder.manifest['num_actions']
-    )
     create = gin.query_parameter(f'{_RUNNER}.create_agent_fn')
-    self.agent = create.scoped_configurable_fn(action_size, self.data, seed=0)
-    self.load()
+    known = {'seed': self.folder.record['seed']}
+    if not self.data:
+      known['num_actions'] = self.folder.manifest['num_actions']
+    self.agent = create.scoped_configurable_fn(self.data, **known)
 
   def _configure(self, with_data: bool) -> Data | None:
     """Gives gin the run's settings; opens its data, if they are asked for."""
-    gin.clear_config()
     # It may have been trained on devices that are not here.
     devices = [
       f'{name} = None'
@@ -117,13 +116,26 @@ class TrainedRun:
     self.agent.load_weights(arrays)
 
   def environments(self, num_environments: int) -> Environments:
-    """Environments by the run's settings; before another run is opened."""
+    """Environments by the run's settings."""
     limits: dict[str, Any] = {'num_environments': num_environments}
     create = self.benchmark.create_environments
-    with contextlib.suppress(ValueError):  # Not bound.
-      bound = gin.query_parameter(f'{_RUNNER}.create_environment_fn')
-      create = bound.scoped_configurable_fn
-    with contextlib.suppress(ValueError):
-      name = 'max_steps_per_episode'
-      limits[name] = gin.query_parameter(f'{_RUNNER}.{name}')
-    return create(**limits)
+    with gin_state.isolated():
+      self._configure(with_data=False)
+      with contextlib.suppress(ValueError):  # Not bound.
+        bound = gin.query_parameter(f'{_RUNNER}.create_environment_fn')
+        create = bound.scoped_configurable_fn
+      with contextlib.suppress(ValueError):
+        name = 'max_steps_per_episode'
+        limits[name] = gin.query_parameter(f'{_RUNNER}.{name}')
+      return create(**limits)
+
+  def fitted_q(self, seed: int, **penalty: Any) -> Agent:
+    """Fitted Q evaluation of the agent's policy, by the run's settings.
+
+    Args:
+      seed: seeds the weights and the batches.
+      **penalty: `penalty` and `alpha`, for conservative values.
+    """
+    with gin_state.isolated():
+      self._configure(with_data=False)
+      return self.benchmark.fitted_q(self.agent, self.data, seed, **penalty)

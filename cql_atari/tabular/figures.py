@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 from cql_atari.analysis import curves
@@ -18,9 +18,6 @@ from cql_atari.tabular import (
   slow_policies,
 )
 from cql_atari.tabular import mdp as mdp_lib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 
 _SIZES = 10 ** np.arange(2, 9)  # Transitions of a dataset.
 _SIZE = 1000  # Where it is not what varies.

@@ -8,6 +8,7 @@ import numpy as np
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Agent, Collecting, Data, Panel
 from cql_atari.environments import atari, published
+from cql_atari.replay import games
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import rom_check
 
@@ -52,7 +53,7 @@ def _make_collector(run_dir: pathlib.Path, game: str, steps: int | None):
       f'{run_dir} holds data that nothing here can go on with: give another '
       '--run or --out.'
     )
-  return collector.Collector(run_dir, steps or 1_000_000, atari.num_actions())
+  return collector.Collector(run_dir, steps or 1_000_000, games.num_actions())
 
 
 class Atari:
@@ -102,7 +103,7 @@ class Atari:
 
   def check_name(self, name: str) -> None:
     """Raises a UserError where there is no such game."""
-    atari.rom_name(name)
+    games.rom_name(name)
 
   def path_fields(self, name: str) -> dict[str, str]:
     """The fields that a sweep's paths can have in braces."""
@@ -128,17 +129,24 @@ class Atari:
     states: np.ndarray,
     actions: np.ndarray,
   ) -> Panel:
-    """The Q-values of all actions."""
-    names = atari.action_names(environments.rom)
+    """The Q-values of all actions, and the chosen one's distribution."""
+    names = games.action_names(environments.rom)
     q_values = agent.predict_q_values(states)[0]
     low, high = float(q_values.min()), float(q_values.max())
     # From the least to the greatest: what tells actions apart is small.
     shares = (q_values - low) / (high - low) if high > low else q_values * 0 + 1
+    chosen = int(actions[0])
     rows = [
-      (name, float(share), f'{value:.2f}', index == int(actions[0]))
+      (name, float(share), f'{value:.2f}', index == chosen)
       for index, (name, share, value) in enumerate(zip(names, shares, q_values))
     ]
-    return Panel(rows, 'Q-values; bars from the least to the greatest')
+    distribution = agent.predict_distribution(states)
+    return Panel(
+      rows,
+      'Q-values; bars from the least to the greatest',
+      float(q_values[chosen]),
+      distribution and tuple(part[0, chosen] for part in distribution),
+    )
 
   def fitted_q(
     self, agent: Agent, data: Data, seed: int, **penalty: Any

@@ -1,6 +1,5 @@
 """Collector: an online agent that logs its replay in the published format."""
 
-import json
 import math
 import pathlib
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from cql_atari.agents import fixed_replay_agent
 from cql_atari.core import progress
 from cql_atari.core.constraints import Count, NonNegative, Share, Whole
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_csv, write_text
+from cql_atari.core.files import write_csv
 from cql_atari.core.protocols import Arrays
 from cql_atari.core.settings import configurable
 from cql_atari.environments.atari import AtariEnvironments
@@ -110,13 +109,13 @@ class Collector(job.Job):
         f'replay_capacity {replay_capacity} holds: lower it.'
       )
     self._agent = create_agent_fn(
-      num_actions, self._memory, seed=seed, sampler=memory.OnlineSampler
+      self._memory, num_actions, seed=seed, sampler=memory.OnlineSampler
     )
     self.environment = create_environment_fn()
     self._recorder = recorder.Recorder(
       self.folder / 'replay_logs', self._rows_per_shard, num_shards
     )
-    self._rows, self._episodes, self._new_returns = [], [], []
+    self._rows, self._new_returns = [], []
     self._agent_steps = 0
     self.resume()
 
@@ -184,20 +183,10 @@ class Collector(job.Job):
   def _log(self, game: list[tuple], bar: tqdm.tqdm) -> None:
     """Gives a finished episode to the recorder and the memory."""
     frames, actions, rewards, terminals = map(np.stack, zip(*game))
-    episode = frames, actions, np.clip(rewards, -1.0, 1.0), terminals
     before = self._recorder.add_count
-    self._recorder.append(*episode)
-    self._memory.append(*episode)
+    self._recorder.append(frames, actions, rewards, terminals)
+    self._memory.append(frames, actions, np.clip(rewards, -1.0, 1.0), terminals)
     after, size = self._recorder.add_count, self._rows_per_shard
-    length = recorder.PADDING_ROWS + len(frames)
-    self._episodes.append(
-      {
-        'return': float(rewards.sum()),
-        'length': len(frames),
-        'first_shard': before // size,
-        'complete': after - before == length,
-      }
-    )
     self._new_returns.append(float(rewards.sum()))
     bar.update(after - before)
     bar.set_postfix_str(f'last return {rewards.sum():.0f}', refresh=False)
@@ -234,8 +223,7 @@ class Collector(job.Job):
 
   def _write_records(self) -> None:
     write_csv(self.folder / 'metrics.csv', METRICS, self._rows)
-    episodes = json.dumps({'episodes': self._episodes})
-    write_text(self.folder / 'episodes.json', episodes)
+    self._recorder.write_episodes()
 
   # --- Saving. ---
 
@@ -257,7 +245,6 @@ class Collector(job.Job):
       'log': log,
       'agent_steps': self._agent_steps,
       'rows': self._rows,
-      'episodes': self._episodes,
       'new_returns': self._new_returns,
     }
 
@@ -270,7 +257,6 @@ class Collector(job.Job):
       data['log'],
     )
     self._agent_steps = data['agent_steps']
-    self._rows, self._episodes = data['rows'], data['episodes']
-    self._new_returns = data['new_returns']
+    self._rows, self._new_returns = data['rows'], data['new_returns']
     for episode in self._recorder.newest_episodes(self._memory.capacity):
       self._memory.append(*episode)

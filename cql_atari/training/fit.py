@@ -1,39 +1,86 @@
 """A whole training run: from settings to a finished run folder."""
 
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
-from cql_atari.core import benchmarks, devices, quiet, settings
-from cql_atari.core.files import alone_in
+from cql_atari.core import benchmarks, devices, gin_state, quiet, settings
+from cql_atari.core.files import absolute, alone_in, make_folder
+from cql_atari.core.gin_text import binding, last_bindings
 from cql_atari.replay import open_store
-from cql_atari.runs import folder as folder_lib
+from cql_atari.runs.folder import RunFolder, unused
 
 _REQUIRED = 'FixedReplayRunner.create_agent_fn'
 
 
 def fit(
-  base_dir: pathlib.Path,
-  gin_files: Sequence[str],
+  base_dir: str | os.PathLike,
+  gin_files: str | Sequence[str],
   gin_bindings: Sequence[str] = (),
-) -> None:
-  """Trains by gin files, in a folder of its own, or goes on with it.
+  *,
+  replay_dir: str | os.PathLike | None = None,
+  rom_dir: str | os.PathLike | None = None,
+  game: str | None = None,
+  seed: int | None = None,
+  parameters: Mapping[str, Any] | None = None,
+) -> RunFolder:
+  """Trains and evaluates in a run folder of its own, or goes on with it.
+
+  It does what `python -m cql_atari.train` does, which calls it:
+
+    fit('runs/pong', 'cql_1pct.gin', replay_dir='data/Pong/1',
+        parameters={'CQLMixin.alpha': 2.0})
 
   Settings are checked, and without a GPU the data are opened, before TensorFlow
-  is imported.
+  is imported. Gin's own settings are afterwards as they were.
 
   Args:
-    base_dir: the run folder, which exists.
-    gin_files: paths or bare names, such as 'cql_1pct.gin'.
-    gin_bindings: such as "GAME='Breakout'", which override the files.
+    base_dir: the run folder, made where it is missing.
+    gin_files: a config, or several, by path or name.
+    gin_bindings: lines of gin, such as "CQLMixin.alpha=2.0", which override
+      the files.
+    replay_dir: the data; see `open_store` and `open_task_data`.
+    rom_dir: a folder of other ROMs than ALE's.
+    game: the game; by default the config's, or else the data's.
+    seed: seeds the weights, the batches, and the play of evaluations.
+    parameters: values by name, as Python objects; they override all others.
+
+  Returns:
+    The run folder.
 
   Raises:
     UserError: a mistake in the settings, broken data, or a full disk.
     BusyError: another process is training in the folder.
     Stopped: SIGTERM or Ctrl-C came; progress is saved.
   """
-  settings.check(gin_files, gin_bindings, _REQUIRED)
+  if isinstance(gin_files, str):
+    gin_files = [gin_files]
+  macros = {
+    'REPLAY_DIR': None if replay_dir is None else absolute(str(replay_dir)),
+    'ROM_DIR': None if rom_dir is None else absolute(str(rom_dir)),
+    'GAME': game,
+    'SEED': seed,
+  }
+  given = {name: value for name, value in macros.items() if value is not None}
+  given |= parameters or {}
+  lines = [*gin_bindings, *(binding(*item) for item in given.items())]
+  bound = last_bindings(gin_files, lines)
+  if bound.get('GAME', '') is None:
+    game = open_store.game_of(bound.get('REPLAY_DIR'))
+    lines.append(binding('GAME', game))
+  settings.check(gin_files, lines, _REQUIRED)
+  folder = make_folder('base_dir', base_dir)
+  with gin_state.isolated():
+    _fit(folder, gin_files, lines)
+  return RunFolder(folder)
+
+
+def _fit(
+  base_dir: pathlib.Path, gin_files: Sequence[str], gin_bindings: Sequence[str]
+) -> None:
   settings.parse(gin_files, gin_bindings, final=False)
   with alone_in(base_dir, 'training'):
     data = open_store.open_data()
@@ -51,9 +98,9 @@ def fit(
     devices.warn_of_idle_gpus()
     settings.parse(gin_files, gin_bindings, final=True)
     runner = runner_lib.FixedReplayRunner(base_dir, data)
-    for name in folder_lib.unused(gin_bindings):
+    for name in unused(gin_bindings):
       logging.warning('%s is bound, but nothing in this run uses it.', name)
-    folder = folder_lib.RunFolder(base_dir)
+    folder = RunFolder(base_dir)
     if runner.is_finished and folder.has_records:
       folder.warn_of_other_settings()
     else:

@@ -89,7 +89,7 @@ class FixedReplayRunner(job.Job):
     Args:
       base_dir: the run's folder.
       data: what to learn from.
-      create_agent_fn: makes the agent, called with (action_size, data, seed).
+      create_agent_fn: makes the agent, called with (data, seed=...).
       create_environment_fn: makes the evaluation environments.
       num_iterations: iterations of the whole run.
       training_steps: gradient steps an iteration.
@@ -129,7 +129,7 @@ class FixedReplayRunner(job.Job):
     self.environments = create_environment_fn(
       max_steps_per_episode=max_steps_per_episode
     )
-    self.agent = create_agent_fn(data.action_size, data, seed=seed)
+    self.agent = create_agent_fn(data, seed=seed)
     self._columns = tuple(dict.fromkeys((*METRICS, *self.agent.scalar_names)))
     self.resume()
 
@@ -295,7 +295,7 @@ class FixedReplayRunner(job.Job):
         bar.update(steps)
         self.pause(save=False)  # What was learned is saved.
 
-      episodes = evaluation.evaluate(
+      episodes = evaluation.play(
         self.environments,
         self.agent.select_actions,
         self._evaluation_steps,

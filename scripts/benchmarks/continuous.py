@@ -81,7 +81,7 @@ def ours() -> turns_lib.Turn:
     {},
   )
   agent = cql_agent.CQLSACAgent(
-    ACTION, data, batch_size=BATCH, num_samples=SAMPLES, entropy_backup=False
+    data, batch_size=BATCH, num_samples=SAMPLES, entropy_backup=False
   )
 
   def turn(steps: int) -> float:

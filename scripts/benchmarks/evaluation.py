@@ -10,9 +10,7 @@ import tempfile
 import time
 
 from cql_atari.core import command, quiet
-from cql_atari.replay import open_store
-from cql_atari.replay import run as run_lib
-from cql_atari.replay import split as split_lib
+from cql_atari.replay import games
 
 _COMMAND = command.Command(__doc__)
 _GAME = _COMMAND.string('game', 'Pong', 'The game to play.')
@@ -27,15 +25,12 @@ def main():
 
     from cql_atari.agents import cql_agent
     from cql_atari.environments import atari, evaluation
-  store = open_store.open_store(
-    run_lib.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
-  )
-  agent = cql_agent.CQLAgent(atari.num_actions(_GAME.value), store)
+  agent = cql_agent.CQLAgent(None, games.num_actions(_GAME.value))
   ours = atari.AtariEnvironments(_GAME.value, _ENVIRONMENTS.value)
 
   def our_turn():
     began, seed = time.perf_counter(), len(rates['ours'])
-    episodes = evaluation.evaluate(
+    episodes = evaluation.play(
       ours, agent.select_actions, 1000 * _ENVIRONMENTS.value, seed
     )
     return episodes.lengths.sum() / (time.perf_counter() - began)

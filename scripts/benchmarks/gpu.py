@@ -21,14 +21,11 @@ import time
 import learner
 
 from cql_atari.core import command, devices, quiet
-from cql_atari.environments import atari
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
-from cql_atari.replay import split as split_lib
 
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
-_GAME = _COMMAND.string('game', 'Freeway', 'Its game.')
 _STEPS = _COMMAND.integer('steps', 400, 'Gradient steps a turn.')
 _ROUNDS = _COMMAND.integer('rounds', 5, 'Turns of each.')
 # Both libraries take what they need, and not all that there is.
@@ -80,20 +77,13 @@ def contenders():
 
   from cql_atari.agents import cql_agent
 
-  num_actions = atari.num_actions(_GAME.value)
   turns = {}
   for residence in _RESIDENCES:
     store = open_store.open_store(
-      _REPLAY_DIR.value or run_lib.demo_replay_dir(),
-      _GAME.value,
-      num_actions,
-      split_lib.Split(),
-      residence=residence,
+      _REPLAY_DIR.value or run_lib.demo_replay_dir(), residence=residence
     )
     for dtype in _DTYPES:
-      agent = cql_agent.CQLAgent(
-        num_actions, store, alpha=4.0, compute_dtype=dtype
-      )
+      agent = cql_agent.CQLAgent(store, alpha=4.0, compute_dtype=dtype)
       for at_once in _AT_ONCE:
 
         def turn(steps, agent=agent, at_once=at_once):

@@ -21,7 +21,6 @@ import turns as turns_lib
 from cql_atari.core import command, quiet, settings
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
-from cql_atari.replay import split as split_lib
 
 _COMMAND = command.Command(__doc__)
 _D3RLPY = _COMMAND.string(
@@ -84,9 +83,7 @@ def ours_and_bare(base_dir):
 
     settings.import_all()
   settings.parse(_GIN_FILES.value, _GIN_BINDINGS.value, final=False)
-  store = open_store.open_store(
-    run_lib.demo_replay_dir(), 'Freeway', 3, split_lib.Split()
-  )
+  store = open_store.open_store(run_lib.demo_replay_dir())
   # The paper's games have up to 18 actions; Pong's 6 are the usual example.
   store = dataclasses.replace(
     store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}

@@ -213,7 +213,6 @@ def atari_contender(name, seed, store, folder):
   double_q = ways.pop('double_q', False)
   epsilon = ways.pop('adam_epsilon', DISCRETE['adam_epsilon'])
   agent = cql_agent.CQLAgent(
-    store.action_size,
     store,
     network=lambda actions, seed: network(actions, seed, **ways),
     optimizer=lambda: optimizers.Adam(
@@ -238,9 +237,7 @@ def run_atari(name, seed, folder):
   from cql_atari.environments import atari, evaluation
   from cql_atari.replay import open_store
 
-  store = open_store.open_store(
-    _DATA.value, _GAME.value, atari.num_actions(_GAME.value)
-  )
+  store = open_store.open_store(_DATA.value, _GAME.value)
   train, q_values = atari_contender(name, seed, store, folder)
   sampler = store_states(store, seed=0)
   games = atari.AtariEnvironments(
@@ -254,7 +251,7 @@ def run_atari(name, seed, folder):
     return np.where(is_random, drawn, actions)
 
   def measure(step):
-    played = evaluation.evaluate(games, select, _EVALUATION_STEPS, seed=step)
+    played = evaluation.play(games, select, _EVALUATION_STEPS, seed=step)
     states, actions = sampler
     values = np.concatenate([q_values(s) for s in np.split(states, 20)])
     of_data = values[np.arange(len(values)), actions]
@@ -313,7 +310,7 @@ def run_d4rl(name, seed, folder):
   task = data.task
 
   def measure(step):
-    games = evaluation.evaluate(
+    games = evaluation.play(
       played, lambda states, rng: np.array(act(states)), 1, seed=step
     )
     score = task.normalized_score(games.returns.mean())

@@ -14,14 +14,11 @@ import time
 import numpy as np
 
 from cql_atari.core import command, quiet
-from cql_atari.environments import atari
 from cql_atari.replay import open_store
 from cql_atari.replay import run as run_lib
-from cql_atari.replay import split as split_lib
 
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
-_GAME = _COMMAND.string('game', 'Freeway', 'Its game.')
 _ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of each.')
 _BATCHES = _COMMAND.integer('batches', 160, 'Batches a turn.')
 _BLOCK = 8
@@ -71,11 +68,7 @@ def main():
   with quiet.quiet():
     stores = {
       residence: open_store.open_store(
-        _REPLAY_DIR.value or run_lib.demo_replay_dir(),
-        _GAME.value,
-        atari.num_actions(_GAME.value),
-        split_lib.Split(),
-        residence=residence,
+        _REPLAY_DIR.value or run_lib.demo_replay_dir(), residence=residence
       )
       for residence in ('raw', 'compressed', 'mapped')
     }

@@ -18,7 +18,7 @@ from cql_atari.agents import cql_agent
 from cql_atari.replay import open_store, run, split
 
 store = open_store.open_store(
-  run.demo_replay_dir(), 'Freeway', 3, split.Split(shards=(10, 13)),
+  run.demo_replay_dir(), 'Breakout', 4, split.Split(shards=(10, 13)),
   sys.argv[1],
 )
 
@@ -34,7 +34,7 @@ def network(num_actions, seed):
 
 def curve(strategy):
   agent = cql_agent.CQLAgent(
-    3, store, network=network, alpha=4.0, target_update_period=7, seed=1,
+    store, network=network, alpha=4.0, target_update_period=7, seed=1,
     strategy=strategy,
   )
   rows = []

@@ -24,7 +24,7 @@ def runner(base_dir, agent, iterations):
     str(base_dir),
     lambda sess, environment, summary_writer: agent,
     functools.partial(
-      atari_lib.create_atari_environment, 'Freeway', sticky_actions=True
+      atari_lib.create_atari_environment, 'Breakout', sticky_actions=True
     ),
     num_iterations=iterations,
     training_steps=1,
@@ -35,12 +35,12 @@ def runner(base_dir, agent, iterations):
 
 @pytest.mark.slow
 def test_dopamine_s_runner_evaluates_our_agents(demo_store, tmp_path):
-  agent = cql_agent.CQLAgent(3, demo_store, network=NETWORK, seed=1)
+  agent = cql_agent.CQLAgent(demo_store, network=NETWORK, seed=1)
   agent.train_steps(5)
   runner(tmp_path, agent, 1).run_experiment()
   assert agent.eval_mode is True  # The runner's last phase.
   # Another agent goes on from what the runner saved.
-  other = cql_agent.CQLAgent(3, demo_store, network=NETWORK, seed=2)
+  other = cql_agent.CQLAgent(demo_store, network=NETWORK, seed=2)
   resumed = runner(tmp_path, other, 2)
   assert resumed._start_iteration == 1
   assert other.gradient_steps == 5

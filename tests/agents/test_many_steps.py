@@ -44,7 +44,6 @@ AGENTS = {
 def make(store, name='CQL', period=8, **settings):
   agent_class, network, own = AGENTS[name]
   return agent_class(
-    3,
     store,
     network=functools.partial(network, trunk=TRUNK),
     target_update_period=period,
@@ -130,7 +129,7 @@ def test_a_network_of_ones_own_computes_in_bfloat16_too(demo_store):
     return tf.keras.Model(states, tf.keras.layers.Reshape((-1, 5))(x))
 
   agent = cql_agent.CQLAgent(
-    3, demo_store, network=network, compute_dtype='bfloat16'
+    demo_store, network=network, compute_dtype='bfloat16'
   )
   agent.train_steps(2)
   assert np.isfinite(agent.mean_scalars()['loss'])
@@ -150,7 +149,7 @@ def test_a_loss_of_ones_own_may_branch_on_tensors(demo_store):
       return loss, scalars
 
   agent = Branching(
-    3, demo_store, network=functools.partial(AGENTS['CQL'][1], trunk=TRUNK)
+    demo_store, network=functools.partial(AGENTS['CQL'][1], trunk=TRUNK)
   )
   agent.train_steps(1)
   assert np.isfinite(agent.mean_scalars()['loss'])

@@ -264,15 +264,14 @@ def test_every_agent_learns_and_resumes_bit_for_bit(name, demo_store):
 
 
 def test_bc_imitates_what_it_sees(demo_store):
-  agent = make('bc', demo_store)
+  agent = make('bc', demo_store, optimizer=lambda: optimizers.Adam(1e-3))
   before = None
   for _ in range(2):
-    for _ in range(80):
-      agent.train_steps(1)
+    agent.train_steps(500)
     scalars = agent.mean_scalars(reset=True)
     assert before is None or scalars['loss'] < before
     before = scalars['loss']
-  assert scalars['accuracy'] > 0.4  # Of three actions.
+  assert scalars['accuracy'] > 0.3  # Of four actions, most of them random.
   assert scalars['q_data'] == pytest.approx(-scalars['loss'], rel=1e-5)
 
 
@@ -296,7 +295,7 @@ def test_configs_set_alpha_of_every_cql(name, demo_store):
     settings.import_all()
     settings.parse(['cql_1pct.gin', 'small.gin'], bindings, final=True)
     create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
-    agent = create.scoped_configurable_fn(3, demo_store)
+    agent = create.scoped_configurable_fn(demo_store)
     gin.clear_config()
     assert type(agent).__name__ == name and agent._alpha.value == alpha
 

@@ -45,7 +45,7 @@ def test_rules_keep_the_greatest_and_are_judged_by_the_score():
 
 
 def test_fitted_q_evaluation_backs_up_the_policy_it_is_of(demo_store):
-  evaluated = dqn_agent.FixedReplayDQNAgent(3, demo_store, seed=5)
+  evaluated = dqn_agent.FixedReplayDQNAgent(demo_store, seed=5)
   fitted = fqe_agent.FQEAgent(evaluated, demo_store, seed=1)
   batch = next(fitted.sampler.batches(0))
   target = fitted.target_network(batch.next_state)
@@ -73,7 +73,7 @@ def test_fitted_q_evaluation_backs_up_the_policy_it_is_of(demo_store):
 def test_conservative_evaluation_is_eq1_and_eq2_with_the_policy_as_mu(
   demo_store, penalty
 ):
-  evaluated = dqn_agent.FixedReplayDQNAgent(3, demo_store, seed=5)
+  evaluated = dqn_agent.FixedReplayDQNAgent(demo_store, seed=5)
   fitted = fqe_agent.FQEAgent(
     evaluated, demo_store, seed=1, penalty=penalty, alpha=3.0
   )

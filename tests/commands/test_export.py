@@ -42,6 +42,7 @@ def trained(tmp_path_factory):
         'FixedReplayRunner.num_iterations=1',
         'FixedReplayRunner.training_steps=200',
         'FixedReplayRunner.evaluation_steps=0',
+        'FixedReplayAgent.epsilon_eval=0.5',  # It moves.
       )
     ),
   )  # fmt: skip
@@ -58,7 +59,7 @@ def test_exports_act_without_the_package(trained, tmp_path, demo_store):
   assert done.returncode == 0 and without_progress(done.stderr) == '', (
     done.stderr
   )
-  assert 'CQL of Freeway after 200 gradient steps' in done.stdout
+  assert 'CQL of Breakout after 200 gradient steps' in done.stdout
   frames = demo_store.read_frames(np.arange(100, 140), 4)
   np.save(tmp_path / 'states.npy', frames.transpose(0, 2, 3, 1))
   programs = {
@@ -95,7 +96,7 @@ out = {{
     assert done.returncode == 0, done.stderr
     answers[name] = np.load(tmp_path / f'{name}.npz')
   q_values = answers['agent']['q_values']
-  assert q_values.shape == (40, 3) and q_values.std() > 0
+  assert q_values.shape == (40, 4) and q_values.std() > 0
   for name in ('tf', 'onnx'):
     np.testing.assert_allclose(
       answers[name]['q_values'], q_values, rtol=1e-4, atol=1e-6
@@ -105,8 +106,9 @@ out = {{
     )
 
 
-def test_a_film_shows_the_play(trained, tmp_path):
-  out = tmp_path / 'films' / 'play.mp4'
+@pytest.mark.parametrize('name', ['play.mp4', 'play.gif'])
+def test_a_film_shows_the_play(trained, tmp_path, name):
+  out = tmp_path / 'films' / name
   done = call(
     '-m', 'cql_atari.watch', f'--run={trained}', f'--out={out}',
     '--episodes=2', '--max_steps=40',
@@ -114,7 +116,7 @@ def test_a_film_shows_the_play(trained, tmp_path):
   assert done.returncode == 0 and without_progress(done.stderr) == '', (
     done.stderr
   )
-  assert 'Freeway after 200 gradient steps. Scores: ' in done.stdout
+  assert 'Breakout after 200 gradient steps. Scores: ' in done.stdout
   video = cv2.VideoCapture(str(out))
   pictures = []
   while True:
@@ -124,37 +126,63 @@ def test_a_film_shows_the_play(trained, tmp_path):
     pictures.append(picture)
   assert len(pictures) == 80
   assert pictures[0].shape == (420, 640, 3)
-  assert video.get(cv2.CAP_PROP_FPS) == 15
+  assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(15, abs=2)
+  assert (pictures[0].max(axis=2) != pictures[0].min(axis=2)).mean() > 0.1
   # The game moves, and a new one begins as the first did.
   left = [picture[:, :320].astype(int) for picture in pictures]
-  assert np.abs(left[30] - left[10]).mean() > 0.5
-  assert np.abs(left[40] - left[0]).mean() < 0.5
-  assert [path.name for path in out.parent.iterdir()] == ['play.mp4']
+  assert np.abs(left[30] - left[10]).max() > 100
+  assert np.abs(left[40] - left[0]).max() < 50
+  assert [path.name for path in out.parent.iterdir()] == [name]
+
+
+class Valued:
+  """What the panel asks of an agent."""
+
+  def __init__(self, q_values):
+    self._q_values = np.array([q_values])
+
+  def predict_q_values(self, states):
+    return self._q_values
+
+  def predict_distribution(self, states):
+    returns = self._q_values[..., None] + np.arange(4)
+    return returns, np.full(returns.shape, 0.25)
+
+
+def draw(game, q_values, chosen, values=()):
+  games = atari.AtariEnvironments(game, 1)
+  screen, states = np.zeros((420, 320, 3), np.uint8), np.zeros((1, 84, 84, 4))
+  panel = training.BENCHMARK.panel(
+    Valued(q_values), games, states, np.array([chosen])
+  )
+  assert [name for name, *_ in panel.rows][:2] == ['NOOP', 'FIRE']
+  np.testing.assert_allclose(
+    panel.distribution[0], q_values[chosen] + np.arange(4)
+  )
+  return film.draw(screen, panel, '', values)
 
 
 def test_the_chosen_action_stands_out():
-  games = atari.AtariEnvironments('Breakout', 1)
+  pictures = [draw('Breakout', [0.1, 0.2, 0.3, 0.4], i) for i in (1, 3)]
+  rows = [picture[40:150, 320:].astype(int) for picture in pictures]
+  differing = np.flatnonzero((rows[0] != rows[1]).any(axis=(1, 2)))
+  # The rows of the two actions, 26 pixels each; not those of the others.
+  assert 26 < differing.min() < 2 * 26 < 3 * 26 < differing.max() < 4 * 26
+  assert not np.isin(np.arange(2 * 26 + 6, 3 * 26 - 2), differing).any()
 
-  class Agent:
-    def predict_q_values(self, states):
-      return self.q_values
 
-  agent, states = Agent(), np.zeros((1, 84, 84, 4), np.uint8)
-  screen = games.picture(states)
-
-  def draw(q_values, chosen):
-    agent.q_values = np.array([q_values])
-    panel = training.BENCHMARK.panel(agent, games, states, np.array([chosen]))
-    names = [name for name, *_ in panel.rows]
-    assert names == ['NOOP', 'FIRE', 'RIGHT', 'LEFT']
-    return film.draw(screen, panel, '')
-
-  pictures = [draw([0.1, 0.2, 0.3, 0.4], chosen) for chosen in (1, 3)]
-  differing = np.flatnonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))
-  # The rows of the two actions, 34 pixels each.
-  assert differing.min() > 24 + 26 + 34 - 20
-  assert differing.max() < 24 + 26 + 3 * 34 + 10
-  assert draw([0.5] * 4, 0).shape == (420, 640, 3)
+@pytest.mark.parametrize(
+  ('game', 'actions'), [('Breakout', 4), ('Seaquest', 18)]
+)
+def test_the_panel_fits_its_frame(game, actions):
+  """Bars, the distribution and the curve change the picture, each its part."""
+  q_values = np.linspace(0, 1, actions)
+  bare = draw(game, q_values, 0)
+  drawn = draw(game, q_values, 0, np.sin(np.arange(50)))
+  assert bare.shape == drawn.shape == (420, 640, 3)
+  assert (bare[200:] != 24).any()
+  if actions == 4:
+    assert (bare != drawn).any()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +197,7 @@ def test_the_chosen_action_stands_out():
     ),
     (
       ['-m', 'cql_atari.watch', '--run=/nowhere', '--out=a.avi'],
-      'name it play.mp4',
+      'neither .mp4 nor .gif',
     ),
   ],
 )

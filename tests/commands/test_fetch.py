@@ -122,7 +122,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(demo_dir, tmp_path):
-  folder = tmp_path / 'served' / 'Freeway' / '1' / 'replay_logs'
+  folder = tmp_path / 'served' / 'Breakout' / '1' / 'replay_logs'
   folder.mkdir(parents=True)
   for index in SHARDS:
     for path in shard_lib.Shard(demo_dir / 'replay_logs', index).sources:
@@ -137,7 +137,7 @@ def start_fetch(server, out, split='all'):
   address = f'http://127.0.0.1:{server.server_address[1]}'
   return subprocess.Popen(
     [
-      *(sys.executable, '-m', 'cql_atari.fetch', '--game=Freeway'),
+      *(sys.executable, '-m', 'cql_atari.fetch', '--game=Breakout'),
       *(f'--source={address}', f'--split={split}', f'--out={out}'),
       *('--timeout=2', '--jobs=2'),
     ],
@@ -155,8 +155,8 @@ def fetch(server, out, split='all'):
 
 
 def assert_same(server, out):
-  served = server.root / 'Freeway' / '1' / 'replay_logs'
-  got = out / 'Freeway' / '1' / 'replay_logs'
+  served = server.root / 'Breakout' / '1' / 'replay_logs'
+  got = out / 'Breakout' / '1' / 'replay_logs'
   names = [path.name for path in served.iterdir()]
   match, mismatch, errors = filecmp.cmpfiles(served, got, names, shallow=False)
   assert (mismatch, errors) == ([], []) and len(match) == 12
@@ -188,13 +188,13 @@ def test_what_marks_cut_off_games_is_brought_where_there_is_any(
   server, demo_dir, tmp_path
 ):
   ends = np.array([3, 900])
-  served = server.root / 'Freeway' / '1' / 'replay_logs'
+  served = server.root / 'Breakout' / '1' / 'replay_logs'
   name = 'episode_end_indices_ckpt.10.gz'
   with gzip.open(served / name, 'wb') as file:
     file.write(pickle.dumps(set(ends.tolist())))
   code, _, stderr = fetch(server, tmp_path / 'out')
   assert code == 0, stderr
-  logs = tmp_path / 'out' / 'Freeway' / '1' / 'replay_logs'
+  logs = tmp_path / 'out' / 'Breakout' / '1' / 'replay_logs'
   assert (logs / name).read_bytes() == (served / name).read_bytes()
   endings = shard_lib.Shard(logs, 10).endings()
   plain = shard_lib.Shard(demo_dir / 'replay_logs', 10).endings()
@@ -246,7 +246,7 @@ def test_a_killed_fetch_goes_on_where_it_was(server, tmp_path):
 
 def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
   """And no other rows: asking for more is refused, and fetched."""
-  source = tmp_path / 'source' / 'Freeway' / '1' / 'replay_logs'
+  source = tmp_path / 'source' / 'Breakout' / '1' / 'replay_logs'
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (2000, 84, 84), np.uint8)
   recorder.write_shard(
@@ -259,15 +259,15 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
     add_count=1999,
   )
   command = [
-    *(sys.executable, '-m', 'cql_atari.fetch', '--game=Freeway'),
+    *(sys.executable, '-m', 'cql_atari.fetch', '--game=Breakout'),
     *(f'--source=file://{tmp_path}/source', f'--out={tmp_path}/out'),
   ]
-  out, stores = tmp_path / 'out' / 'Freeway' / '1', []
+  out, stores = tmp_path / 'out' / 'Breakout' / '1', []
 
   def opened(split):
     split = split_lib.named_split(split)
     return open_store.open_store(
-      str(out), 'Freeway', 3, split, str(tmp_path / 'stores')
+      str(out), 'Breakout', 4, split, str(tmp_path / 'stores')
     )
 
   for split, rows in (('1pct', 20), ('10pct', 200)):
@@ -287,7 +287,7 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
   with pytest.raises(
     UserError,
     match=r'holds the first 200 rows of shard 0, but the split reads 1,999: '
-    rf'.* --game=Freeway --run=1 --split=all --out={tmp_path}/out"',
+    rf'.* --game=Breakout --run=1 --split=all --out={tmp_path}/out"',
   ):
     opened('all')
 

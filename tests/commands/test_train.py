@@ -69,9 +69,9 @@ def test_a_run_leaves_its_folder_as_designed(whole_run):
   assert rows[0]['eval_episodes'] == '2'
   record = json.loads((base_dir / 'run.json').read_text())
   assert (record['agent'], record['game'], record['seed']) == (
-    'CQL', 'Freeway', 0,
+    'CQL', 'Breakout', 0,
   )  # fmt: skip
-  # The checksum of Freeway in ALE's own list.
+  # The checksum of Breakout in ALE's own list.
   assert record['rom_md5'] == '8e0ab801b1705a740b476b7f588c6d16'
   assert record['versions']['tensorflow'].startswith('2.')
   assert record['behavior_return']['mean'] == pytest.approx(19 / 3)

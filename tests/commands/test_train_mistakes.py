@@ -22,7 +22,7 @@ def run(tmp_path, monkeypatch):
 
 def break_shard(directory, name, content):
   """A demo copy with one file replaced."""
-  copy = directory / 'Freeway' / '1'
+  copy = directory / 'Breakout' / '1'
   shutil.copytree(run_lib.demo_replay_dir(), copy)
   path = shard_lib.Shard(copy / 'replay_logs', 10).path(name)
   path.write_bytes(content(path))
@@ -46,17 +46,17 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
 @pytest.mark.parametrize(
   'sentence, bindings, flags, gin_file',
   [
-    case('no_folder', 'fetch --game=Freeway', flags=['--replay_dir=nowhere']),
+    case('no_folder', 'fetch --game=Breakout', flags=['--replay_dir=nowhere']),
     case('no_shards', 'holds no shards', flags=['--replay_dir=empty']),
     case('no_data', 'cql_atari.fetch --game=Pong', gin_file='cql_1pct.gin'),
     case('truncated', 'truncated', 'Split.shards=(10, 11)',
-         flags=['--replay_dir=cut/Freeway/1']),
-    case('lengths', 'different lengths', flags=['--replay_dir=len/Freeway/1']),
-    case('shape', '(84, 84)', flags=['--replay_dir=shape/Freeway/1']),
+         flags=['--replay_dir=cut/Breakout/1']),
+    case('lengths', 'different lengths', flags=['--replay_dir=len/Breakout/1']),
+    case('shape', '(84, 84)', flags=['--replay_dir=shape/Breakout/1']),
     case('action', 'action set', 'Split.shards=(10, 11)',
-         flags=['--replay_dir=action/Freeway/1']),
-    case('other_game', "GAME='Freeway'", "GAME='Pong'"),
-    case('no_game', 'did you mean Freeway', "GAME='Freewy'"),
+         flags=['--replay_dir=action/Breakout/1']),
+    case('other_game', "GAME='Breakout'", "GAME='Pong'"),
+    case('no_game', 'did you mean Breakout', "GAME='Breakot'"),
     case('macro', 'did you mean SEED', 'SED=1'),
     case('parameter', 'did you mean alpha', 'CQLAgent.alhpa=1'),
     case('inherited', 'did you mean gamma', 'CQLAgent.gama=1'),
@@ -91,7 +91,7 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
     case('fraction', 'above 0 and at most 1', 'Split.fraction=2'),
     case('shards', 'give a list in brackets', 'Split.shards=5'),
     case('split_seed', 'whole number', 'Split.seed=-1'),
-    case('quotes', 'text needs quotes', 'GAME=Freeway'),
+    case('quotes', 'text needs quotes', 'GAME=Breakout'),
     case('no_agent', 'such as --gin_files=cql_1pct.gin', gin_file='bare.gin'),
   ],
 )  # fmt: skip
@@ -137,7 +137,7 @@ def bad_data(tmp_path_factory):
   [
     ('CQLAgent.alpha is -1', 'CQLAgent.alpha=-1'),
     ("num_iterations is '2'", "FixedReplayRunner.num_iterations='2'"),
-    ('data are of Freeway', "AtariEnvironments.game='Pong'"),
+    ('data are of Breakout', "AtariEnvironments.game='Pong'"),
   ],
 )
 def test_settings_out_of_range_end_in_one_sentence(

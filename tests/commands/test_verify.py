@@ -17,7 +17,7 @@ from cql_atari.replay import shard as shard_lib
 @pytest.fixture
 def some_shards(demo_dir, tmp_path):
   """Five shards of the demo, free to be broken."""
-  folder = tmp_path / 'Freeway' / '1' / 'replay_logs'
+  folder = tmp_path / 'Breakout' / '1' / 'replay_logs'
   folder.mkdir(parents=True)
   for index in (0, 2, 4, 6, 48):
     for path in shard_lib.Shard(demo_dir / 'replay_logs', index).sources:
@@ -40,7 +40,7 @@ def test_the_command_reports_and_draws(some_shards, tmp_path):
   files = [f'--report={tmp_path}/r.json', f'--plot={tmp_path}/r.png']
   sound = subprocess.run([*command, *files], capture_output=True, text=True)
   assert sound.returncode == 0, sound.stderr
-  assert '5 shards of Freeway: 0 broken, 0 with warnings' in sound.stdout
+  assert '5 shards of Breakout: 0 broken, 0 with warnings' in sound.stdout
   assert 'of a whole run, 1, 3, 5, 7-47, 49 are missing' in sound.stdout
   report = json.loads((tmp_path / 'r.json').read_text())
   assert report['shards'][0]['rows'] == 1999
@@ -128,7 +128,7 @@ def test_later_shards_alone_say_nothing_of_the_beginning(tmp_path, demo_frames):
 
 
 def test_what_is_missing_of_a_whole_run_is_said(demo_dir, tmp_path):
-  folder = tmp_path / 'Freeway' / '1' / 'replay_logs'
+  folder = tmp_path / 'Breakout' / '1' / 'replay_logs'
   folder.mkdir(parents=True)
   for path in shard_lib.Shard(demo_dir / 'replay_logs', 2).sources:
     shutil.copy(path, folder)

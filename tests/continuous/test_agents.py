@@ -84,7 +84,6 @@ def test_tuned_alpha_comes_to_its_target_gap():
   states, ones = np.tile(STATES[:1], (count, 1)), np.ones(count)
   data = dataset(Transition(states, actions, 2 * actions[:, 0], states, ones))
   agent = cql_agent.CQLSACAgent(
-    SIZE,
     data,
     policy=lambda *sizes: networks.TanhGaussianPolicy(*sizes, (4,)),
     critic=lambda *sizes: networks.Critic(*sizes, (32,)),
@@ -295,7 +294,7 @@ def test_noise_is_of_its_seed_step_and_call():
 )
 def test_wrong_settings_are_named(settings, message):
   with pytest.raises(UserError, match=message):
-    cql_agent.CQLSACAgent(SIZE, dataset(), **settings)
+    cql_agent.CQLSACAgent(dataset(), **settings)
 
 
 @pytest.mark.parametrize(('critic_steps', 'policy_steps'), [(3, 1), (1, 2)])

@@ -127,15 +127,13 @@ def test_evaluations_count_whole_episodes():
   def act(states, _):
     return rng.uniform(-1, 1, (len(states), 3))
 
-  found = evaluation.evaluate(games, act, 3, seed=0)
+  found = evaluation.play(games, act, 3, seed=0)
   assert len(found.returns) == 3 and (found.lengths < 1000).all()
   states = games.reset(5)
   assert states.dtype == np.float32
   np.testing.assert_array_equal(states, games.reset(5))
   capped = environments.D4RLEnvironments('halfcheetah-medium', 2, 7)
-  found = evaluation.evaluate(
-    capped, lambda states, _: np.zeros((2, 6)), 2, seed=0
-  )
+  found = evaluation.play(capped, lambda states, _: np.zeros((2, 6)), 2, seed=0)
   assert found.lengths.tolist() == [7, 7]
 
 

@@ -27,7 +27,6 @@ def test_sac_solves_pendulum(seed):
   environment = gymnasium.make('Pendulum-v1')
   memory = ReplayMemory(STEPS, 3, 1)
   agent = sac_agent.SACAgent(
-    1,
     memory,
     policy=lambda *sizes: networks.TanhGaussianPolicy(*sizes, (64, 64)),
     critic=lambda *sizes: networks.Critic(*sizes, (64, 64)),

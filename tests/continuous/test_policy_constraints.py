@@ -77,7 +77,7 @@ def test_bears_kernel_is_d4rls_for_the_task_and_its_multiplier_has_bounds():
   kernels = {}
   for domain in ('hopper', 'walker2d', 'halfcheetah'):
     data = dataclasses.replace(dataset(), task=tasks.task(f'{domain}-medium'))
-    agent = bear_agent.BEARAgent(SIZE, data, behavior=small_vae)
+    agent = bear_agent.BEARAgent(data, behavior=small_vae)
     kernels[domain] = agent.kernel
   assert kernels == {
     'hopper': 'laplacian', 'walker2d': 'laplacian', 'halfcheetah': 'gaussian'
@@ -179,7 +179,6 @@ def test_bracs_cloning_ends_once_it_gains_nothing():
 
 def make_brac(transitions):
   return brac_agent.BRACAgent(
-    SIZE,
     dataset(transitions),
     policy=lambda *sizes: networks.TanhGaussianPolicy(*sizes, (16,)),
     behavior_learning_rate=3e-3,

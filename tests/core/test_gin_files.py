@@ -12,8 +12,8 @@ FILES = sorted(
 )
 # Parts, which others include.
 PARTS = (
-  'atari.gin', 'small.gin', 'small_network.gin', 'd4rl/d4rl.gin',
-  'd4rl/antmaze.gin', 'd4rl/small.gin', 'd4rl/ensemble.gin',
+  'atari.gin', 'small.gin', 'small_network.gin', 'tiny_network.gin',
+  'd4rl/d4rl.gin', 'd4rl/antmaze.gin', 'd4rl/small.gin', 'd4rl/ensemble.gin',
 )  # fmt: skip
 AGENT = 'FixedReplayRunner.create_agent_fn'
 
@@ -28,12 +28,14 @@ def required(name):
 
 @pytest.mark.parametrize('name', FILES)
 def test_a_file_binds_what_there_is(name):
+  is_for_any_game = gin_text.last_bindings([name], []).get('GAME', '') is None
+  game = ["GAME = 'Pong'"] if is_for_any_game else []
   if name in PARTS or name.startswith(('agents/', 'splits/')):
     bound = settings.check(
-      [name], [f'{AGENT}=@CQLAgent', 'CQLMixin.alpha=1.0'], AGENT
+      [name], [f'{AGENT}=@CQLAgent', 'CQLMixin.alpha=1.0', *game], AGENT
     )
   else:
-    bound = settings.check([name], [], required(name))
+    bound = settings.check([name], game, required(name))
   assert bound
 
 

@@ -33,7 +33,7 @@ def small(**settings):
 
 
 def sweep(**settings):
-  defaults = {'configs': ['cql_demo.gin'], 'seeds': [0], 'games': ['Freeway']}
+  defaults = {'configs': ['cql_demo.gin'], 'seeds': [0], 'games': ['Breakout']}
   return plan.Sweep(**defaults | settings)
 
 
@@ -97,23 +97,23 @@ def test_an_agent_s_setting_out_of_range_is_one_sentence(
   demo_store, sentence, settings
 ):
   with pytest.raises(UserError, match=sentence):
-    cql_agent.CQLAgent(3, demo_store, **settings)
+    cql_agent.CQLAgent(demo_store, **settings)
 
 
 def test_data_of_another_game_than_is_played_are_refused(demo_store):
-  with pytest.raises(UserError, match='data are of Freeway'):
+  with pytest.raises(UserError, match='data are of Breakout'):
     rom_check.check(demo_store, ATARI('Pong'))
-  rom_check.check(demo_store, ATARI('Freeway'))
+  rom_check.check(demo_store, ATARI('Breakout'))
 
 
 def test_a_sweep_s_data_may_be_elsewhere_for_some_games():
   runs = sweep(
-    games=['Freeway', 'Pong'],
+    games=['Breakout', 'Pong'],
     replay_dir='data/{game}/1',
     replay_dirs={'Pong': 'other/{game}/2'},
   ).runs('x')
   ends = [pathlib.Path(run.replay_dir).parts[-3:] for run in runs]
-  assert ends == [('data', 'Freeway', '1'), ('other', 'Pong', '2')]
+  assert ends == [('data', 'Breakout', '1'), ('other', 'Pong', '2')]
   assert "other/Pong/2'" in runs[1].gin_bindings[-1]
 
 

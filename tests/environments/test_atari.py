@@ -7,6 +7,7 @@ from scipy import stats
 
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
+from cql_atari.replay import games
 from cql_atari.training import rom_check
 
 
@@ -96,30 +97,29 @@ def test_games_are_cut_off_at_the_step_limit():
 
 
 def test_names_are_dopamines():
-  assert atari.rom_name('MsPacman') == 'ms_pacman'
-  assert atari.rom_name('Qbert') == 'qbert'
-  assert atari.num_actions('Pong') == 6
-  assert atari.num_actions('Seaquest') == 18
+  assert games.rom_name('MsPacman') == 'ms_pacman'
+  assert games.rom_name('Qbert') == 'qbert'
+  assert games.num_actions('Pong') == 6
+  assert games.num_actions('Seaquest') == 18
   with pytest.raises(UserError, match='did you mean Breakout'):
-    atari.rom_name('Brekout')
+    games.rom_name('Brekout')
   with pytest.raises(UserError, match='did you mean Pong'):
-    atari.rom_name('pong')
+    games.rom_name('pong')
 
 
 @pytest.fixture
 def other_roms(tmp_path):
-  """A folder with a ROM of Freeway that is not ALE's: its colours differ."""
-  rom = bytearray(atari.rom_path('Freeway').read_bytes())
-  for address in range(0x700, 0x7E0):
-    rom[address] ^= 0x08
-  (tmp_path / 'freeway.bin').write_bytes(rom)
+  """A folder with a ROM of Breakout that is not ALE's: its colours differ."""
+  rom = bytearray(games.rom_path('Breakout').read_bytes())
+  rom[0x7F0] ^= 0xF6
+  (tmp_path / 'breakout.bin').write_bytes(rom)
   return str(tmp_path)
 
 
 def test_other_roms_are_played_and_told_from_the_datas(demo_store, other_roms):
   assert rom_check.start_difference(demo_store) == 0.0
   assert rom_check.start_difference(demo_store, other_roms) > 0.01
-  assert atari.num_actions('Freeway', other_roms) == 3
+  assert games.num_actions('Breakout', other_roms) == 4
   with pytest.raises(UserError, match=r'no ROM of Pong: expected .*pong\.bin'):
     atari.AtariEnvironments('Pong', rom_dir=other_roms)
 
@@ -137,11 +137,11 @@ def test_actions_the_game_has_not_are_refused(actions):
 def test_data_of_another_action_set_are_refused(demo_store):
   manifest = {**demo_store.manifest, 'num_actions': 18}
   store = dataclasses.replace(demo_store, manifest=manifest)
-  with pytest.raises(UserError, match='the data have 18 actions, but Freeway'):
-    rom_check.check(store, atari.AtariEnvironments('Freeway'))
+  with pytest.raises(UserError, match='the data have 18 actions, but Breakout'):
+    rom_check.check(store, atari.AtariEnvironments('Breakout'))
 
 
 def test_no_ops_are_named_as_a_cause(demo_store, other_roms, caplog):
-  games = atari.AtariEnvironments('Freeway', rom_dir=other_roms)
-  rom_check.check(demo_store, games)
+  environments = atari.AtariEnvironments('Breakout', rom_dir=other_roms)
+  rom_check.check(demo_store, environments)
   assert 'another ROM, or after no-op actions (noop_max)' in caplog.text

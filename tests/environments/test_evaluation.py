@@ -48,7 +48,7 @@ def test_short_games_are_not_favoured():
   """The share rule finds the true mean where first finishers do not."""
   env = Lottery(64)
   unbiased = [
-    evaluation.evaluate(env, noop, 640, seed).returns for seed in range(60)
+    evaluation.play(env, noop, 640, seed).returns for seed in range(60)
   ]
   naive = [first_finishers(env, 64, seed) for seed in range(60)]
   deviation = 4.5 / np.sqrt(sum(map(len, unbiased)))
@@ -59,7 +59,7 @@ def test_short_games_are_not_favoured():
 
 
 def test_every_environment_plays_its_share_in_whole_games():
-  episodes = evaluation.evaluate(Lottery(8), noop, 160, seed=0)
+  episodes = evaluation.play(Lottery(8), noop, 160, seed=0)
   assert episodes.lengths.sum() >= 160
   np.testing.assert_array_equal(episodes.returns, episodes.lengths)
   # At most one game of at most 10 steps above each share of 20.
@@ -68,7 +68,7 @@ def test_every_environment_plays_its_share_in_whole_games():
 
 def test_steps_are_reported_as_they_are_counted():
   reported = []
-  episodes = evaluation.evaluate(
+  episodes = evaluation.play(
     Lottery(8), noop, 160, 0, lambda steps, last: reported.append(steps)
   )
   assert sum(reported) == episodes.lengths.sum()
@@ -77,7 +77,7 @@ def test_steps_are_reported_as_they_are_counted():
 def test_real_games_end_whole_with_raw_scores():
   """NOOP loses Pong 0:21 in every game."""
   env = atari.AtariEnvironments('Pong', 3)
-  episodes = evaluation.evaluate(env, noop, 1000, seed=0)
+  episodes = evaluation.play(env, noop, 1000, seed=0)
   assert episodes.returns.tolist() == [-21.0] * len(episodes.returns)
   assert (episodes.lengths > 700).all()
 
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_evaluation():
     return rng.integers(4, size=len(states))
 
   def returns(seed):
-    return evaluation.evaluate(env, act, 3000, seed).returns.tolist()
+    return evaluation.play(env, act, 3000, seed).returns.tolist()
 
   assert returns(1) == returns(1)
   assert returns(1) != returns(2)

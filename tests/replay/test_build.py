@@ -51,7 +51,7 @@ def long_run(tmp_path, dopamine_buffer, demo_frames):
 
 def open_run(folder, stores, **split):
   return open_store.open_store(
-    str(folder), 'Freeway', 3, split_lib.Split(**split), str(stores)
+    str(folder), 'Breakout', 4, split_lib.Split(**split), str(stores)
   )
 
 
@@ -103,7 +103,7 @@ _BUILD = """
 import sys
 from cql_atari.replay import open_store, split
 open_store.open_store(
-  sys.argv[1], 'Freeway', 3, split.Split(shards=(0, 20)), sys.argv[2]
+  sys.argv[1], 'Breakout', 4, split.Split(shards=(0, 20)), sys.argv[2]
 )
 """
 
@@ -160,7 +160,7 @@ def test_parts_of_another_split_are_not_used(demo_dir, tmp_path, monkeypatch):
   def prepare(fraction):
     split = split_lib.Split(shards=(10, 15), fraction=fraction)
     return open_store.ensure_store(
-      demo_dir, 'Freeway', 3, split, out=tmp_path / 'store'
+      demo_dir, 'Breakout', 4, split, out=tmp_path / 'store'
     )
 
   monkeypatch.setattr(build, '_join_parts', killed)

@@ -18,7 +18,7 @@ def cut_run(tmp_path, dopamine_buffer, demo_frames):
 
   def make(update_horizon: int = 1):
     buffer = dopamine_buffer(300, update_horizon)
-    folder = tmp_path / 'Freeway' / '1' / 'replay_logs'
+    folder = tmp_path / 'Breakout' / '1' / 'replay_logs'
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     padding = []
@@ -63,7 +63,7 @@ def test_valid_transitions_are_dopamines_but_for_padding(
 def test_a_store_leads_over_no_cut(cut_run, tmp_path):
   folder, buffer, _ = cut_run()
   store = open_store.open_store(
-    str(folder.parent), 'Freeway', 3, split.Split(), str(tmp_path / 'cache')
+    str(folder.parent), 'Breakout', 4, split.Split(), str(tmp_path / 'cache')
   )
   np.testing.assert_array_equal(
     store.valid_transitions(), shard_lib.Shard(folder, 0).valid_transitions()

@@ -51,7 +51,7 @@ def test_a_shard_of_any_shape_gives_what_dopamines_buffer_does(
     if not expected:
       return
     store = open_store.open_store(
-      folder, 'Freeway', 3, split_lib.Split(shards=(0, 1)), f'{folder}/stores'
+      folder, 'Breakout', 4, split_lib.Split(shards=(0, 1)), f'{folder}/stores'
     )
     sampler = dataset_lib.TransitionSampler(
       store, update_horizon=update_horizon

@@ -16,8 +16,8 @@ def opened(demo_dir, tmp_path_factory):
   return {
     name: open_store.open_store(
       str(demo_dir),
-      'Freeway',
-      3,
+      'Breakout',
+      4,
       split_lib.Split(shards=(10, 13), update_horizon=3),
       folder,
       residence=name,

@@ -56,7 +56,7 @@ def test_every_valid_index_of_dopamines_shards_equals_dopamines(
   record(buffer, rows)
   buffer.save(tmp_path, 0)
   store = open_store.open_store(
-    str(tmp_path), 'Freeway', 3, split_lib.Split(), str(tmp_path / 'stores')
+    str(tmp_path), 'Breakout', 4, split_lib.Split(), str(tmp_path / 'stores')
   )
   sampler = dataset_lib.TransitionSampler(store, update_horizon=update_horizon)
   shard = shard_lib.Shard(tmp_path, 0)

@@ -31,28 +31,36 @@ def test_demo_shards_keep_the_published_format(demo_dir):
   shards = run_lib.list_shards(demo_dir)
   assert [shard.index for shard in shards] == list(range(0, 50, 2))
   for shard in shards:
-    shard.check(num_actions=3)
+    shard.check(num_actions=4)
     assert (shard.capacity, shard.num_rows) == (2000, 1999)
+  rewards, terminals = shards[3].read('reward'), shards[3].read('terminal')
+  ends = np.flatnonzero(terminals) + 1
+  returns = np.array(
+    [part.sum() for part in np.split(rewards, ends)[1:-1]]  # Whole games.
+  )
   assert shards[3].describe() == {
     'rows': 1999,
-    'transitions': 1999 - 3 - 1 - 3,  # Edges, and one episode's padding.
-    'episodes': 0,
-    'return_mean': None,
-    'return_error': None,
+    # Less the edges, and the padding of the games.
+    'transitions': 1999 - 3 - 1 - 3 * int(terminals.sum()),
+    'episodes': len(returns),
+    'return_mean': pytest.approx(returns.mean()),
+    'return_error': pytest.approx(returns.std(ddof=1) / len(returns) ** 0.5),
     'actions': np.bincount(shards[3].read('action')).tolist(),
   }
 
 
 def test_padding_rows_are_zero_frames_that_are_never_valid(one_shard):
   terminals = one_shard.read('terminal')
-  (end,) = np.flatnonzero(terminals)
   frames = np.concatenate(list(one_shard.frames()))
-  assert not frames[end + 1 : end + 4].any()
-  assert frames[end + 4].any()
   valid = one_shard.valid_transitions()
-  assert end in valid
-  assert not np.isin([end + 1, end + 2, end + 3], valid).any()
-  assert end + 4 in valid
+  ends = np.flatnonzero(terminals)
+  assert len(ends) > 1
+  for end in ends:
+    assert not frames[end + 1 : end + 4].any()
+    assert frames[end + 4].any()
+    assert end in valid
+    assert not np.isin([end + 1, end + 2, end + 3], valid).any()
+    assert end + 4 in valid
 
 
 @pytest.mark.parametrize('update_horizon', [1, 3])
@@ -103,7 +111,7 @@ def test_uninitialised_last_row_of_shard_0_is_left_out(one_shard):
   actions[-1] = 32711
   rewrite(one_shard, 'action', actions)
   fresh = shard_lib.Shard(one_shard.directory, 10)
-  fresh.check(num_actions=3)
+  fresh.check(num_actions=4)
 
 
 def test_dopamine_loads_what_write_shard_writes(
@@ -166,7 +174,7 @@ def test_nothing_is_unpickled(one_shard):
   with gzip.open(one_shard.path('episode_end_indices'), 'wb') as file:
     pickle.dump(Trap(), file)
   with pytest.raises(UserError, match=r'indices_ckpt.10.gz .*it names'):
-    one_shard.check(num_actions=3)
+    one_shard.check(num_actions=4)
   assert not trap.exists()
   one_shard.path('episode_end_indices').unlink()
   rewrite_pickled = np.array([Trap()] * 2000, dtype=object)
@@ -183,7 +191,7 @@ def test_nothing_is_unpickled(one_shard):
     ('action', np.zeros(1999, np.int32), 'arrays of different lengths'),
     ('observation', np.zeros((2000, 80, 84), np.uint8), r'\(84, 84\)'),
     ('reward', np.zeros(2000, np.int32), 'float32'),
-    ('action', np.full(2000, 3, np.int32), 'not in the game.s action set'),
+    ('action', np.full(2000, 4, np.int32), 'not in the game.s action set'),
     ('action', np.full(2000, -1, np.int32), 'not in the game.s action set'),
     ('reward', np.full(2000, np.nan, np.float32), r'clipped to \[-1, 1\]'),
     ('reward', np.full(2000, 7, np.float32), r'clipped to \[-1, 1\]'),
@@ -195,7 +203,7 @@ def test_nothing_is_unpickled(one_shard):
 def test_broken_arrays_are_named(one_shard, name, array, sentence):
   rewrite(one_shard, name, array)
   with pytest.raises(UserError, match=sentence):
-    one_shard.check(num_actions=3)
+    one_shard.check(num_actions=4)
 
 
 def test_missing_and_damaged_files_are_named(one_shard):

@@ -17,7 +17,7 @@ from cql_atari.training import rom_check
 
 def open_demo(demo_dir, folder, **settings):
   split = split_lib.Split(**{'shards': (10, 15), **settings})
-  return open_store.open_store(str(demo_dir), 'Freeway', 3, split, str(folder))
+  return open_store.open_store(str(demo_dir), 'Breakout', 4, split, str(folder))
 
 
 @pytest.mark.parametrize('convention', ['prefix', 'uniform'])
@@ -45,14 +45,16 @@ def test_rows_come_back_bit_for_bit(demo_dir, tmp_path, convention):
 def test_the_manifest_names_every_row_and_source(demo_dir, tmp_path):
   store = open_demo(demo_dir, tmp_path, fraction=0.1)
   manifest = store.manifest
-  assert manifest['game'] == 'Freeway' and manifest['run'] == '1'
+  assert manifest['game'] == 'Breakout' and manifest['run'] == '1'
   assert manifest['split']['fraction'] == 0.1
   assert [s['shard'] for s in manifest['shards']] == [10, 12, 14]
   for entry in manifest['shards']:
     assert entry['rows'] == [[0, 200]]
     for name, size in entry['files'].items():
       assert os.path.getsize(demo_dir / 'replay_logs' / name) == size
-  assert manifest['behavior_return']['mean'] == pytest.approx(19 / 3)
+  episodes = json.loads((demo_dir / 'episodes.json').read_text())['episodes']
+  begun = [e['return'] for e in episodes if e['first_shard'] in (10, 12, 14)]
+  assert manifest['behavior_return']['mean'] == pytest.approx(np.mean(begun))
   digests = {s['sha256_of_frames'] for s in manifest['shards']}
   assert len(digests) == 3
 
@@ -111,7 +113,7 @@ def test_games_start_where_the_data_say(tmp_path, convention):
 
 
 def test_a_store_without_a_start_has_no_initial_states(demo_dir, tmp_path):
-  store = open_demo(demo_dir, tmp_path, fraction=0.1)
+  store = open_demo(demo_dir, tmp_path, fraction=0.02)
   assert store.initial_states(5).shape == (0, 84, 84, 4)
   assert rom_check.start_difference(store) is None
 
@@ -128,13 +130,13 @@ def test_a_store_is_built_once(demo_dir, tmp_path):
 
 
 def test_changed_sources_are_another_store(demo_dir, tmp_path):
-  copy = tmp_path / 'Freeway' / '1'
+  copy = tmp_path / 'Breakout' / '1'
   shutil.copytree(demo_dir, copy)
   split = split_lib.Split(shards=(10, 11))
 
   def digest():
     return open_store.open_store(
-      str(copy), 'Freeway', 3, split, str(tmp_path / 'stores')
+      str(copy), 'Breakout', 4, split, str(tmp_path / 'stores')
     ).digest
 
   before = digest()
@@ -150,7 +152,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
 
 
 def test_a_failed_build_leaves_nothing(demo_dir, tmp_path):
-  copy = tmp_path / 'Freeway' / '1'
+  copy = tmp_path / 'Breakout' / '1'
   shutil.copytree(demo_dir, copy)
   path = run_lib.list_shards(copy)[6].path('observation')
   os.truncate(path, path.stat().st_size // 2)
@@ -196,13 +198,13 @@ def test_a_prefix_is_the_same_whatever_the_seed(demo_dir, tmp_path):
 
 
 def test_play_of_another_game_is_refused(demo_dir, tmp_path):
-  with pytest.raises(UserError, match="GAME='Freeway'"):
+  with pytest.raises(UserError, match="GAME='Breakout'"):
     open_store.open_store(
       str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path)
     )
   with pytest.raises(UserError, match='action set, 0 to 1'):
     open_store.open_store(
-      str(demo_dir), 'Freeway', 2, split_lib.Split(), str(tmp_path)
+      str(demo_dir), 'Breakout', 2, split_lib.Split(), str(tmp_path)
     )
 
 
@@ -238,9 +240,9 @@ def test_a_folder_that_is_called_like_no_game_is_of_any(
 ):
   shutil.copytree(demo_dir, tmp_path / name)
   store = open_store.open_store(
-    str(tmp_path / name), 'Freeway', 3, split_lib.Split(shards=(10, 11)),
+    str(tmp_path / name), 'Breakout', 4, split_lib.Split(shards=(10, 11)),
     str(tmp_path / 'stores'),
   )  # fmt: skip
-  assert store.manifest['game'] == 'Freeway'
+  assert store.manifest['game'] == 'Breakout'
   with pytest.raises(UserError, match='does not tell the game'):
     run_lib.game_of(tmp_path / name)

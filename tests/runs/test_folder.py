@@ -89,11 +89,14 @@ def test_a_config_has_no_defaults_of_classes_without_a_constructor():
       networks.nature_trunk, filters=(2, 2, 2), hidden_units=4
     ),
   )
-  assert cql_agent.CQLAgent(3, None, network=network).alpha == 3.0
+  assert cql_agent.CQLAgent(None, 3, network=network).alpha == 3.0
   data = types.SimpleNamespace(
-    state=np.zeros((9, 2), np.float32), state_mean=0.0, state_std=1.0
+    state=np.zeros((9, 2), np.float32),
+    state_mean=0.0,
+    state_std=1.0,
+    action=np.zeros((9, 1), np.float32),
   )
-  bc = bc_agent.ContinuousBCAgent(1, data, sampler=lambda data: data)
+  bc = bc_agent.ContinuousBCAgent(data, sampler=lambda data: data)
   assert bc.batch_size == 128
   settings = folder_lib.operative_settings()
   assert settings['CQLMixin.alpha'] == 3.0

@@ -15,7 +15,7 @@ from cql_atari.runs import checkpoints
 
 SWEEP = """
 Sweep.configs = ['cql_demo.gin', 'qrdqn_demo.gin']
-Sweep.games = ['Freeway']
+Sweep.games = ['Breakout']
 Sweep.seeds = [0]
 Sweep.gin_bindings = [
   'nature_trunk.filters=(4, 8, 8)',
@@ -30,7 +30,7 @@ Sweep.gin_bindings = [
   'AtariEnvironments.num_environments=2',
 ]
 """
-RUNS = ['Freeway/cql_demo/0', 'Freeway/qrdqn_demo/0']
+RUNS = ['Breakout/cql_demo/0', 'Breakout/qrdqn_demo/0']
 
 
 @pytest.fixture(scope='module')

@@ -43,7 +43,7 @@ class Part(NamedTuple):
   repeats: int = 1
 
 
-@configurable(denylist=['action_size', 'data', 'seed'])
+@configurable(denylist=['data', 'seed'])
 class ContinuousAgent(base.OfflineAgent):
   """An agent with a policy, which learns from a fixed dataset.
 
@@ -57,7 +57,6 @@ class ContinuousAgent(base.OfflineAgent):
 
   def __init__(
     self,
-    action_size: int,
     data: Dataset,
     policy: Callable[
       ..., networks.TanhGaussianPolicy
@@ -71,7 +70,6 @@ class ContinuousAgent(base.OfflineAgent):
     """Builds the networks, the optimizers and the compiled step.
 
     Args:
-      action_size: numbers in an action, A.
       data: what to learn from.
       policy: makes the policy, called with (S, A, seed).
       policy_learning_rate: Adam's.
@@ -81,7 +79,10 @@ class ContinuousAgent(base.OfflineAgent):
       seed: seeds the initial weights, the batches and all noise.
     """
     super().__init__()
-    self.action_size, self.state_size = action_size, data.state.shape[1]
+    self.state_size, self.action_size = (
+      data.state.shape[1],
+      data.action.shape[1],
+    )
     self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
     self._state_mean, self._state_std = data.state_mean, data.state_std
     self._sampler = sampler(data)
@@ -149,7 +150,7 @@ class ContinuousAgent(base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.step_number().numpy())
 
-  def train_steps(self, count: int) -> None:
+  def _take_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches, all in one graph.
 
     What has to be learned before is learned first, if it isn't yet.

@@ -31,7 +31,6 @@ class BEARAgent(SACAgent):
 
   def __init__(
     self,
-    action_size: int,
     data: Dataset,
     *args,
     behavior: Callable[..., networks.ConditionalVAE] = networks.ConditionalVAE,
@@ -52,7 +51,6 @@ class BEARAgent(SACAgent):
     """Initializes the agent.
 
     Args:
-      action_size: see ContinuousAgent.
       data: see ContinuousAgent.
       *args: see SACAgent.
       behavior: makes the model of the data's actions, called with (S, A, seed).
@@ -83,7 +81,6 @@ class BEARAgent(SACAgent):
     self.num_samples, self.least_weight = num_samples, least_weight
     self.value_samples = num_samples
     super().__init__(
-      action_size,
       data,
       *args,
       warmup_steps=warmup_steps,

@@ -49,7 +49,6 @@ class ContinuousFQEAgent(SACAgent):
     """
     self._evaluated, self._penalty, self._alpha = evaluated, penalty, alpha
     super().__init__(
-      evaluated.action_size,
       data,
       gamma=evaluated.gamma,
       critic=functools.partial(

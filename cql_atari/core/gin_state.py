@@ -1,0 +1,27 @@
+"""Keeps gin's settings, which are global to a process, apart."""
+
+import contextlib
+from collections.abc import Iterator
+
+import gin
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+  """Begins without settings; afterwards gin has the ones of before again."""
+  config = gin.config
+  stores = config._CONFIG, config._SINGLETONS, config._OPERATIVE_CONFIG
+  was_locked, imports = gin.config_is_locked(), set(config._IMPORTS)
+  kept = [
+    {k: dict(v) if isinstance(v, dict) else v for k, v in store.items()}
+    for store in stores
+  ]
+  gin.clear_config()
+  try:
+    yield
+  finally:
+    gin.clear_config()
+    for store, content in zip(stores, kept):
+      store.update(content)
+    config._IMPORTS.update(imports)
+    config._set_config_is_locked(was_locked)

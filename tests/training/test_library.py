@@ -1,0 +1,116 @@
+"""The package from Python, without a command and without gin."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import gin
+import numpy as np
+import pytest
+
+import cql_atari
+from cql_atari.core import gin_state
+from cql_atari.core.errors import UserError
+
+README = pathlib.Path(__file__).parents[2] / 'README.md'
+SMALL = {
+  'nature_trunk.filters': (4, 4, 4),
+  'nature_trunk.hidden_units': 16,
+  'Split.shards': (10, 13),
+  'FixedReplayRunner.num_iterations': 1,
+  'FixedReplayRunner.training_steps': 20,
+  'FixedReplayRunner.evaluation_steps': 100,
+  'FixedReplayRunner.max_steps_per_episode': 50,
+  'open_store.cache_dir': None,
+}
+
+
+def test_the_lines_of_the_readme_run(tmp_path):
+  """To the letter, in a folder of its own."""
+  (block,) = re.findall(r'```python\n(.*?)```', README.read_text(), re.DOTALL)
+  assert len(block.splitlines()) <= 14
+  done = subprocess.run(
+    [sys.executable, '-c', block],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'cql.npz').is_file()
+
+
+def test_an_agent_goes_on_from_its_file(demo_store, tmp_path):
+  """Bit for bit, optimizer and all."""
+  first, second = (small_agent(demo_store) for _ in range(2))
+  first.train_steps(8)
+  second.load(first.save(tmp_path / 'agents' / 'cql.npz'))
+  for agent in (first, second):
+    agent.train_steps(8, show_progress=True)
+  assert first.gradient_steps == second.gradient_steps == 16
+  for name, value in first.state().items():
+    np.testing.assert_array_equal(value, second.state()[name], name)
+  (tmp_path / 'other.npz').write_text('no agent')
+  for name in ('other.npz', 'nowhere.npz'):
+    with pytest.raises(UserError, match='is no saved agent'):
+      first.load(tmp_path / name)
+
+
+def small_agent(store, **settings):
+  def network(num_actions, seed):
+    from cql_atari.agents import networks
+
+    return networks.quantile_network(
+      num_actions,
+      num_quantiles=4,
+      trunk=lambda *args: networks.nature_trunk(*args, (4, 4, 4), 16),
+      seed=seed,
+    )
+
+  return cql_atari.CQLAgent(store, network=network, alpha=4.0, **settings)
+
+
+def test_the_actions_are_the_datas(demo_store):
+  assert small_agent(demo_store).num_actions == 4
+  with pytest.raises(UserError, match='num_actions is 6, but the data have 4'):
+    cql_atari.CQLAgent(demo_store, 6)
+  with pytest.raises(UserError, match='has to be told num_actions'):
+    cql_atari.CQLAgent(None)
+
+
+def test_a_fitted_run_leaves_other_agents_alone(tmp_path):
+  """Neither its making nor its opening changes what is made afterwards."""
+  settings = SMALL | {
+    'CQLMixin.alpha': 7.0,
+    'open_store.cache_dir': str(tmp_path / 'cache'),
+  }
+  gin.clear_config()
+  folder = cql_atari.fit(
+    tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings
+  )
+  assert folder.record['seed'] == 3 and folder.record['agent'] == 'CQL'
+  assert folder.record['settings']['CQLMixin.alpha'] == 7.0
+  assert not gin.config._CONFIG
+  run = cql_atari.TrainedRun(folder.path)
+  assert run.agent.alpha == 7.0 and run.gradient_steps == 20
+  assert run.environments(2).longest_episode == 50
+  assert not gin.config._CONFIG
+  assert cql_atari.CQLAgent(None, 4).alpha != 7.0
+  run.agent.train_steps(5)  # It has its data, and goes on.
+  assert run.agent.gradient_steps == 25
+  games = cql_atari.evaluate(run.agent, run.environments(2), steps=60)
+  assert games.lengths.max() <= 50
+  figure = cql_atari.plot_runs(folder.path)
+  assert figure.axes[0].get_title() == 'Breakout'
+
+
+def test_gin_has_its_settings_again():
+  gin.clear_config()
+  gin.parse_config('Split.fraction = 0.5')
+  with gin_state.isolated():
+    assert cql_atari.Split().fraction == 1.0
+    gin.parse_config('Split.fraction = 0.25')
+    gin.finalize()
+  assert cql_atari.Split().fraction == 0.5
+  gin.parse_config('Split.fraction = 0.125')  # It isn't locked.
+  gin.clear_config()
