@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
       'demo_replay_dir',
     ),
     'replay.open_store': ('open_store',),
+    'replay.record_replay': ('RecordReplay',),
     'analysis.curves': ('plot_runs',),
     'environments': ('AtariEnvironments', 'evaluate'),
     'training': ('FixedReplayRunner',),

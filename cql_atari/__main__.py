@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 _ORDER = (
-  'train', 'collect', 'sweep', 'fetch', 'prepare', 'verify', 'show', 'report',
+  'train', 'collect', 'sweep', 'fetch', 'convert', 'prepare', 'verify', 'show', 'report',
   'plot', 'watch', 'value_gap', 'select_checkpoint', 'theorems', 'export',
 )  # fmt: skip
 

@@ -50,14 +50,22 @@ def main() -> None:
           f'--gin_bindings="{binding}" is given by a flag here: '
           f'--{macro.lower()}=...'
         )
+  folder = make_folder('out', _OUT.value, name, str(_RUN.value))
   collecting.collect(
     benchmark,
     name,
-    make_folder('out', _OUT.value, name, str(_RUN.value)),
+    folder,
     _STEPS.value,
     _SEED.value,
     _GIN_FILES.value,
     _GIN_BINDINGS.value,
+  )
+  config = 'cql_1pct.gin'
+  if _TASK.value:
+    config = f'd4rl/cql.gin --gin_bindings="TASK=\'{name}-medium\'"'
+  print(
+    f'The data are in {folder}. To train on them: python -m cql_atari.train '
+    f'--base_dir=runs/first --replay_dir={folder} --gin_files={config}'
   )
 
 

@@ -6,7 +6,6 @@ tables as CSV, the whole as report.md and as report.html, which is one file.
 """
 
 import functools
-import pathlib
 
 from cql_atari.analysis import loading, reporting
 from cql_atari.core import command
@@ -15,7 +14,7 @@ from cql_atari.core.files import make_folder, writing
 from cql_atari.runs import folder
 
 _COMMAND = command.Command(__doc__)
-_RUNS = _COMMAND.string('runs', None, 'A folder with run folders below it.')
+_RUNS = _COMMAND.run_folders('runs')
 _OUT = _COMMAND.string('out', None, "The report's folder.")
 _TITLE = _COMMAND.string('title', 'Offline Atari', "The report's title.")
 
@@ -26,11 +25,7 @@ def main() -> None:
     raise UserError(
       'give the runs and a folder: --runs=runs/table3 --out=report.'
     )
-  root = pathlib.Path(_RUNS.value).expanduser()
-  folders = folder.below(root)
-  if not folders:
-    raise UserError(f'there is no run folder below {root}: train first.')
-  runs = loading.load_runs(folders)
+  runs = loading.load_runs(folder.find(_RUNS.value))
   out = make_folder('out', _OUT.value)
   with writing(f'--out={out}'):
     reporting.write(runs, out, _TITLE.value)

@@ -52,6 +52,9 @@ def main() -> int:
   with alone_in(base_dir, 'sweeping'):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
     watching.watch(engine, runs)
+  print(
+    f'The report: python -m cql_atari.report --runs={base_dir} --out=report'
+  )
   return watching.tell_failures(runs)
 
 

@@ -54,6 +54,12 @@ def main() -> None:
     game=_GAME.value,
     seed=_SEED.value,
   )
+  run_dir = _BASE_DIR.value
+  print(
+    f'The run is in {run_dir}. Its curve: python -m cql_atari.plot '
+    f'--runs={run_dir} --out=curve.png; its play: python -m cql_atari.watch '
+    f'--run={run_dir} --out=play.mp4'
+  )
 
 
 run = functools.partial(_COMMAND.run, main)

@@ -112,7 +112,12 @@ class OfflineAgent(dopamine.DopamineProtocol):
   def _add_scalars(
     self, scalars: dict[str, tf.Tensor], counts: dict[str, tf.Tensor]
   ) -> None:
-    """Part of the gradient step: adds scalars up, and how often."""
+    """Part of the gradient step: adds scalars up, and how often.
+
+    Raises:
+      UserError: a loss's scalars are not those that SCALARS declares.
+    """
+    self._check_declared(scalars)
     for totals, values in (
       (self._scalar_sums, scalars),
       (self._scalar_counts, {**dict.fromkeys(scalars, 1.0), **counts}),
@@ -121,6 +126,18 @@ class OfflineAgent(dopamine.DopamineProtocol):
         tf.stack(
           [tf.cast(values[name], tf.float64) for name in self.scalar_names]
         )
+      )
+
+  def _check_declared(self, scalars: dict[str, tf.Tensor]) -> None:
+    name = type(self).__name__
+    for scalar in scalars.keys() - set(self.scalar_names):
+      raise UserError(
+        f'the loss of {name} gives a scalar {scalar!r} that is not declared: '
+        f"add SCALARS = ('{scalar}',) to the class."
+      )
+    for scalar in set(self.scalar_names) - scalars.keys():
+      raise UserError(
+        f'{name}.SCALARS declares {scalar!r}, which its loss does not give.'
       )
 
   def mean_scalars(self, reset: bool = False) -> dict[str, float]:

@@ -6,6 +6,7 @@ one process. What several share is defined here, once.
 
 import atexit
 import inspect
+import logging as stdlib_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -86,7 +87,8 @@ class Command:
     """Defines --run, run folders by path or pattern."""
     return self.strings(
       name,
-      "A run folder, or a quoted pattern such as 'runs/*'. Repeatable.",
+      'A run folder, a folder with some below it, or a quoted pattern such as '
+      "'runs/*'. Repeatable.",
     )
 
   def replay_dir(self):
@@ -148,7 +150,9 @@ class Command:
       # The global flags are absl's own, such as --verbosity.
       rest = self.flags(flags.FLAGS(arguments, known_only=True))
     except flags.Error as error:
-      _say(f'error: {error} See --help.')
+      sentence = f'{error}'.rstrip(' .').replace(' ?', '?')
+      stop = '' if sentence.endswith('?') else '.'
+      _say(f'error: {sentence}{stop} See --help.{self._binding_of(arguments)}')
       return 2
     _quiet_logging()
     try:
@@ -160,6 +164,23 @@ class Command:
     except KeyboardInterrupt:
       _say('interrupted.')
       return 130
+
+  def _binding_of(self, arguments: list[str]) -> str:
+    """The binding for a flag that is a setting, such as --alpha=2."""
+    if 'gin_bindings' not in self.flags:
+      return ''
+    from cql_atari.core import settings
+
+    for argument in arguments[1:]:
+      name, _, value = argument.lstrip('-').partition('=')
+      owners = [] if name in self.flags else settings.owners(name)
+      if owners:
+        bindings = ' or '.join(
+          f'--gin_bindings="{owner}.{name}={value or "VALUE"}"'
+          for owner in owners
+        )
+        return f' Settings are bound: {bindings}.'
+    return ''
 
   def _operands(self, given: Sequence[str]) -> Sequence[str]:
     expected = 1 if self.operand else 0
@@ -185,10 +206,18 @@ class Command:
     return '\n'.join(lines)
 
 
+class _Sentences(stdlib_logging.Formatter):
+  """A warning as a line, without the time and the number of the thread."""
+
+  def format(self, record: stdlib_logging.LogRecord) -> str:
+    return f'{record.levelname.lower()}: {record.getMessage()}'
+
+
 def _quiet_logging() -> None:
   logging.use_absl_handler()
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().setFormatter(_Sentences())
 
 
 def _say(sentence: str) -> None:

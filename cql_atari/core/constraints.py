@@ -56,7 +56,9 @@ def check(name: str, value: Any, annotation: Any) -> None:
     UserError: the value is of another kind or out of bounds.
   """
   if not _fits(value, annotation):
-    hint = ', without quotes' if isinstance(value, str) else ''
+    is_quoted = isinstance(value, str) and not _fits('', annotation)
+    is_number = is_quoted and typing.get_origin(annotation) is not Literal
+    hint = ', without quotes' if is_number else ''
     raise UserError(f'{name} is {value!r}: give {_wanted(annotation)}{hint}.')
 
 
@@ -98,7 +100,7 @@ def _wanted(annotation: Any) -> str:
   if origin in (typing.Union, types.UnionType):
     return ' or '.join(map(_wanted, arguments))
   if origin is Literal:
-    return f'one of {", ".join(map(str, arguments))}'
+    return f'one of {", ".join(map(repr, arguments))}'
   if origin is Annotated:
     base, *bounds = arguments
     limits = [

@@ -134,9 +134,11 @@ def _explain(text: str, error: Exception) -> str:
 def suggest(name: str, known: Iterable[str]) -> str:
   """The end of an error's sentence: the likeliest of the known names."""
   names = sorted(known)
-  close = difflib.get_close_matches(name, names, 1)
+  # 'DQNAgent' is part of 'FixedReplayDQNAgent', and looks like 'QRDQNAgent'.
+  close = [n for n in names if n.endswith(name) and n != f'QR{name}']
+  close = close or difflib.get_close_matches(name, names, 1)
   if close:
-    return f': did you mean {close[0]}?'
+    return f': did you mean {" or ".join(close)}?'
   return f': it could be one of {", ".join(names)}.' if names else '.'
 
 

@@ -65,6 +65,13 @@ def bar(
   )
 
 
+def status(text: str) -> None:
+  """Tells whoever watches a terminal what is being done."""
+  if sys.stderr.isatty():
+    sys.stderr.write(f'{text} ...\n')
+    sys.stderr.flush()
+
+
 def write(text: str) -> None:
   """Prints a line, above the bars that there are."""
   if sys.stderr.isatty():

@@ -115,6 +115,11 @@ def check(
   statements = [statement for _, statement in (*of_files, *of_lines)]
   bound = {gin_text.full_name(s): s.value for s in statements}
   if required not in bound:
+    if any(name.startswith('Sweep.') for name in bound):
+      raise UserError(
+        'these are settings of a sweep: python -m cql_atari.sweep '
+        + ' '.join(f'--gin_files={name}' for name in gin_files)
+      )
     example = _EXAMPLES.get(required, 'cql_1pct.gin')
     raise UserError(
       f'no gin file binds {required}: start from one of the package, such as '
@@ -139,11 +144,25 @@ def check(
   return bound
 
 
+def owners(parameter: str) -> list[str]:
+  """The configurables that have a parameter of that name themselves."""
+  return sorted(
+    name
+    for name, described in _known().items()
+    if parameter in described.parameters
+    and parameter not in described.denied
+    and name != 'Sweep'
+  )
+
+
 def _check_name(place: str, owner: str, parameter: str) -> None:
   if owner not in _known():
     _check_reference(place, owner)
-    return  # The user's own, which gin checks when it binds.
-  known, denied = _parameters(owner)
+    known, denied = _parameters_of_own(gin.get_configurable(owner)), ()
+    if known is None:
+      return
+  else:
+    known, denied = _parameters(owner)
   if parameter in denied:
     hint = ': bind SEED instead.' if parameter == 'seed' else ' itself.'
     raise UserError(
@@ -154,6 +173,25 @@ def _check_name(place: str, owner: str, parameter: str) -> None:
       f'{place}: {owner} has no parameter {parameter}'
       + suggest(parameter, known)
     )
+
+
+def _parameters_of_own(target: Callable) -> set[str] | None:
+  """The parameters of a user's configurable, his bases' with them.
+
+  None where they cannot be known, as of a function with **kwargs.
+  """
+  makers = [target]
+  if inspect.isclass(target):
+    makers = [
+      vars(c)['__init__'] for c in target.__mro__ if '__init__' in vars(c)
+    ]
+  names = set()
+  for maker in makers:
+    parameters = inspect.signature(maker).parameters.values()
+    names |= {p.name for p in parameters} - {'self', 'args', 'kwargs'}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+      return names
+  return None
 
 
 def _check_reference(place: str, name: str) -> None:

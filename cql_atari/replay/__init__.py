@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
     'store': ('Store',),
     'sampler': ('Transition', 'TransitionSampler'),
     'recorder': ('Recorder', 'write_shard'),
+    'record_replay': ('RecordReplay',),
     'memory': ('OnlineSampler', 'ReplayMemory'),
   },
 )

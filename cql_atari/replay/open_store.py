@@ -12,7 +12,7 @@ from absl import logging
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
 from cql_atari.core.settings import configurable
-from cql_atari.replay import build, games
+from cql_atari.replay import build, games, importing
 from cql_atari.replay import residence as residence_lib
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
@@ -46,8 +46,9 @@ def open_store(
   """The store of a split: reused when it is there, built when it is not.
 
   Args:
-    replay_dir: a run's folder (with `replay_logs`), `replay_logs` itself, or a
-      store made by `python -m cql_atari.prepare`.
+    replay_dir: a run's folder (with `replay_logs`), `replay_logs` itself, a
+      store made by `python -m cql_atari.prepare`, or somebody else's recording,
+      which is converted first; see `replay.importing`.
     game: the game's name, such as 'Pong'; by default the data's, which a store
       says itself and a run by its path, GAME/RUN.
     num_actions: size of its action set; data outside it is refused. ALE's by
@@ -65,6 +66,9 @@ def open_store(
     UserError: missing or broken data, data of another game, or a full disk.
   """
   split = split or split_lib.Split()
+  if replay_dir and importing.is_source(replay_dir):
+    cache = pathlib.Path(cache_dir or _CACHE).expanduser()
+    replay_dir = importing.converted(replay_dir, cache, game)
   _check_there(replay_dir, game, split.to_fetch)
   if is_prepared(replay_dir):
     store = _prepared(replay_dir, game, split)
@@ -101,6 +105,8 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
   Raises:
     UserError: there is no such folder, or it does not tell.
   """
+  if replay_dir and importing.is_source(replay_dir):
+    return importing.game_of(replay_dir)
   _check_there(replay_dir, None, '1pct')
   if is_prepared(replay_dir):
     return Store.load(pathlib.Path(replay_dir).expanduser()).manifest['game']
@@ -143,7 +149,8 @@ def ensure_store(
   selection = split.select(folder)
   there = {shard.index for shard in run_lib.list_shards(folder)}
   missing = set(split.shard_numbers) - there
-  if missing:
+  is_short = run_lib.is_own(folder) and there == set(range(len(there)))
+  if missing and not is_short:  # A recording ends where it ends.
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
       run,

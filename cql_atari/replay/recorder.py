@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import pickle
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from cql_atari.replay.shard import ELEMENTS, Shard
 # A row that comes before an episode's first frame, so that it can be stacked.
 PADDING_ROWS = STACK_SIZE - 1
 _COMPRESSION_LEVEL = 2
+_BLANK_ROWS = 1000  # Written at a time.
 
 
 def write_shard(
@@ -120,6 +122,7 @@ class Recorder:
       'terminals': np.zeros(rows_per_shard, np.uint8),
     }
     self._stale_frame = np.zeros(FRAME_SHAPE, np.uint8)
+    self._cut_offs: list[int] = []  # Rows of the run that end a cut game.
 
   @property
   def total_rows(self) -> int:
@@ -137,6 +140,7 @@ class Recorder:
     actions: np.ndarray,
     rewards: np.ndarray,
     terminals: np.ndarray,
+    is_cut_off: bool = False,
   ) -> None:
     """Appends an episode, after its padding rows; what is too much is dropped.
 
@@ -145,7 +149,12 @@ class Recorder:
       actions: integers (T,).
       rewards: (T,), raw; stored clipped to [-1, 1].
       terminals: (T,) 0/1.
+      is_cut_off: whether it ends without being over, so that its terminals are
+        all 0.
     """
+    if is_cut_off:
+      end = self.add_count + PADDING_ROWS + len(frames) - 1
+      self._cut_offs.append(end)
     before, score = self.add_count, float(np.sum(rewards))
     rewards = np.clip(rewards, -1.0, 1.0)
     padding = np.zeros((PADDING_ROWS, *FRAME_SHAPE), np.uint8)
@@ -198,8 +207,33 @@ class Recorder:
   def _end_shard(self) -> None:
     self._write(self._stale_frame[None])
     _sync(self._partial)
-    _write_columns(self._shard, *self._columns.values(), self.add_count)
-    os.replace(self._partial, self._shard.path('observation'))
+    shard = self._shard
+    self._write_cut_offs(shard)
+    _write_columns(shard, *self._columns.values(), self.add_count)
+    os.replace(self._partial, shard.path('observation'))
+
+  def _write_cut_offs(self, shard: Shard) -> None:
+    """As Dopamine does, less the games that are over: terminals say those."""
+    size = self._rows_per_shard
+    # The row before its first is its last one.
+    rows = {row % size for row in self._cut_offs if row < self.add_count}
+    self._cut_offs = [row for row in self._cut_offs if row >= self.add_count]
+    if rows:
+      with whole_gzip(shard.path('episode_end_indices')) as file:
+        pickle.dump(rows, file)
+
+  def close(self) -> None:
+    """Ends a run that is not full, whose last shard is full in part alone."""
+    if not self._has_partial:
+      return
+    size = self._rows_per_shard
+    blank = size - 1 - self.add_count % size
+    for column in self._columns.values():
+      column[size - 1 - blank : size - 1] = 0
+    for first in range(0, blank, _BLANK_ROWS):
+      rows = min(_BLANK_ROWS, blank - first)
+      self._write(np.zeros((rows, *FRAME_SHAPE), np.uint8))
+    self._end_shard()
 
   # --- Saving. ---
 
@@ -210,6 +244,7 @@ class Recorder:
       'rows_per_shard': self._rows_per_shard,
       'num_shards': self._num_shards,
       'episodes': self.episodes,
+      'cut_offs': self._cut_offs,
     }
     if self._has_partial:
       _sync(self._partial)
@@ -219,7 +254,7 @@ class Recorder:
   def load_state(self, arrays: dict[str, np.ndarray], data: dict) -> None:
     """Goes back to what `state` gave; what was written later is deleted."""
     self.add_count, self.episodes = data['add_count'], data['episodes']
-    self._stale_frame = arrays['stale_frame']
+    self._stale_frame, self._cut_offs = arrays['stale_frame'], data['cut_offs']
     self._columns = {name: arrays[name] for name in self._columns}
     keep = {self._partial} if self._has_partial else set()
     if keep:

@@ -239,10 +239,11 @@ def unused(bindings: Iterable[str]) -> list[str]:
 
 
 def find(patterns: Sequence[str]) -> list[RunFolder]:
-  """The run folders that glob patterns name, ordered by path.
+  """The run folders that are there, ordered by path.
 
   Args:
-    patterns: such as 'runs/*', or a folder.
+    patterns: run folders, folders with run folders somewhere below, or glob
+      patterns of either, such as 'runs/*'.
 
   Raises:
     UserError: a pattern names none.
@@ -252,18 +253,13 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
     literal = pathlib.Path(pattern).expanduser()
     names = [literal] if literal.is_dir() else []
     names = names or map(pathlib.Path, glob.glob(os.path.expanduser(pattern)))
-    of_pattern = {name for name in names if (name / 'run.json').is_file()}
+    of_pattern = {
+      record.parent for name in names for record in name.rglob('run.json')
+    }
     if not of_pattern:
       raise UserError(
-        f'no run folder matches {pattern}: give the --base_dir of a training '
-        'run, which holds run.json.'
+        f'there is no run folder in {pattern}: give the --base_dir of a '
+        'training run or of a sweep.'
       )
     paths |= of_pattern
   return [RunFolder(path) for path in sorted(paths)]
-
-
-def below(root: pathlib.Path) -> list[RunFolder]:
-  """Every run folder below a folder, ordered by path."""
-  return [
-    RunFolder(p) for p in sorted(p.parent for p in root.rglob('run.json'))
-  ]

@@ -7,7 +7,14 @@ from typing import Any
 
 from absl import logging
 
-from cql_atari.core import benchmarks, devices, gin_state, quiet, settings
+from cql_atari.core import (
+  benchmarks,
+  devices,
+  gin_state,
+  progress,
+  quiet,
+  settings,
+)
 from cql_atari.core.files import absolute, alone_in, make_folder
 from cql_atari.core.gin_text import binding, last_bindings
 from cql_atari.replay import open_store
@@ -83,9 +90,11 @@ def _fit(
 ) -> None:
   settings.parse(gin_files, gin_bindings, final=False)
   with alone_in(base_dir, 'training'):
+    progress.status('opening the data')
     data = open_store.open_data()
     if 'residence_reason' in data.record:
       print(data.record['residence_reason'], flush=True)
+    progress.status('starting TensorFlow')
     with quiet.quiet():
       quiet.import_tensorflow()
       import tensorflow as tf
@@ -107,4 +116,5 @@ def _fit(
       benchmark = benchmarks.load(runner.environments.benchmark)
       benchmark.check(data, runner.environments)
       folder.write_records(runner.record, data.manifest)
+    progress.status('compiling the first step')
     runner.run_experiment()

@@ -121,6 +121,7 @@ class FixedReplayRunner(job.Job):
     self._training_steps = training_steps
     self._evaluation_steps = evaluation_steps
     self._iteration, self._train_seconds = 0, 0.0
+    self._begun_at = 0, 0.0  # Step and wall seconds of this session.
     self._rows: list[list[Any]] = []
     self._logger = dopamine_logger.Logger(
       str(self.folder / 'logs'), logs_duration=_KEPT_LOGS
@@ -216,6 +217,7 @@ class FixedReplayRunner(job.Job):
     tf.config.experimental.set_synchronous_execution(False)
     with self.working():
       self._pretrain()
+      self._begun_at = self.step, self.wall_seconds
       while not self.is_finished:
         statistics = iteration_statistics.IterationStatistics()
         self._train(statistics)
@@ -272,6 +274,11 @@ class FixedReplayRunner(job.Job):
       )
     last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
     text = f'loss {loss:.4f}' + ''.join(f', last return {r:.1f}' for r in last)
+    steps, seconds = step - self._begun_at[0], self.wall_seconds
+    if self._num_iterations > 1:
+      left = self._num_iterations * self._training_steps - step
+      left *= (seconds - self._begun_at[1]) / steps
+      text += f', the run {tqdm.tqdm.format_interval(left)}'
     bar.set_postfix_str(text, refresh=False)
     bar.update(count)
 

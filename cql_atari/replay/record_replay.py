@@ -1,0 +1,85 @@
+"""Records what somebody else's agent plays, in the published format."""
+
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from cql_atari.core.files import make_folder
+from cql_atari.replay import importing
+from cql_atari.replay.recorder import Recorder
+
+
+class RecordReplay(gymnasium.Wrapper):
+  """A gymnasium wrapper that writes a run while an agent plays.
+
+    env = gymnasium.make('ALE/Pong-v5', frameskip=1)
+    env = gymnasium.wrappers.AtariPreprocessing(env)
+    env = RecordReplay(env, 'data/Pong/1')
+
+  Put it below wrappers that clip rewards, end games at a lost life or stack
+  frames, so that whole games and raw scores are recorded. `close` ends the
+  run, and only then is it whole; a game under way then is recorded as cut off.
+  """
+
+  def __init__(
+    self,
+    env: gymnasium.Env,
+    folder: str | os.PathLike,
+    rows_per_shard: int = 20_000,
+  ):
+    """Begins a run.
+
+    Args:
+      env: gives frames uint8 (84, 84), as `AtariPreprocessing` makes them,
+        alone or stacked by four, or raw screens of every fourth frame.
+      folder: the run's, such as data/Pong/1; gets `replay_logs` and
+        `episodes.json`.
+      rows_per_shard: rows of a shard. Splits take the first 50 shards.
+
+    Raises:
+      UserError: the folder can't be written, or holds data.
+    """
+    super().__init__(env)
+    run = make_folder('folder', folder)
+    importing.check_empty(run)
+    self._recorder = Recorder(run / 'replay_logs', rows_per_shard, 1_000_000)
+    self._frame, self._rows = None, []
+
+  def reset(self, **settings: Any):
+    """Begins a game; one that was under way is cut off."""
+    self._end(is_over=False)
+    observation, info = self.env.reset(**settings)
+    self._frame = self._newest(observation)
+    return observation, info
+
+  def step(self, action):
+    """Plays and records a step."""
+    observation, reward, terminated, truncated, info = self.env.step(action)
+    self._rows.append((self._frame, int(action), float(reward)))
+    self._frame = self._newest(observation)
+    if terminated or truncated:
+      self._end(bool(terminated))
+    return observation, reward, terminated, truncated, info
+
+  def close(self) -> None:
+    """Ends the run."""
+    self._end(is_over=False)
+    self._recorder.close()
+    self._recorder.write_episodes()
+    super().close()
+
+  @staticmethod
+  def _newest(observation: np.ndarray) -> np.ndarray:
+    observation = np.asarray(observation)[None]
+    return importing.newest_frames(observation, 'the environment')[0].copy()
+
+  def _end(self, is_over: bool) -> None:
+    if not self._rows:
+      return
+    frames, actions, rewards = map(np.stack, zip(*self._rows))
+    terminals = np.zeros(len(actions), np.uint8)
+    terminals[-1] = is_over
+    self._recorder.append(frames, actions, rewards, terminals, not is_over)
+    self._rows = []

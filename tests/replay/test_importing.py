@@ -1,0 +1,238 @@
+"""Recordings of others, made by their own libraries, as runs."""
+
+import json
+
+import ale_py
+import cv2
+import gymnasium
+import numpy as np
+import pytest
+
+from cql_atari.core.errors import UserError
+from cql_atari.replay import episodes as episodes_lib
+from cql_atari.replay import importing, open_store, record_replay
+from cql_atari.replay import run as run_lib
+from cql_atari.training import rom_check
+
+gymnasium.register_envs(ale_py)
+
+
+@pytest.fixture
+def games(demo_frames):
+  """Episodes of real frames, two over and two cut off."""
+  rng, made, first = np.random.default_rng(0), [], 0
+  for length, is_over in ((60, True), (80, False), (40, True), (50, False)):
+    made.append(
+      importing.Episode(
+        demo_frames[first : first + length],
+        rng.integers(4, size=length),
+        rng.choice([0.0, 1.0, 7.0], length),
+        is_over,
+      )
+    )
+    first += length
+  return made
+
+
+def write_npz(folder, games):
+  folder.mkdir()
+  for number, game in enumerate(games):
+    np.savez(
+      folder / f'{number:04}.npz', frames=game.frames, actions=game.actions,
+      rewards=game.rewards, terminated=game.is_over,
+    )  # fmt: skip
+  return folder
+
+
+def assert_holds(store, games):
+  """The store's rows are the episodes', after their padding."""
+  frames = store.read_frames(np.arange(store.manifest['num_rows']), 1)[:, 0]
+  row = 0
+  for game in games:
+    assert not frames[row : row + 3].any()
+    row += 3
+    part = slice(row, row + len(game.frames))
+    np.testing.assert_array_equal(frames[part], game.frames)
+    np.testing.assert_array_equal(store.actions[part], game.actions)
+    np.testing.assert_array_equal(
+      store.rewards[part], np.clip(game.rewards, -1, 1)
+    )
+    ending = 1 if game.is_over else episodes_lib.CUT_OFF
+    assert not store.terminals[part][:-1].any()
+    assert store.terminals[part][-1] == ending
+    row += len(game.frames)
+  assert row == store.manifest['num_rows']
+
+
+def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
+  source = write_npz(tmp_path / 'mine', games)
+  store = open_store.open_store(
+    source, 'Breakout', cache_dir=str(tmp_path / 'cache')
+  )
+  assert_holds(store, games)
+  assert not caplog.text
+  returns = [float(game.rewards.sum()) for game in games]
+  behavior = store.manifest['behavior_return']
+  assert behavior['mean'] == pytest.approx(np.mean(returns))
+  assert not behavior['is_clipped']
+  # It is converted once, and again when it changes.
+  runs = list((tmp_path / 'cache' / 'converted').iterdir())
+  again = open_store.open_store(
+    source, 'Breakout', cache_dir=str(tmp_path / 'cache')
+  )
+  assert again.digest == store.digest
+  assert list((tmp_path / 'cache' / 'converted').iterdir()) == runs
+  write_npz(tmp_path / 'other', games[:2])
+  for path in (tmp_path / 'other').iterdir():
+    path.rename(source / f'9{path.name}')
+  longer = open_store.open_store(
+    source, 'Breakout', cache_dir=str(tmp_path / 'cache')
+  )
+  assert_holds(longer, games + games[:2])
+
+
+def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
+  monkeypatch.setattr(importing, '_ROWS_PER_SHARD', 100)
+  run = importing.convert(
+    write_npz(tmp_path / 'mine', games), tmp_path / 'data', 'Breakout'
+  )
+  shards = run_lib.list_shards(run)
+  assert len(shards) == 3
+  for shard in shards:
+    shard.check(num_actions=4)
+  store = open_store.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  assert_holds(store, games)  # Rows at the borders are stitched in.
+  episodes = json.loads((run / 'episodes.json').read_text())['episodes']
+  assert all(episode['complete'] for episode in episodes)
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    ({'actions': np.full(60, 5)}, 'actions 5 to 5, but'),
+    ({'frames': np.zeros((60, 80, 84), np.uint8)}, r'uint8 \(84, 84\)'),
+    ({'frames': np.zeros((60, 84, 84), np.float32)}, r'uint8 \(84, 84\)'),
+    ({'rewards': np.zeros(59)}, '60 actions and 59 rewards'),
+    ({'rewards': np.full(60, np.nan)}, 'reward that is no number'),
+  ],
+)
+def test_what_cannot_be_represented_is_refused(
+  games, tmp_path, change, sentence
+):
+  source = write_npz(tmp_path / 'mine', [games[0]._replace(**change)])
+  with pytest.raises(UserError, match=sentence):
+    importing.convert(source, tmp_path / 'data', 'Breakout')
+
+
+def test_damaged_and_nameless_recordings_are_told(games, tmp_path):
+  source = write_npz(tmp_path / 'mine', games)
+  with pytest.raises(UserError, match='does not tell the game'):
+    importing.convert(source, tmp_path / 'data')
+  (source / '0000.npz').write_bytes((source / '0000.npz').read_bytes()[:500])
+  with pytest.raises(UserError, match=r'0000.npz is damaged'):
+    importing.convert(source, tmp_path / 'data', 'Breakout')
+  np.savez(source / '0000.npz', frames=games[0].frames)
+  with pytest.raises(UserError, match="has no array 'actions'"):
+    importing.convert(source, tmp_path / 'data', 'Breakout')
+  (tmp_path / 'x.h5').write_text('no')
+  with pytest.raises(UserError, match='no HDF5 file'):
+    importing.convert(tmp_path / 'x.h5', tmp_path / 'data', 'Breakout')
+
+
+def test_what_d3rlpy_dumps(games, tmp_path):
+  d3rlpy = pytest.importorskip('d3rlpy')
+  episodes = [
+    d3rlpy.dataset.Episode(
+      game.frames[:, None],
+      game.actions[:, None],
+      game.rewards[:, None].astype(np.float32),
+      game.is_over,
+    )
+    for game in games
+  ]
+  with open(tmp_path / 'replay.h5', 'w+b') as file:
+    d3rlpy.dataset.dump(episodes, file)
+  store = open_store.open_store(
+    tmp_path / 'replay.h5', 'Breakout', cache_dir=str(tmp_path / 'cache')
+  )
+  assert_holds(store, games)
+
+
+def preprocessed(**settings):
+  env = gymnasium.make('ALE/Breakout-v5', frameskip=1, **settings)
+  return gymnasium.wrappers.AtariPreprocessing(env, noop_max=0)
+
+
+def raw(**settings):
+  return gymnasium.make('ALE/Breakout-v5', **settings)
+
+
+@pytest.mark.parametrize('make', [preprocessed, raw])
+def test_minari_datasets(tmp_path, monkeypatch, make):
+  minari = pytest.importorskip('minari')
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path / 'minari'))
+  env = minari.DataCollector(make(max_episode_steps=60))
+  rng, games = np.random.default_rng(0), []
+  for seed in range(3):
+    observation, _ = env.reset(seed=seed)
+    rows, ended = [], False
+    while not ended:
+      action = int(rng.integers(4))
+      following, reward, terminated, truncated, _ = env.step(action)
+      rows.append((seen(observation), action, reward))
+      observation, ended = following, terminated or truncated
+    games.append(importing.Episode(*map(np.stack, zip(*rows)), terminated))
+  env.create_dataset('atari/breakout/random-v0')
+  env.close()
+  source = 'minari:atari/breakout/random-v0'
+  # Minari keeps colour pictures as JPEG: what it gives back is what counts.
+  kept = minari.load_dataset(source.removeprefix('minari:')).iterate_episodes()
+  for number, episode in enumerate(kept):
+    frames = np.stack([seen(o) for o in episode.observations[:-1]])
+    assert np.abs(frames.astype(int) - games[number].frames).max() < 40
+    games[number] = games[number]._replace(frames=frames)
+  assert open_store.game_of(source) == 'Breakout'
+  store = open_store.open_store(source, cache_dir=str(tmp_path / 'cache'))
+  assert_holds(store, games)
+  with pytest.raises(UserError, match='minari download nothing-v0'):
+    open_store.open_store('minari:nothing-v0', 'Breakout')
+
+
+def seen(observation):
+  if observation.shape == (84, 84):
+    return observation
+  grey = cv2.cvtColor(observation, cv2.COLOR_RGB2GRAY)
+  return cv2.resize(grey, (84, 84), interpolation=cv2.INTER_AREA)
+
+
+def test_a_wrapper_records_what_another_agent_plays(tmp_path):
+  """Whole games, on the data's ROM; raw scores below a wrapper that clips."""
+  run = tmp_path / 'Breakout' / '1'
+  env = record_replay.RecordReplay(preprocessed(), run, rows_per_shard=300)
+  outer = gymnasium.wrappers.FrameStackObservation(
+    gymnasium.wrappers.ClipReward(env, -0.5, 0.5), 4
+  )
+  rng, scores, played = np.random.default_rng(1), [], 0
+  while len(scores) < 3:
+    outer.reset(seed=len(scores))
+    score, ended = 0.0, False
+    while not ended:
+      *_, reward, terminated, truncated, _ = outer.step(int(rng.integers(4)))
+      score, ended = score + 2 * reward, terminated or truncated
+      played += 1
+    scores.append(score)
+  outer.reset()
+  outer.step(1)
+  outer.close()
+  store = open_store.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  endings = store.terminals[store.terminals > 0].tolist()
+  assert endings == [1, 1, 1, episodes_lib.CUT_OFF]
+  assert store.manifest['num_rows'] == played + 1 + 4 * 3
+  assert rom_check.start_difference(store) == 0.0
+  assert store.manifest['behavior_return']['mean'] == pytest.approx(
+    np.mean([*scores, 0.0])
+  )
+  with pytest.raises(UserError, match='holds data already'):
+    record_replay.RecordReplay(preprocessed(), run)
+  with pytest.raises(UserError, match=r'give \(84, 84\), alone or stacked'):
+    importing.newest_frames(np.zeros((1, 96, 96, 3), np.uint8), 'it')
