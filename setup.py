@@ -18,6 +18,8 @@ D4RL = [
   'gymnasium-robotics>=1.4,<1.4.3',  # Adroit v1, with rewards put right here.
   'minari[hdf5]>=0.5',
 ]
+WANDB = ['wandb>=0.18']
+SITE = ['mkdocs-material>=9.5,<10', 'mkdocstrings-python>=1.12,<3']
 EXPORT = ['tf2onnx>=1.16', 'onnxruntime>=1.18']
 
 # Every module directly in the package is a command.
@@ -90,12 +92,18 @@ setuptools.setup(
       *REPORT,
       *SWEEP,
       *EXPORT,
+      *WANDB,
+      'mlflow-skinny>=2.16,<4',  # MLflow's client, a tenth of it.
+      *SITE,
       *D4RL,
     ],
     'report': REPORT,
     'sweep': SWEEP,
     'd4rl': D4RL,
     'export': EXPORT,
+    'wandb': WANDB,
+    'mlflow': ['mlflow>=2.16,<4'],
+    'docs': SITE,
     'gcs': ['gcsfs>=2024.2'],  # gs:// URLs.
     'gpu': ['tensorflow[and-cuda]>=2.21,<2.22'],
   },

@@ -4,8 +4,9 @@ import ast
 import pathlib
 
 _ORDER = (
-  'train', 'collect', 'sweep', 'fetch', 'convert', 'prepare', 'verify', 'show', 'report',
-  'plot', 'watch', 'value_gap', 'select_checkpoint', 'theorems', 'export',
+  'train', 'collect', 'sweep', 'fetch', 'convert', 'prepare', 'verify', 'show',
+  'report', 'plot', 'watch', 'value_gap', 'select_checkpoint', 'theorems',
+  'export',
 )  # fmt: skip
 
 

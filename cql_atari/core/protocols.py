@@ -138,6 +138,20 @@ class Data(Protocol):
     """States that episodes begin in, `most` at most."""
 
 
+class Logger(Protocol):
+  """Keeps what a run measures, beside its own metrics.csv and TensorBoard.
+
+  A user's own is a class with these two methods, called with (folder, record):
+  the run folder, and the fields of run.json, among them 'settings'.
+  """
+
+  def log(self, step: int, metrics: dict[str, float]) -> None:
+    """Keeps what an iteration came to, by gradient step."""
+
+  def close(self) -> None:
+    """Ends the log; the run is done, stopped or failed."""
+
+
 class Environments(Protocol):
   """Episodes of one kind side by side, each starting anew when it ends.
 

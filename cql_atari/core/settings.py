@@ -34,6 +34,7 @@ _AGENT_MODULES = (  # CQL's import the agents that they are mixed into.
   *(f'cql_atari.continuous.agents.{n}_agent' for n in ('bc', 'bear', 'brac')),
   'cql_atari.continuous.agents.cql_agent',
   'cql_atari.agents.distribution',
+  'cql_atari.training.loggers',
 )
 _EXAMPLES = {
   'Sweep.configs': 'sweeps/table3.gin',
@@ -206,15 +207,25 @@ def _check_reference(place: str, name: str) -> None:
     )
 
 
+def _check_named(name: str, value: gin_text.Reference) -> str:
+  """Checks that there is what a value names; returns it without a call."""
+  named = value.removesuffix('()')
+  _check_reference(name, named[1:].split('/')[-1].split('.')[-1])
+  return named
+
+
 def _check_value(name: str, value: Any) -> None:
   owner, _, parameter = name.rpartition('.')
   annotation = ''
   if owner in _known():
     annotation = _parameters(owner)[0].get(parameter, '')
   is_maker = annotation.startswith('Callable')
+  if isinstance(value, (list, tuple)):
+    for item in value:
+      if isinstance(item, gin_text.Reference):
+        _check_named(name, item)
   if isinstance(value, gin_text.Reference):
-    named = value.removesuffix('()')
-    _check_reference(name, named[1:].split('/')[-1].split('.')[-1])
+    named = _check_named(name, value)
     right = named if is_maker else f'{named}()'
     if annotation and value != right:
       raise UserError(f'{name} is {value}: write {right}.')

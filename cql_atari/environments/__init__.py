@@ -5,7 +5,7 @@ from cql_atari.core import lazy
 __getattr__, __dir__, __all__ = lazy.exports(
   __name__,
   {
-    'atari': ('AtariEnvironments', 'num_actions'),
+    'atari': ('AtariEnvironments',),
     'evaluation': ('Episodes', 'evaluate'),
   },
 )

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
   __name__,
   {
     'shard': ('Shard',),
+    'games': ('num_actions',),
     'run': ('demo_replay_dir', 'list_shards'),
     'split': ('Split', 'named_split'),
     'store': ('Store',),

@@ -15,6 +15,7 @@ from cql_atari.replay.frames import STACK_SIZE
 from cql_atari.replay.shard import Shard
 
 _EARLY = 5  # Shards from which later play should differ.
+_FEW_GAMES = 5  # Of fewer, the standard error is no more than a guess.
 _MOSTLY_STILL = 0.9  # Share of frames equal to the one before.
 
 
@@ -103,7 +104,8 @@ def judge(findings: list[dict]) -> None:
       )
     later = finding['shard'] >= findings[len(findings) // 2]['shard']
     # Only a run's beginning is known to be near-random.
-    if later and finding in known[1:] and known[0]['shard'] < _EARLY:
+    tells = finding in known[1:] and finding['episodes'] >= _FEW_GAMES
+    if later and tells and known[0]['shard'] < _EARLY:
       first = known[0]
       gain = finding['return_mean'] - first['return_mean']
       if gain <= 2 * np.hypot(finding['return_error'], first['return_error']):

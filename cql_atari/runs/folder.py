@@ -17,6 +17,7 @@ import glob
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ _OF_NO_METHOD = frozenset(
     'seed', 'game', 'task', 'path', 'replay_dir', 'rom_dir', 'cache_dir',
     'residence', 'num_threads', 'compile_step', 'num_iterations',
     'checkpoint_minutes', 'checkpoint_duration', 'num_environments',
-    'create_agent_fn',
+    'create_agent_fn', 'loggers',
   )
 )  # fmt: skip
 
@@ -153,11 +154,14 @@ class RunFolder:
     """
     with writing(self.path):
       write_config(self.path)
+      path = self.path / 'run.json'
+      before = provenance.read(path) if path.is_file() else {}
       record = {
         'format': FORMAT,
+        'run_id': before.get('run_id') or uuid.uuid4().hex,
         **record,
         'settings': operative_settings(),
-        **provenance.provenance(self.path / 'run.json'),
+        **provenance.provenance(path),
       }
       for name, content in (('run', record), ('manifest', manifest)):
         text = json.dumps(content, indent=1) + '\n'

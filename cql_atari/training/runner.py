@@ -10,7 +10,7 @@ import contextlib
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -25,7 +25,7 @@ from cql_atari.core import progress
 from cql_atari.core.constraints import Count, NonNegative, Whole
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import through_tensorflow
-from cql_atari.core.protocols import Agent, Arrays, Data, Environments
+from cql_atari.core.protocols import Agent, Arrays, Data, Environments, Logger
 from cql_atari.core.settings import configurable
 from cql_atari.environments import evaluation
 from cql_atari.environments.atari import AtariEnvironments
@@ -82,6 +82,7 @@ class FixedReplayRunner(job.Job):
     max_steps_per_episode: Count = 27_000,
     checkpoint_minutes: NonNegative = 5.0,
     checkpoint_duration: Count = 4,
+    loggers: Sequence[Callable[..., Logger]] = (),
     seed: Whole = 0,
   ):
     """Builds the agent and restores the newest checkpoint, if there is one.
@@ -98,6 +99,8 @@ class FixedReplayRunner(job.Job):
       checkpoint_minutes: minutes between checkpoints inside an iteration.
       checkpoint_duration: how many checkpoints of ends of iterations to keep;
         the newest two from between are kept besides.
+      loggers: make further logs, called with (folder, record) of the run;
+        see `loggers`.
       seed: seeds the weights, the batches, and the play of evaluations.
 
     Raises:
@@ -121,6 +124,7 @@ class FixedReplayRunner(job.Job):
     self._training_steps = training_steps
     self._evaluation_steps = evaluation_steps
     self._iteration, self._train_seconds = 0, 0.0
+    self._make_loggers, self._loggers = loggers, []
     self._begun_at = 0, 0.0  # Step and wall seconds of this session.
     self._rows: list[list[Any]] = []
     self._logger = dopamine_logger.Logger(
@@ -215,7 +219,7 @@ class FixedReplayRunner(job.Job):
       return
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
-    with self.working():
+    with self.working(), self._logging():
       self._pretrain()
       self._begun_at = self.step, self.wall_seconds
       while not self.is_finished:
@@ -348,6 +352,23 @@ class FixedReplayRunner(job.Job):
     self._logger[f'iteration_{self._iteration}'] = statistics.data_lists
     self._logger.log_to_file('log', self._iteration)
     self._write_summaries(values, scalars)
+    metrics = {
+      name: value
+      for name, value in values.items()
+      if math.isfinite(value) and name not in ('iteration', 'gradient_steps')
+    }
+    for logger in self._loggers:
+      logger.log(self.step, metrics)
+
+  @contextlib.contextmanager
+  def _logging(self) -> Iterator[None]:
+    """Opens the further logs, and closes them however the run ends."""
+    with contextlib.ExitStack() as stack:
+      for make in self._make_loggers:
+        logger = make(self.folder, self._run_folder.record)
+        stack.callback(logger.close)
+        self._loggers.append(logger)
+      yield
 
   def _write_summaries(
     self, values: dict[str, Any], scalars: dict[str, float]

@@ -213,7 +213,7 @@ def test_published_scores_are_the_papers():
   assert published.human_normalized('Pong', 14.6) == 1.0
   assert published.human_normalized('Pong', -20.7) == 0.0
   assert published.gamer_normalized('Breakout', 30.0) == 100.0
-  assert published.human_normalized('Breakout', 20.0) is None
+  assert published.human_normalized('Freeway', 20.0) is None
 
 
 def test_pictures_are_drawn_as_png_and_pdf(written):
@@ -275,7 +275,7 @@ def test_mistakes_end_in_one_sentence(tmp_path):
   for flags, sentence in (
     (
       [f'--runs={tmp_path}', f'--out={tmp_path}'],
-      'there is no run folder below',
+      'there is no run folder in',
     ),
     ([f'--runs={tmp_path}'], 'give the runs and a folder'),
   ):

@@ -127,7 +127,7 @@ def bad_data(tmp_path_factory):
   break_shard(tmp_path / 'len', 'reward', gzipped(np.zeros(7, np.float32)))
   frames = np.zeros((2000, 84, 80), np.uint8)
   break_shard(tmp_path / 'shape', 'observation', gzipped(frames))
-  actions = np.full(2000, 3, np.int32)
+  actions = np.full(2000, 4, np.int32)
   break_shard(tmp_path / 'action', 'action', gzipped(actions))
   return tmp_path
 

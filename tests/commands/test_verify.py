@@ -25,7 +25,7 @@ def some_shards(demo_dir, tmp_path):
   return folder
 
 
-def findings(folder, num_actions=3):
+def findings(folder, num_actions=4):
   record = fetched.read(folder)
   found = [
     examine.examine(shard, num_actions, shard.fetched_rows(record), record)

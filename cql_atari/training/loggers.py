@@ -1,0 +1,123 @@
+"""Logs elsewhere: Weights & Biases and MLflow, each behind the same small door.
+
+Bind one or more: --gin_bindings="FixedReplayRunner.loggers=[@WandbLogger]".
+A logger of your own is a gin.configurable class with the methods of
+`core.protocols.Logger`.
+"""
+
+import pathlib
+
+from cql_atari.core.errors import UserError
+from cql_atari.core.protocols import Record
+from cql_atari.core.settings import configurable
+
+
+@configurable(denylist=['folder', 'record'])
+class WandbLogger:
+  """Weights & Biases; needs `pip install 'cql_atari[wandb]'`."""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    record: Record,
+    project: str = 'cql_atari',
+    mode: str | None = None,
+  ):
+    """Begins a run there, or goes on with it.
+
+    Args:
+      folder: the run folder, whose name and place name the run.
+      record: the fields of run.json, which become its config.
+      project: where it is filed.
+      mode: 'online', 'offline' or 'disabled'; WANDB_MODE by default.
+
+    Raises:
+      UserError: the package is not installed.
+    """
+    try:
+      import wandb
+    except ImportError:
+      raise UserError(
+        "Weights & Biases is not installed: pip install 'cql_atari[wandb]'."
+      ) from None
+    self._run = wandb.init(
+      project=project,
+      mode=mode,
+      dir=str(folder),
+      id=record['run_id'],
+      name=_name(record),
+      config=record,
+      resume='allow',
+    )
+
+  def log(self, step: int, metrics: dict[str, float]) -> None:
+    """Keeps what an iteration came to, by gradient step."""
+    self._run.log(metrics, step=step)
+
+  def close(self) -> None:
+    """Ends the log."""
+    self._run.finish()
+
+
+@configurable(denylist=['folder', 'record'])
+class MLflowLogger:
+  """MLflow; needs `pip install 'cql_atari[mlflow]'`."""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    record: Record,
+    experiment: str = 'cql_atari',
+    tracking_uri: str | None = None,
+  ):
+    """Begins a run there, or goes on with it.
+
+    Args:
+      folder: the run folder.
+      record: the fields of run.json, which become its parameters.
+      experiment: where it is filed.
+      tracking_uri: a server, or a folder; MLFLOW_TRACKING_URI by default.
+
+    Raises:
+      UserError: the package is not installed.
+    """
+    try:
+      import mlflow
+    except ImportError:
+      raise UserError(
+        "MLflow is not installed: pip install 'cql_atari[mlflow]'."
+      ) from None
+    del folder
+    self._client = mlflow.MlflowClient(tracking_uri)
+    found = self._client.get_experiment_by_name(experiment)
+    place = (
+      found.experiment_id
+      if found
+      else self._client.create_experiment(experiment)
+    )
+    tag = 'cql_atari.run_id'
+    runs = self._client.search_runs(
+      [place], f"tags.`{tag}` = '{record['run_id']}'"
+    )
+    if runs:
+      self._id = runs[0].info.run_id
+      return
+    tags = {tag: record['run_id']}
+    run = self._client.create_run(place, tags=tags, run_name=_name(record))
+    self._id = run.info.run_id
+    fields = {n: v for n, v in record.items() if n != 'settings'}
+    for name, value in {**fields, **record['settings']}.items():
+      self._client.log_param(self._id, name, str(value)[:500])
+
+  def log(self, step: int, metrics: dict[str, float]) -> None:
+    """Keeps what an iteration came to, by gradient step."""
+    for name, value in metrics.items():
+      self._client.log_metric(self._id, name, value, step=step)
+
+  def close(self) -> None:
+    """Ends the log."""
+    self._client.set_terminated(self._id)
+
+
+def _name(record: Record) -> str:
+  return f'{record["game"]} {record["agent"]} {record["data"]} {record["seed"]}'
