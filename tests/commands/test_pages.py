@@ -1,0 +1,142 @@
+"""What the pages say can be typed: flags, gin files, bindings, Python."""
+
+import ast
+import importlib
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from cql_atari.core import gin_text, settings
+from cql_atari.core.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+AGENT = 'FixedReplayRunner.create_agent_fn'
+
+
+def blocks(*languages):
+  """The fenced blocks of all pages, with the page."""
+  for page in PAGES:
+    language, lines = None, []
+    for line in page.read_text().splitlines():
+      if not line.startswith('```'):
+        lines.append(line)
+      elif language is None:
+        language, lines = line[3:], []
+      else:
+        if language in languages:
+          yield page.relative_to(ROOT), '\n'.join(lines)
+        language = None
+
+
+def commands():
+  """Every `python -m cql_atari...` on the pages, as a list of words."""
+  for page, block in blocks('', 'bash'):
+    for line in block.replace('\\\n', ' ').splitlines():
+      found = re.search(r'python -m cql_atari\.(\w+)(.*)', line)
+      if found:
+        words = shlex.split(found[2].replace('$game', 'Pong'))
+        yield pytest.param(found[1], words, id=f'{page}: {line.strip()[:70]}')
+
+
+@pytest.mark.parametrize(('name', 'words'), commands())
+def test_commands_have_the_flags_and_settings_they_are_given(name, words):
+  command = importlib.import_module(f'cql_atari.{name}')._COMMAND
+  values = command.flags
+  values.unparse_flags()
+  try:
+    rest = values([name, *words])
+    assert len(rest) - 1 <= (1 if command.operand else 0), rest
+    if 'gin_files' in values and '--help' not in words:
+      files = values['gin_files'].value
+      if files and pathlib.Path(files[0]).name != 'my_agent.gin':
+        check(name, files, values['gin_bindings'].value)
+  except flags.UnrecognizedFlagError:
+    assert words == ['--help']
+  finally:
+    for flag in list(values):
+      values[flag].unparse()
+    values.mark_as_parsed()
+
+
+def check(name, files, bindings):
+  required = {
+    'train': AGENT,
+    'sweep': 'Sweep.configs',
+    'collect': 'Collector.create_agent_fn',
+  }[name]
+  if name == 'collect' and any('d4rl' in file for file in files):
+    required = 'SACCollector.create_agent_fn'
+  bound = gin_text.last_bindings(files, bindings)
+  extra = []
+  if bound.get('GAME', '') is None:
+    extra = ["GAME='Pong'"]
+  if name == 'sweep':  # Bindings of its runs are checked with their configs.
+    bindings = [line for line in bindings if line.startswith('Sweep.')]
+  settings.check(files, [*bindings, *extra], required)
+
+
+def test_python_on_the_pages_is_python():
+  seen = 0
+  for page, block in blocks('python'):
+    tree = ast.parse(block)
+    for node in ast.walk(tree):
+      if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == 'cql_atari'
+      ):
+        module = importlib.import_module('cql_atari')
+        assert node.attr in dir(module), f'{page}: {node.attr}'
+        seen += 1
+  assert seen > 8
+
+
+def test_the_agent_of_the_guide_trains(tmp_path):
+  page = (ROOT / 'docs' / 'guides' / 'own_agent.md').read_text()
+  (code,) = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+  (config,) = re.findall(r'```\n(# my_agent.gin.*?)```', page, re.DOTALL)
+  (tmp_path / 'my_agents.py').write_text(code)
+  (tmp_path / 'my_agent.gin').write_text(config)
+  small = {
+    'Split.shards': (10, 13),
+    'FixedReplayRunner.num_iterations': 1,
+    'FixedReplayRunner.training_steps': 20,
+    'FixedReplayRunner.evaluation_steps': 0,
+  }
+  done = subprocess.run(
+    [
+      sys.executable,
+      *('-m', 'cql_atari.train', '--base_dir=run', '--gin_files=my_agent.gin'),
+      *(f'--gin_bindings={name}={value}' for name, value in small.items()),
+    ],
+    cwd=tmp_path, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  header, row = (tmp_path / 'run' / 'metrics.csv').read_text().splitlines()
+  values = dict(zip(header.split(','), row.split(',')))
+  assert float(values['margin_loss']) > 0
+
+
+def test_links_between_pages_lead_somewhere():
+  """The README's too, which mkdocs does not see."""
+  broken = []
+  for page in PAGES:
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', text):
+      if '://' not in target and not (page.parent / target).exists():
+        broken.append(f'{page.relative_to(ROOT)}: {target}')
+  assert not broken
+
+
+def test_unknown_names_would_be_told():
+  """The check above is one that can fail."""
+  with pytest.raises(UserError):
+    check('train', ['cql_1pct.gin'], ['CQLMixin.alfa=1.0'])
+  with pytest.raises(UserError):
+    check('sweep', ['sweeps/smal.gin'], [])
