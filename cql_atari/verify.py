@@ -54,7 +54,8 @@ def main(replay_dir: str) -> int:
         json.dumps(report, indent=1) + '\n',
       )
   if _PLOT.value:
-    examine.plot(findings, game, _PLOT.value)
+    episodes = run_lib.recorded_episodes(replay_dir)
+    examine.plot(findings, game, _PLOT.value, episodes)
   return 1 if broken else 0
 
 

@@ -1,5 +1,6 @@
 """Learning curves of finished or running runs, and their table."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -27,6 +28,11 @@ _COLORS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000',
 )  # fmt: skip
 _MARKERS = 'osD^vPX*'
+# Of each the look is fixed: colors in turn, then dashed ones.
+_METHODS = (
+  'CQL', 'QR-DQN', 'REM', 'BC', 'DQN', 'C51', 'CQL-DQN',
+  'CQL(H)', 'SAC', 'CQL(rho)', 'BEAR', 'BRAC-v', 'BRAC-p', 'CQL-C51',
+)  # fmt: skip
 _LINES = ('-', '--', ':')
 _PANEL_WIDTH = 5.6  # Inches.
 
@@ -160,18 +166,31 @@ def plain(panel: plt.Axes) -> None:
 
 
 def styles(games: Games) -> dict[str, dict]:
-  """One look for each label, the same in every panel."""
+  """One look for each label, a method's the same in every figure."""
   labels = sorted(set().union(*games.values()), key=by_size)
+  looks: dict[str, int] = {}
+  for is_its_name in (str.__eq__, str.startswith):
+    for label in labels:
+      for look, method in enumerate(_METHODS):
+        free = label not in looks and look not in looks.values()
+        if free and is_its_name(label, method):
+          looks[label] = look
+  others = (look for look in itertools.count() if look not in looks.values())
+  for label in labels:
+    if label not in looks:
+      looks[label] = next(others)
   return {
     label: {
-      'color': _COLORS[index % len(_COLORS)],
-      'marker': _MARKERS[index % len(_MARKERS)],
-      'ls': _LINES[index // len(_COLORS) % len(_LINES)],
+      'color': _COLORS[look % len(_COLORS)],
+      'marker': _MARKERS[look % len(_MARKERS)],
+      'ls': _LINES[look // len(_COLORS) % len(_LINES)],
       # The first line is often covered by the others.
       'lw': 2 if index else 4,
       'ms': 4 if index else 6,
     }
-    for index, label in enumerate(labels)
+    for index, (label, look) in enumerate(
+      (label, looks[label]) for label in labels
+    )
   }
 
 

@@ -32,7 +32,10 @@ def examine(
 
   Returns:
     Its number; `error` (a sentence, or None); if it is sound also
-    `Shard.describe`, still (share of frames equal to the one before), unmarked
+    `Shard.describe`, is_whole (whether all of it was fetched), returns
+    (clipped, of the game that was under way, of those played, and of the one
+    that goes on), from_start (whether play begins with it), reward_rate (of
+    1,000 rows), still (share of frames equal to the one before), unmarked
     (places that look like the padding before a game, where none ended) and
     sha256 (of its play).
   """
@@ -57,6 +60,10 @@ def examine(
       'error': None,
       **finding,
       'still': still / max(finding['rows'] - 1, 1),
+      'is_whole': stop is None or stop >= shard.num_rows,
+      'returns': _parts(shard, finding['rows']),
+      'from_start': shard.add_count <= shard.capacity,
+      'reward_rate': _rate(shard, finding['rows']),
       'unmarked': _unmarked_starts(
         np.concatenate(blank), shard.endings(finding['rows'])
       ),
@@ -64,6 +71,16 @@ def examine(
     }
   except UserError as error:
     return {'shard': shard.index, 'error': str(error)}
+
+
+def _parts(shard: Shard, stop: int) -> list[float]:
+  ends = np.flatnonzero(shard.endings(stop)) + 1
+  parts = np.split(shard.read('reward', stop), ends)
+  return [float(part.sum()) for part in parts]
+
+
+def _rate(shard: Shard, stop: int) -> float:
+  return float(1000 * shard.read('reward', stop).sum() / max(stop, 1))
 
 
 def _unmarked_starts(blank: np.ndarray, endings: np.ndarray) -> int:
@@ -133,37 +150,64 @@ def table(findings: list[dict]) -> str:
   return '\n'.join(lines)
 
 
-def plot(findings: list[dict], game: str, path: str) -> None:
-  """Draws the mean clipped return of each shard's games.
+def plot(
+  findings: list[dict], game: str, path: str, episodes: list[dict] | None = None
+) -> None:
+  """Draws how well each shard's games went.
+
+  Shown are the raw scores of the games begun in it, where their recorder left
+  them; or else the clipped returns of the games begun in it, put together
+  across shards; or, where hardly any game is there as a whole, as in the first
+  1 % of every shard, the clipped reward of 1,000 steps.
+
+  Args:
+    findings: of all shards, as `examine_all` gives them.
+    game: the game's name.
+    path: the picture.
+    episodes: what `run.recorded_episodes` gives.
 
   Raises:
     UserError: the file can't be written, or its ending names no format.
   """
   from matplotlib import figure
 
-  shown = [
-    finding for finding in findings if finding.get('return_mean') is not None
+  sound = [finding for finding in findings if not finding['error']]
+  label, games = 'score of a game', _recorded(episodes or [])
+  if not games:
+    label, games = 'return of a game, clipped rewards', _stitched(sound)
+  if 2 * len(games) < len(sound):
+    label, games = (
+      'clipped reward of 1,000 steps',
+      {finding['shard']: [finding['reward_rate']] for finding in sound},
+    )
+  shards = sorted(games)
+  means = {shard: float(np.mean(games[shard])) for shard in shards}
+  errors = [
+    np.std(games[shard], ddof=1) / len(games[shard]) ** 0.5
+    if len(games[shard]) > 1
+    else 0.0
+    for shard in shards
   ]
   canvas = figure.Figure(figsize=(7, 3.5), layout='constrained')
   axes = canvas.subplots()
   axes.errorbar(
-    [finding['shard'] for finding in shown],
-    [finding['return_mean'] for finding in shown],
-    [finding['return_error'] or 0 for finding in shown],
+    shards, [means[shard] for shard in shards], errors,
     marker='o', markersize=3, capsize=2,
   )  # fmt: skip
-  odd = [finding for finding in shown if finding['warnings']]
-  axes.plot(
-    [finding['shard'] for finding in odd],
-    [finding['return_mean'] for finding in odd],
-    'rx', label='odd',
-  )  # fmt: skip
+  odd = [f['shard'] for f in sound if f['warnings'] and f['shard'] in means]
   if odd:
+    axes.plot(odd, [means[shard] for shard in odd], 'rx', label='odd')
+  last = max(finding['shard'] for finding in findings)
+  missing = set(range(last + 1)) - {finding['shard'] for finding in sound}
+  for number, shard in enumerate(sorted(missing)):
+    axes.axvspan(
+      shard - 0.5, shard + 0.5, color='0.9', zorder=0,
+      label='missing or broken' if not number else None,
+    )  # fmt: skip
+  if odd or missing:
     axes.legend()
   axes.set(
-    title=f'{game}: play recorded in each shard',
-    xlabel='shard',
-    ylabel='return of a game, clipped rewards',
+    title=f'{game}: play recorded in each shard', xlabel='shard', ylabel=label
   )
   axes.grid(alpha=0.3)
   try:
@@ -174,6 +218,37 @@ def plot(findings: list[dict], game: str, path: str) -> None:
       f'--plot={path} cannot be written ({error}): give another file, such as '
       'returns.png.'
     ) from None
+
+
+def _recorded(episodes: list[dict]) -> dict[int, list[float]]:
+  """Raw scores of whole games by the shard that they begin in."""
+  games = {}
+  for episode in episodes:
+    if episode['complete']:
+      games.setdefault(episode['first_shard'], []).append(episode['return'])
+  return games
+
+
+def _stitched(findings: list[dict]) -> dict[int, list[float]]:
+  """Clipped returns by the shard that a game begins in, across its end too."""
+  games, begun = {}, None  # Of a game under way: its shard, its return so far.
+  previous = None
+  for finding in findings:
+    goes_on = finding['is_whole'] and finding['shard'] - 1 == previous
+    begun = begun if goes_on else None
+    if finding['from_start']:
+      begun = finding['shard'], 0.0
+    parts = list(finding['returns'])
+    if begun:
+      begun = begun[0], begun[1] + parts[0]
+    if len(parts) > 1:  # A game ended here.
+      if begun:
+        games.setdefault(begun[0], []).append(begun[1])
+      if parts[1:-1]:
+        games.setdefault(finding['shard'], []).extend(parts[1:-1])
+      begun = finding['shard'], parts[-1]
+    previous = finding['shard'] if finding['is_whole'] else None
+  return games
 
 
 def examine_all(shards: Sequence[Shard], num_actions: int) -> list[dict]:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 from collections.abc import Collection
+from typing import Any
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
@@ -51,33 +52,52 @@ def is_own(replay_dir: str | os.PathLike) -> bool:
   return any((run / name).is_file() for name in ('collect.json', EPISODES))
 
 
-def recorded_returns(
-  replay_dir: str | os.PathLike, shards: Collection[int]
-) -> list[float] | None:
-  """Raw returns of whole games from `episodes.json` beside the shards, if any.
-
-  Args:
-    replay_dir: a run's folder, or its `replay_logs`.
-    shards: only games that begin in one of them count.
+def recorded_episodes(
+  replay_dir: str | os.PathLike,
+) -> list[dict[str, Any]] | None:
+  """The games in `episodes.json` beside the shards, if there is one.
 
   Not part of the published format: recorders that know the raw score leave it
   there, since stored rewards are clipped.
+
+  Args:
+    replay_dir: a run's folder, or its `replay_logs`.
+
+  Returns:
+    Of each game its 'return', its 'first_shard', and whether it is 'complete'.
+
+  Raises:
+    UserError: it is damaged.
   """
   path = find_replay_logs(replay_dir).parent / EPISODES
   if not path.is_file():
     return None
   try:
-    episodes = json.loads(path.read_text())['episodes']
     return [
-      float(episode['return'])
-      for episode in episodes
-      if episode['complete'] and episode['first_shard'] in shards
+      {
+        'return': float(episode['return']),
+        'first_shard': episode['first_shard'],
+        'complete': episode['complete'],
+      }
+      for episode in json.loads(path.read_text())['episodes']
     ]
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
       f'{path} is not a list of episodes ({error!r}): delete it to go by the '
       'rewards instead.'
     ) from None
+
+
+def recorded_returns(
+  replay_dir: str | os.PathLike, shards: Collection[int]
+) -> list[float] | None:
+  """Raw returns of the whole games that begin in some shards, if known."""
+  episodes = recorded_episodes(replay_dir)
+  return episodes and [
+    episode['return']
+    for episode in episodes
+    if episode['complete'] and episode['first_shard'] in shards
+  ]
 
 
 def game_of(replay_dir: str | os.PathLike) -> str:

@@ -139,3 +139,40 @@ def test_what_is_missing_of_a_whole_run_is_said(demo_dir, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert 'of a whole run, 0-1, 3-49 are missing.' in done.stdout
+
+
+def test_games_are_put_together_across_shards(tmp_path, demo_frames):
+  """Against what the recorder knows: every game counts where it begins."""
+  logs = tmp_path / 'Breakout' / '1' / 'replay_logs'
+  writer = recorder.Recorder(logs, 100, 10)
+  rng = np.random.default_rng(0)
+  while not writer.is_full:
+    length = int(rng.integers(40, 250))
+    terminals, rewards = np.zeros(length, int), np.zeros(length)
+    terminals[-1] = 1
+    # Neither the first nor the last, which may fall between two shards.
+    rewards[length // 2 : length // 2 + 2] = 1
+    frames = np.resize(demo_frames, (length, 84, 84))
+    writer.append(frames, np.zeros(length, int), rewards, terminals)
+  found = list(findings(logs).values())
+  begun = [e['first_shard'] for e in writer.episodes if e['complete']]
+  stitched = examine._stitched(found)
+  assert {shard: len(games) for shard, games in stitched.items()} == {
+    shard: begun.count(shard) for shard in begun
+  }
+  returns = np.concatenate([stitched[shard] for shard in sorted(stitched)])
+  # A row between two shards is in neither.
+  assert np.isin(returns, [1.0, 2.0]).all() and (returns == 2).mean() > 0.7
+  assert not [entry for entry in found if entry['error']]
+
+
+def test_a_picture_shows_raw_scores_where_they_are_known(some_shards, tmp_path):
+  entries = list(findings(some_shards).values())
+  episodes = run_lib.recorded_episodes(run_lib.demo_replay_dir())
+  pictures = []
+  for known in (episodes, None):
+    pictures.append(tmp_path / f'{len(pictures)}.png')
+    examine.plot(entries, 'Breakout', str(pictures[-1]), known)
+  assert pictures[0].read_bytes() != pictures[1].read_bytes()
+  whole = [e for e in episodes if e['complete']]
+  assert sum(map(len, examine._recorded(episodes).values())) == len(whole)

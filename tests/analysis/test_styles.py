@@ -1,0 +1,24 @@
+"""One look a method, in every figure."""
+
+from cql_atari.analysis import curves
+
+
+def looks(*labels):
+  return {
+    label: (look['color'], look['marker'], look['ls'])
+    for label, look in curves.styles({'Pong': dict.fromkeys(labels)}).items()
+  }
+
+
+def test_a_method_looks_the_same_in_every_figure():
+  first = looks('CQL', 'QR-DQN', 'REM', 'BC')
+  second = looks('BC', 'C51', 'QR-DQN')
+  assert first['BC'] == second['BC'] and first['QR-DQN'] == second['QR-DQN']
+  assert looks('CQL, alpha 4')['CQL, alpha 4'] == first['CQL']
+
+
+def test_no_two_lines_of_a_figure_look_alike():
+  labels = [f'CQL, alpha {alpha}' for alpha in range(12)]
+  for figure in (labels, ['CQL', *labels, 'SAC', 'BEAR', 'an own one']):
+    found = looks(*figure)
+    assert len(set(found.values())) == len(figure)
