@@ -33,6 +33,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
   SCALARS: tuple[str, ...] = ()
   has_values = True
   pretraining_left = 0  # See `core.protocols.Agent`; most need none.
+  held_out_names: tuple[str, ...] = ()
   scalar_names: tuple[str, ...]
 
   @property
@@ -127,6 +128,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
           [tf.cast(values[name], tf.float64) for name in self.scalar_names]
         )
       )
+
+  def held_out_scalars(self) -> dict[str, float]:
+    """What it makes of data that it does not learn from, by name."""
+    return {}
 
   def _check_declared(self, scalars: dict[str, tf.Tensor]) -> None:
     name = type(self).__name__

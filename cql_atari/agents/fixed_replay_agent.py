@@ -15,6 +15,7 @@ from cql_atari.core.settings import configurable
 from cql_atari.replay.sampler import Transition, TransitionSampler
 from cql_atari.replay.store import Store
 
+_HELD_OUT = ('held_out_match', 'held_out_td_error', 'held_out_value')
 _STEPS_PER_NORM = 10  # Reading all gradients once more costs 3 % of a step.
 
 
@@ -332,6 +333,33 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
     scalars['q_random'] = tf.reduce_mean(q_values)
     return tape.gradient(loss, outputs.online), scalars
+
+  @property
+  def held_out_names(self) -> tuple[str, ...]:
+    """Names of `held_out_scalars`; none where nothing is held out."""
+    if not getattr(self.sampler, 'held_out', 0.0):
+      return ()
+    return _HELD_OUT if self.has_values else _HELD_OUT[:1]
+
+  def held_out_scalars(self) -> dict[str, float]:
+    """What the online network says of games that it doesn't learn from.
+
+    As d3rlpy's evaluators: how often the greedy action is the data's, the mean
+    squared TD error, and the mean of the greatest Q-value.
+    """
+    if not self.held_out_names:
+      return {}
+    batch = self.sampler.transitions(self.sampler.held_out_rows)
+    q_values = self.predict_q_values(batch.state)
+    q_data = q_values[np.arange(len(q_values)), batch.action]
+    best = self.predict_q_values(batch.next_state).max(axis=1)
+    target = batch.reward + self.cumulative_gamma * (1 - batch.terminal) * best
+    measured = (
+      float(np.mean(q_values.argmax(axis=1) == batch.action)),
+      float(np.mean((q_data - target) ** 2)),
+      float(np.mean(q_values.max(axis=1))),
+    )
+    return dict(zip(self.held_out_names, measured))
 
   def sync_target_network(self) -> None:
     """Copies the online network into the target network."""

@@ -89,8 +89,9 @@ class ReplayMemory:
   """Everything that an online agent has seen, for it to learn from.
 
   Attributes:
-    state: float32 (capacity, S); like the other columns a variable of the
-      graph, of which the first `size` rows count.
+    state: float32 (capacity, S),
+    action: and (capacity, A), like the other columns variables of the graph, of
+      which the first `size` rows count.
     size: rows so far.
   """
 
@@ -101,7 +102,7 @@ class ReplayMemory:
       *(tf.Variable(tf.zeros((capacity, *size))) for size in sizes)
     )
     self._size = tf.Variable(0)
-    self.state = self._columns.state
+    self.state, self.action = self._columns.state, self._columns.action
     self.state_mean = np.zeros(state_size, np.float32)
     self.state_std = np.ones(state_size, np.float32)
 

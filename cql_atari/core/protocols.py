@@ -56,6 +56,7 @@ class Agent(Protocol):
     pretraining_left: gradient steps, at most, of what has to be learned before
       `train_steps`; 0 for most agents.
     scalar_names: names of the scalars in `mean_scalars`; 'loss' is one.
+    held_out_names: names of `held_out_scalars`.
   """
 
   label: str
@@ -64,6 +65,7 @@ class Agent(Protocol):
   gradient_steps: int
   pretraining_left: int
   scalar_names: tuple[str, ...]
+  held_out_names: tuple[str, ...]
 
   def pretrain_steps(self, count: int) -> None:
     """Takes that many of the gradient steps that come before."""
@@ -73,6 +75,9 @@ class Agent(Protocol):
 
   def mean_scalars(self, reset: bool = False) -> dict[str, float]:
     """Means over the gradient steps since the last reset."""
+
+  def held_out_scalars(self) -> dict[str, float]:
+    """What it makes of data that it does not learn from."""
 
   def select_actions(
     self, states: np.ndarray, rng: np.random.Generator

@@ -16,7 +16,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.constraints import Count
+from cql_atari.core.constraints import Count, Decay
+from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 from cql_atari.replay import store as store_lib
 from cql_atari.replay.frames import (
@@ -28,6 +29,7 @@ from cql_atari.replay.frames import (
 )
 
 _ROWS_AT_ONCE = 4096  # Of frames on their way to the device.
+_MOST_HELD_OUT = 1024
 
 
 class Transition(NamedTuple):
@@ -66,6 +68,8 @@ class TransitionSampler:
     num_workers: parts in all, for data-parallel training. Together they draw
       the rows that one alone would.
     num_threads: that prepare batches ahead of the learner.
+    held_out: share of the games that is never sampled, the same for every
+      seed; what agents say of it goes into the metrics.
     LARGEST_BLOCK: how many batches a learner asks for at once, at most.
   """
 
@@ -79,6 +83,7 @@ class TransitionSampler:
   worker: int = 0
   num_workers: int = 1
   num_threads: Count = 1
+  held_out: Decay = 0.0
 
   def __post_init__(self):
     if self.batch_size % self.num_workers or not (
@@ -93,8 +98,42 @@ class TransitionSampler:
   def valid(self) -> np.ndarray:
     """(V,): the store rows that may be sampled, in as few bytes as they fit."""
     valid = self.store.valid_transitions(self.update_horizon)
+    if self.held_out:
+      valid = valid[~self._is_held_out(valid)]
     fits = self.store.manifest['num_rows'] <= np.iinfo(np.int32).max
     return valid.astype(np.int32) if fits else valid
+
+  def _is_held_out(self, rows: np.ndarray) -> np.ndarray:
+    """Whether sorted rows are of games that are held out, bool (R,).
+
+    Raises:
+      UserError: there are too few games to hold out such a share.
+    """
+    # Rows of a game lie between two endings, or the edges of what was kept.
+    edges = np.flatnonzero(self.store.terminals) + 1
+    edges = np.union1d(edges, [start for start, _ in self.store.segments])
+    game = np.searchsorted(edges, rows, side='right')
+    games, sizes = np.unique(game, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(games))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = games[order[before < self.held_out * len(rows)]]
+    if len(chosen) == len(games):
+      raise UserError(
+        f'TransitionSampler.held_out is {self.held_out:g}, but the data have '
+        f'{len(games)} games: lower it, or take more data.'
+      )
+    return np.isin(game, chosen)
+
+  @functools.cached_property
+  def held_out_rows(self) -> np.ndarray:
+    """(H,): rows of the games held out, 1,024 of them at most."""
+    valid = self.store.valid_transitions(self.update_horizon)
+    if not self.held_out:
+      return valid[:0]
+    rows = valid[self._is_held_out(valid)]
+    if len(rows) > _MOST_HELD_OUT:
+      rows = np.random.default_rng(0).choice(rows, _MOST_HELD_OUT, False)
+    return np.sort(rows)
 
   def sample_rows(self, batch: int) -> np.ndarray:
     """The store rows of batch number `batch`: int64 (B / num_workers,)."""

@@ -135,7 +135,8 @@ class FixedReplayRunner(job.Job):
       max_steps_per_episode=max_steps_per_episode
     )
     self.agent = create_agent_fn(data, seed=seed)
-    self._columns = tuple(dict.fromkeys((*METRICS, *self.agent.scalar_names)))
+    names = *METRICS, *self.agent.scalar_names, *self.agent.held_out_names
+    self._columns = tuple(dict.fromkeys(names))
     self.resume()
 
   @property
@@ -327,6 +328,7 @@ class FixedReplayRunner(job.Job):
   def _report(self, episodes: evaluation.Episodes, statistics) -> None:
     """Prints and logs what an iteration came to."""
     scalars = self.agent.mean_scalars(reset=True)
+    scalars |= self.agent.held_out_scalars()
     speeds = statistics.data_lists['train_average_steps_per_second']
     values = {
       'iteration': self._iteration,

@@ -128,7 +128,7 @@ def test_the_picture_is_drawn(make_run, tmp_path):
 
 
 def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):
-  with pytest.raises(UserError, match=r'no run folder matches .*\*'):
+  with pytest.raises(UserError, match=r'there is no run folder in .*\*'):
     table(tmp_path)
   make_run('a', ['nan'])
   with pytest.raises(UserError, match='no run with an evaluated iteration'):
@@ -138,7 +138,7 @@ def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):
   assert run.directory.name == 'a'
   make_run('b', [1.0])
   make_run('c', [])
-  with pytest.raises(UserError, match=r'no run folder matches .*/typo'):
+  with pytest.raises(UserError, match=r'there is no run folder in .*/typo'):
     load(tmp_path / 'b', tmp_path / 'typo')
   assert table(tmp_path) == ['| Pong | CQL | 1 | 10 | 1.0 | 1.0 | -15.7 |']
   assert 'c has no finished iteration yet' in caplog.text

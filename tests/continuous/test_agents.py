@@ -284,7 +284,7 @@ def test_noise_is_of_its_seed_step_and_call():
   ('settings', 'message'),
   [
     ({'alpha': -1.0}, 'alpha is -1.0'),
-    ({'penalty': 'Z'}, "penalty is 'Z': give one of H"),
+    ({'penalty': 'Z'}, "penalty is 'Z': give one of 'H'"),
     ({'alpha': 0.0, 'target_gap': 1.0}, 'cannot be tuned'),
     ({'num_samples': 0}, 'num_samples is 0'),
     ({'batch_size': 0.5}, 'batch_size'),

@@ -35,7 +35,7 @@ def made(
     ({'count': '4'}, "made.count is '4': .*, without quotes"),
     ({'share': 1.5}, 'give a number of at least 0 and at most 1 or None'),
     ({'share': float('nan')}, 'made.share is nan'),
-    ({'kind': 'h'}, "made.kind is 'h': give one of H, rho"),
+    ({'kind': 'h'}, "made.kind is 'h': give one of 'H', 'rho'"),
     ({'sizes': 3}, 'give a list in brackets, each a whole number'),
     ({'sizes': (3, 0)}, r'made.sizes is \(3, 0\)'),
     ({'names': 'text'}, 'a list in brackets, each a text'),

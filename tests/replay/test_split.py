@@ -144,7 +144,7 @@ def test_splits_are_deterministic_given_the_seed(replay, convention):
     ({'fraction': 0}, 'above 0 and at most 1'),
     ({'fraction': 1.5}, 'above 0 and at most 1'),
     ({'fraction': '1%'}, 'above 0 and at most 1'),
-    ({'convention': 'random'}, 'one of prefix, trajectories, uniform'),
+    ({'convention': 'random'}, "one of 'prefix', 'trajectories', 'uniform'"),
     ({'shards': (3, 3)}, 'first, last'),
     ({'shards': (7, 9)}, 'it has 0 to 3'),
     ({'fraction': 0.001}, 'ask for more'),

@@ -47,7 +47,7 @@ def test_folders_are_found_by_path_or_pattern(tmp_path):
   assert found('*') == ['a', 'b', 'x [1]']
   assert found('x [1]') == ['x [1]']  # A path before it is a pattern.
   assert found('b', 'a', 'b') == ['a', 'b']
-  with pytest.raises(UserError, match=r'no run folder matches .*empty'):
+  with pytest.raises(UserError, match=r'there is no run folder in .*empty'):
     found('a', 'empty')
   assert [r.path.name for r in folder_lib.below(tmp_path)] == found('*')
 
