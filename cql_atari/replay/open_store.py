@@ -12,7 +12,7 @@ from absl import logging
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
 from cql_atari.core.settings import configurable
-from cql_atari.replay import build, games, importing
+from cql_atari.replay import build, games, importing, sources
 from cql_atari.replay import residence as residence_lib
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
@@ -48,7 +48,7 @@ def open_store(
   Args:
     replay_dir: a run's folder (with `replay_logs`), `replay_logs` itself, a
       store made by `python -m cql_atari.prepare`, or somebody else's recording,
-      which is converted first; see `replay.importing`.
+      which is converted first; see `replay.sources`.
     game: the game's name, such as 'Pong'; by default the data's, which a store
       says itself and a run by its path, GAME/RUN.
     num_actions: size of its action set; data outside it is refused. ALE's by
@@ -66,9 +66,9 @@ def open_store(
     UserError: missing or broken data, data of another game, or a full disk.
   """
   split = split or split_lib.Split()
-  if replay_dir and importing.is_source(replay_dir):
+  if replay_dir and (source := sources.find(replay_dir)):
     cache = pathlib.Path(cache_dir or _CACHE).expanduser()
-    replay_dir = importing.converted(replay_dir, cache, game)
+    replay_dir = importing.converted(source, cache, game)
   _check_there(replay_dir, game, split.to_fetch)
   if is_prepared(replay_dir):
     store = _prepared(replay_dir, game, split)
@@ -105,8 +105,8 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
   Raises:
     UserError: there is no such folder, or it does not tell.
   """
-  if replay_dir and importing.is_source(replay_dir):
-    return importing.game_of(replay_dir)
+  if replay_dir and (source := sources.find(replay_dir)):
+    return source.game()
   _check_there(replay_dir, None, '1pct')
   if is_prepared(replay_dir):
     return Store.load(pathlib.Path(replay_dir).expanduser()).manifest['game']

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 
 from cql_atari.core.files import make_folder
-from cql_atari.replay import importing
+from cql_atari.replay import importing, sources
 from cql_atari.replay.recorder import Recorder
 
 
@@ -73,7 +73,7 @@ class RecordReplay(gymnasium.Wrapper):
   @staticmethod
   def _newest(observation: np.ndarray) -> np.ndarray:
     observation = np.asarray(observation)[None]
-    return importing.newest_frames(observation, 'the environment')[0].copy()
+    return sources.newest_frames(observation, 'the environment')[0].copy()
 
   def _end(self, is_over: bool) -> None:
     if not self._rows:

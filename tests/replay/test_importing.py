@@ -10,7 +10,7 @@ import pytest
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import importing, open_store, record_replay
+from cql_atari.replay import importing, open_store, record_replay, sources
 from cql_atari.replay import run as run_lib
 from cql_atari.training import rom_check
 
@@ -23,7 +23,7 @@ def games(demo_frames):
   rng, made, first = np.random.default_rng(0), [], 0
   for length, is_over in ((60, True), (80, False), (40, True), (50, False)):
     made.append(
-      importing.Episode(
+      sources.Episode(
         demo_frames[first : first + length],
         rng.integers(4, size=length),
         rng.choice([0.0, 1.0, 7.0], length),
@@ -42,6 +42,10 @@ def write_npz(folder, games):
       rewards=game.rewards, terminated=game.is_over,
     )  # fmt: skip
   return folder
+
+
+def convert(name, *settings):
+  return importing.convert(sources.find(name), *settings)
 
 
 def assert_holds(store, games):
@@ -93,7 +97,7 @@ def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
 
 def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
   monkeypatch.setattr(importing, '_ROWS_PER_SHARD', 100)
-  run = importing.convert(
+  run = convert(
     write_npz(tmp_path / 'mine', games), tmp_path / 'data', 'Breakout'
   )
   shards = run_lib.list_shards(run)
@@ -121,22 +125,22 @@ def test_what_cannot_be_represented_is_refused(
 ):
   source = write_npz(tmp_path / 'mine', [games[0]._replace(**change)])
   with pytest.raises(UserError, match=sentence):
-    importing.convert(source, tmp_path / 'data', 'Breakout')
+    convert(source, tmp_path / 'data', 'Breakout')
 
 
 def test_damaged_and_nameless_recordings_are_told(games, tmp_path):
   source = write_npz(tmp_path / 'mine', games)
   with pytest.raises(UserError, match='does not tell the game'):
-    importing.convert(source, tmp_path / 'data')
+    convert(source, tmp_path / 'data')
   (source / '0000.npz').write_bytes((source / '0000.npz').read_bytes()[:500])
   with pytest.raises(UserError, match=r'0000.npz is damaged'):
-    importing.convert(source, tmp_path / 'data', 'Breakout')
+    convert(source, tmp_path / 'data', 'Breakout')
   np.savez(source / '0000.npz', frames=games[0].frames)
   with pytest.raises(UserError, match="has no array 'actions'"):
-    importing.convert(source, tmp_path / 'data', 'Breakout')
+    convert(source, tmp_path / 'data', 'Breakout')
   (tmp_path / 'x.h5').write_text('no')
   with pytest.raises(UserError, match='no HDF5 file'):
-    importing.convert(tmp_path / 'x.h5', tmp_path / 'data', 'Breakout')
+    convert(tmp_path / 'x.h5', tmp_path / 'data', 'Breakout')
 
 
 def test_what_d3rlpy_dumps(games, tmp_path):
@@ -181,7 +185,7 @@ def test_minari_datasets(tmp_path, monkeypatch, make):
       following, reward, terminated, truncated, _ = env.step(action)
       rows.append((seen(observation), action, reward))
       observation, ended = following, terminated or truncated
-    games.append(importing.Episode(*map(np.stack, zip(*rows)), terminated))
+    games.append(sources.Episode(*map(np.stack, zip(*rows)), terminated))
   env.create_dataset('atari/breakout/random-v0')
   env.close()
   source = 'minari:atari/breakout/random-v0'
@@ -235,4 +239,58 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
   with pytest.raises(UserError, match='holds data already'):
     record_replay.RecordReplay(preprocessed(), run)
   with pytest.raises(UserError, match=r'give \(84, 84\), alone or stacked'):
-    importing.newest_frames(np.zeros((1, 96, 96, 3), np.uint8), 'it')
+    sources.newest_frames(np.zeros((1, 96, 96, 3), np.uint8), 'it')
+
+
+def example(game, style, encode):
+  """An episode as RL Unplugged's bucket has it, or TensorFlow Datasets."""
+  import tensorflow as tf
+
+  def whole(values, kind):
+    # Of the step after the last only the observation counts.
+    return tf.train.Feature(
+      **{f'{kind}_list': {'value': [*values, values[-1]]}}
+    )
+
+  frames = [encode(frame[..., None]).numpy() for frame in game.frames]
+  count = len(frames)
+  discounts = [1.0] * count + [0.0 if game.is_over else 1.0]
+  columns = {
+    'observations': whole(frames, 'bytes'),
+    'actions': whole(game.actions.tolist(), 'int64'),
+    'unclipped_rewards': whole(game.rewards.tolist(), 'float'),
+    'discounts': tf.train.Feature(float_list={'value': discounts}),
+  }
+  if style == 'tfds':
+    ends = [0] * count + [int(game.is_over)]
+    columns = {
+      'steps/observation': columns['observations'],
+      'steps/action': columns['actions'],
+      'steps/reward': columns['unclipped_rewards'],
+      'steps/is_terminal': tf.train.Feature(int64_list={'value': ends}),
+    }
+  return tf.train.Example(features={'feature': columns}).SerializeToString()
+
+
+@pytest.mark.parametrize(
+  ('style', 'compression'), [('bucket', 'GZIP'), ('tfds', '')]
+)
+def test_rl_unpluggeds_episodes(games, tmp_path, style, compression):
+  """Written by TensorFlow's own writer and PNG encoder."""
+  import tensorflow as tf
+
+  folder = tmp_path / 'Breakout'
+  folder.mkdir()
+  for number in range(2):
+    path = str(folder / f'run_1-0000{number}-of-00002')
+    with tf.io.TFRecordWriter(path, compression) as writer:
+      for game in games[2 * number : 2 * number + 2]:
+        writer.write(example(game, style, tf.io.encode_png))
+  for source in (folder, folder / 'run_1'):
+    store = open_store.open_store(source, cache_dir=str(tmp_path / 'cache'))
+    assert store.manifest['game'] == 'Breakout'
+    assert_holds(store, games)
+  content = (folder / 'run_1-00001-of-00002').read_bytes()
+  (folder / 'run_1-00001-of-00002').write_bytes(content[:-300])
+  with pytest.raises(UserError, match=r'run_1-00001-of-00002 is damaged'):
+    convert(folder, tmp_path / 'data')

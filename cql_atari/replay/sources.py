@@ -1,0 +1,344 @@
+"""What other people's recordings look like, and how they are read.
+
+- A folder of `.npz` files, an episode each, in the order of their names:
+  `frames` uint8 (T, 84, 84), each before its action, `actions` (T,), `rewards`
+  (T,) and `terminated`, whether the game was over (or else cut off).
+- `minari:NAME`, an Atari dataset of Minari on this machine, with frames as
+  gymnasium's `AtariPreprocessing` makes them or raw screens of four steps.
+- A `.h5` file that d3rlpy's `ReplayBuffer.dump` wrote.
+- RL Unplugged's Atari episodes (Gulcehre et al., 2020): TFRecords of the
+  bucket's own, such as `run_1-00000-of-00050`, or as TensorFlow Datasets keeps
+  them; a folder, a file, or what the names begin with (`Pong/run_1`).
+"""
+
+import abc
+import contextlib
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
+
+import cv2
+import h5py
+import numpy as np
+
+from cql_atari.core import quiet
+from cql_atari.core.errors import UserError
+from cql_atari.replay import games
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+
+_SCREEN = (210, 160)
+_FRAME_SKIP = 4
+
+
+class Episode(NamedTuple):
+  """A game, whole or cut off.
+
+  Attributes:
+    frames: uint8 (T, 84, 84), each before its action.
+    actions: integers (T,).
+    rewards: (T,), raw.
+    is_over: whether the game was over after it, or else cut off.
+  """
+
+  frames: np.ndarray
+  actions: np.ndarray
+  rewards: np.ndarray
+  is_over: bool
+
+
+class Source(abc.ABC):
+  """A recording; `name` is what the user gave."""
+
+  def __init__(self, name: str):
+    self.name = name
+    self.path = pathlib.Path(name).expanduser()
+
+  @abc.abstractmethod
+  def files(self) -> list[pathlib.Path]:
+    """Its files, in order; none where the name is of no such recording."""
+
+  @abc.abstractmethod
+  def lengths(self) -> Iterator[int]:
+    """The length T of every episode."""
+
+  @abc.abstractmethod
+  def episodes(self) -> Iterator[Episode]:
+    """Every episode, in order.
+
+    Raises:
+      UserError: it is damaged or cannot be read.
+    """
+
+  def game(self) -> str:
+    """The game.
+
+    Raises:
+      UserError: the recording does not tell.
+    """
+    for folder in (self.path, *self.path.resolve().parents[:2]):
+      if folder.name in games.game_names():
+        return folder.name
+    raise UserError(f'{self.name} does not tell the game: add --game=Pong.')
+
+
+def find(name: str | os.PathLike) -> Source | None:
+  """The recording of a name, if it is one that has to be converted."""
+  for kind in (MinariDataset, NpzFolder, D3rlpyFile, RLUnplugged):
+    source = kind(str(name))
+    if source.files():
+      return source
+  return None
+
+
+class NpzFolder(Source):
+  """Episodes as NumPy writes them."""
+
+  def files(self) -> list[pathlib.Path]:
+    """The .npz files of the folder."""
+    is_run = (self.path / 'replay_logs').is_dir()
+    return [] if is_run else sorted(self.path.glob('*.npz'))
+
+  def lengths(self) -> Iterator[int]:
+    """The length of every episode."""
+    for path in self.files():
+      with self._open(path) as arrays:
+        yield len(arrays['actions'])
+
+  def episodes(self) -> Iterator[Episode]:
+    """Every episode."""
+    for path in self.files():
+      with self._open(path) as arrays:
+        yield Episode(
+          arrays['frames'],
+          arrays['actions'],
+          arrays['rewards'],
+          bool(arrays['terminated']),
+        )
+
+  @staticmethod
+  @contextlib.contextmanager
+  def _open(path: pathlib.Path):
+    try:
+      with np.load(path) as arrays:
+        missing = {'frames', 'actions', 'rewards', 'terminated'} - set(arrays)
+        if missing:
+          raise UserError(f'{path} has no array {min(missing)!r}.')
+        yield arrays
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+      raise UserError(f'{path} is damaged or no .npz file ({error}).') from None
+
+
+class D3rlpyFile(Source):
+  """Episodes of frames (T, 1, 84, 84), or of stacks whose newest is last."""
+
+  def files(self) -> list[pathlib.Path]:
+    """The file."""
+    is_hdf5 = self.path.suffix in ('.h5', '.hdf5') and self.path.is_file()
+    return [self.path] if is_hdf5 else []
+
+  def lengths(self) -> Iterator[int]:
+    """The length of every episode."""
+    with self._open() as file:
+      for number in range(int(file['num_episodes'][()])):
+        yield len(file[f'actions_{number}'])
+
+  def episodes(self) -> Iterator[Episode]:
+    """Every episode."""
+    with self._open() as file:
+      for number in range(int(file['num_episodes'][()])):
+        frames = file[f'observations_{number}'][()]
+        if frames.ndim == 4 and frames.shape[1] in (1, STACK_SIZE):
+          frames = frames[:, -1]
+        yield Episode(
+          frames,
+          file[f'actions_{number}'][()].reshape(len(frames)),
+          file[f'rewards_{number}'][()].reshape(len(frames)),
+          bool(file[f'terminated_{number}'][()]),
+        )
+
+  @contextlib.contextmanager
+  def _open(self):
+    try:
+      with h5py.File(self.path) as file:
+        if 'num_episodes' not in file or 'columns' not in file:
+          raise UserError(
+            f"{self.path} is not what d3rlpy's ReplayBuffer.dump writes (from "
+            'version 2 on).'
+          )
+        yield file
+    except OSError as error:
+      raise UserError(
+        f'{self.path} is damaged or no HDF5 file ({error}).'
+      ) from None
+
+
+class MinariDataset(Source):
+  """An Atari dataset of Minari."""
+
+  PREFIX: ClassVar[str] = 'minari:'
+
+  def files(self) -> list[pathlib.Path]:
+    """Minari's own files."""
+    if not self.name.startswith(self.PREFIX):
+      return []
+    root = pathlib.Path(self._dataset().storage.data_path)
+    return [path for path in sorted(root.rglob('*')) if path.is_file()]
+
+  def game(self) -> str:
+    """The game of the environment that the dataset names."""
+    name = self._dataset().spec.env_spec.id.rpartition('/')[2]
+    name = name.partition('-')[0].removesuffix('NoFrameskip')
+    games.rom_name(name)
+    return name
+
+  def lengths(self) -> Iterator[int]:
+    """The length of every episode."""
+    for episode in self._dataset().iterate_episodes():
+      yield len(episode.actions)
+
+  def episodes(self) -> Iterator[Episode]:
+    """Every episode, its last observation left out."""
+    dataset = self._dataset()
+    skip = dataset.spec.env_spec.kwargs.get('frameskip', _FRAME_SKIP)
+    is_raw = dataset.spec.observation_space.shape[:2] == _SCREEN
+    if is_raw and skip != _FRAME_SKIP:
+      raise UserError(
+        f'{self.name} has screens of every {skip} frames, not every '
+        f'{_FRAME_SKIP}: other frames than the format holds.'
+      )
+    for episode in dataset.iterate_episodes():
+      count = len(episode.actions)
+      yield Episode(
+        newest_frames(episode.observations[:count], self.name),
+        np.asarray(episode.actions).reshape(count),
+        episode.rewards,
+        bool(episode.terminations[-1]),
+      )
+
+  def _dataset(self):
+    name = self.name.removeprefix(self.PREFIX)
+    try:
+      import minari
+    except ImportError:
+      raise UserError(
+        "Minari is not installed: pip install 'cql_atari[d4rl]'."
+      ) from None
+    try:
+      return minari.load_dataset(name)
+    except (FileNotFoundError, ValueError) as error:
+      raise UserError(
+        f'Minari has no dataset {name} on this machine ({error}): minari '
+        f'download {name}'
+      ) from None
+
+
+class RLUnplugged(Source):
+  """Episodes as tf.train.Example, in TFRecords.
+
+  Of the last step only the observation counts, as of RLDS's.
+  """
+
+  def files(self) -> list[pathlib.Path]:
+    """The files of the folder, or those whose names begin so."""
+    if self.path.is_file():
+      found = [self.path]
+    elif self.path.is_dir():
+      found = self.path.glob('*')
+    else:
+      found = self.path.parent.glob(f'{self.path.name}-*')
+    return sorted(path for path in found if '-of-' in path.name)
+
+  def lengths(self) -> Iterator[int]:
+    """The length of every episode."""
+    for _, features in self._examples():
+      yield len(self._of(features, 'actions', 'steps/action')) - 1
+
+  def episodes(self) -> Iterator[Episode]:
+    """Every episode."""
+    for place, features in self._examples():
+      pictures = self._of(features, 'observations', 'steps/observation')
+      frames = [
+        cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+        for picture in pictures[:-1]
+      ]
+      if not frames or any(frame is None for frame in frames):
+        raise UserError(f'{place} has an observation that is no picture.')
+      if 'discounts' in features:
+        is_over = self._of(features, 'discounts')[-1] == 0
+      else:
+        is_over = self._of(features, 'steps/is_terminal')[-1]
+      yield Episode(
+        np.stack(frames),
+        np.array(self._of(features, 'actions', 'steps/action')[:-1]),
+        np.array(self._of(features, 'unclipped_rewards', 'steps/reward')[:-1]),
+        bool(is_over),
+      )
+
+  def _examples(self) -> Iterator[tuple[str, dict]]:
+    with quiet.quiet():
+      quiet.import_tensorflow()
+      import tensorflow as tf
+    for path in self.files():
+      with open(path, 'rb') as file:
+        compression = 'GZIP' if file.read(2) == b'\x1f\x8b' else ''
+      records = tf.data.TFRecordDataset(str(path), compression)
+      try:
+        for number, record in enumerate(records.as_numpy_iterator()):
+          example = tf.train.Example.FromString(record)
+          yield f'{path}, episode {number}', example.features.feature
+      except tf.errors.DataLossError as error:
+        raise UserError(f'{path} is damaged ({error.message}).') from None
+
+  @staticmethod
+  def _of(features, *names: str):
+    for name in names:
+      if name in features:
+        kind = features[name].WhichOneof('kind')
+        return getattr(features[name], kind).value
+    raise UserError(
+      f"a record has no {' or '.join(names)}: it is none of RL Unplugged's "
+      'Atari episodes.'
+    )
+
+
+def newest_frames(observations: np.ndarray, place: str) -> np.ndarray:
+  """Frames as agents see them, from what environments give.
+
+  Args:
+    observations: uint8, any of (T, 84, 84), with a channel before or after, or
+      four stacked, the newest last; or screens (T, 210, 160) and (T, 210, 160,
+      3), which are made grey and small as Dopamine does.
+    place: whose they are, for the error's text.
+
+  Returns:
+    uint8 (T, 84, 84).
+
+  Raises:
+    UserError: they are of another kind.
+  """
+  shape = observations.shape[1:]
+  if observations.dtype != np.uint8:
+    raise UserError(
+      f'{place} has observations of {observations.dtype}: frames are uint8, '
+      'not scaled.'
+    )
+  if shape == FRAME_SHAPE:
+    return observations
+  if shape in ((1, *FRAME_SHAPE), (STACK_SIZE, *FRAME_SHAPE)):
+    return observations[:, -1]
+  if shape in ((*FRAME_SHAPE, 1), (*FRAME_SHAPE, STACK_SIZE)):
+    return np.ascontiguousarray(observations[..., -1])
+  if shape[:2] == _SCREEN and shape[2:] in ((), (3,)):
+    return np.stack([_small(screen) for screen in observations])
+  raise UserError(
+    f'{place} has observations {shape}: give {FRAME_SHAPE}, alone or stacked '
+    'by four, or screens (210, 160) or (210, 160, 3).'
+  )
+
+
+def _small(screen: np.ndarray) -> np.ndarray:
+  if screen.ndim == 3:
+    screen = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
+  return cv2.resize(screen, FRAME_SHAPE, interpolation=cv2.INTER_AREA)
