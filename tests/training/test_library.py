@@ -1,6 +1,8 @@
 """The package from Python, without a command and without gin."""
 
 import ast
+import json
+import os
 import pathlib
 import re
 import subprocess
@@ -115,3 +117,29 @@ def test_gin_has_its_settings_again():
   assert cql_atari.Split().fraction == 0.5
   gin.parse_config('Split.fraction = 0.125')  # It isn't locked.
   gin.clear_config()
+
+
+def test_the_notebook_runs(tmp_path):
+  """Its cells, one after another, in a folder of its own."""
+  notebook = json.loads((README.parent / 'docs' / 'library.ipynb').read_text())
+  code = [
+    ''.join(cell['source'])
+    for cell in notebook['cells']
+    if cell['cell_type'] == 'code'
+  ]
+  done = subprocess.run(
+    [sys.executable, '-c', '\n'.join(code)],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'MPLBACKEND': 'Agg'},
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'iteration 2: 300 gradient steps' in done.stdout
+  kinds = [
+    kind
+    for cell in notebook['cells']
+    for output in cell.get('outputs', [])
+    for kind in output.get('data', {})
+  ]
+  assert kinds.count('image/png') == 3
