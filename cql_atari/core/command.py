@@ -108,7 +108,10 @@ class Command:
   def split(self):
     """Defines --split, a share of a run of the dataset."""
     return self.string(
-      'split', '1pct', '1pct, 10pct, first20pct, all, or a share such as 0.05.'
+      'split',
+      '1pct',
+      '1pct, 10pct, 10pct_10shards, first20pct, first20m, all, or a share such '
+      'as 0.05.',
     )
 
   # --- Running. ---
