@@ -1,8 +1,9 @@
 """Checks the paper's theorems: python -m cql_atari.theorems.
 
 Over random MDPs, dataset sizes and alphas, every inequality of Theorems 3.1 to
-3.6 and of appendix D between computed numbers: how often it was tried, how often it held,
-by how much at least. `--out=DIR` also draws the figures of docs/theory.md.
+3.6 and of appendix D between computed numbers: how often it was tried, how
+often it held, by how much at least. `--out=DIR` also draws the figures of
+docs/theory.md.
 """
 
 import functools

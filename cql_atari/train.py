@@ -21,9 +21,9 @@ _GIN_FILES, _GIN_BINDINGS = _COMMAND.gin(
 _REPLAY_DIR = _COMMAND.string(
   'replay_dir',
   None,
-  'The data: a run of the dataset (the folder with replay_logs in it), a store, '
-  "or a recording that `convert` knows; for D4RL's tasks a folder, an HDF5 file "
-  'or minari:NAME.',
+  'The data: a run of the dataset (the folder with replay_logs in it), a '
+  "store, or a recording that `convert` knows; for D4RL's tasks a folder, an "
+  'HDF5 file or minari:NAME.',
 )
 _GAME = _COMMAND.string('game', None, "The game; by default the data's.")
 _SEED = _COMMAND.integer(

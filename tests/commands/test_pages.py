@@ -40,7 +40,9 @@ def commands():
     for line in block.replace('\\\n', ' ').splitlines():
       found = re.search(r'python -m cql_atari\.(\w+)(.*)', line)
       if found:
-        words = shlex.split(found[2].replace('$game', 'Pong'))
+        words = shlex.split(
+          found[2].replace('$game', 'Pong').replace('$seed', '0')
+        )
         yield pytest.param(found[1], words, id=f'{page}: {line.strip()[:70]}')
 
 
