@@ -87,7 +87,7 @@ def test_every_cql_penalty_reaches_the_loss(penalty, demo_store):
 
 
 def test_unknown_penalties_are_refused(demo_store):
-  with pytest.raises(UserError, match='one of H, rho'):
+  with pytest.raises(UserError, match="one of 'H', 'rho'"):
     make('cql', demo_store, penalty='Q')
   with pytest.raises(UserError, match='begin with 1'):
     make('cql', demo_store, alpha=0.0, target_gap=1.0)
