@@ -40,7 +40,8 @@ def main(replay_dir: str) -> int:
   broken = sum(bool(finding['error']) for finding in findings)
   odd = sum(bool(finding['warnings']) for finding in findings)
   there = {finding['shard'] for finding in findings}
-  missing = sorted(set(range(max(_SHARDS, max(there)))) - there)
+  last = max(there) if run_lib.is_own(replay_dir) else max(_SHARDS, max(there))
+  missing = sorted(set(range(last)) - there)
   print(
     f'\n{len(findings)} shards of {game}: {broken} broken, {odd} with warnings'
     + (f'; of a whole run, {_ranges(missing)} are missing' if missing else '')

@@ -3,6 +3,7 @@
 import abc
 import os
 import pathlib
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,8 +63,8 @@ class OfflineAgent(dopamine.DopamineProtocol):
       self._take_steps(count)
       return
     with progress.bar(count, ' steps', 'training') as bar:
-      while bar.n < count:
-        steps = min(_STEPS_SHOWN, count - bar.n)
+      for first in range(0, count, _STEPS_SHOWN):
+        steps = min(_STEPS_SHOWN, count - first)
         self._take_steps(steps)
         loss = self.mean_scalars()['loss']  # Waits for the steps.
         bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
@@ -203,7 +204,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     try:
       with np.load(pathlib.Path(path).expanduser()) as arrays:
         self.load_state(dict(arrays))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
       raise UserError(f'{path} is no saved agent ({error}).') from None
     return self
 

@@ -126,7 +126,10 @@ class Command:
     Args:
       main: called without arguments, or with the operand.
     """
-    os.environ.setdefault('MPLBACKEND', 'Agg')  # Pictures go to files.
+    if 'MPLBACKEND' not in os.environ:  # Pictures go to files.
+      os.environ['MPLBACKEND'] = 'Agg'
+      if 'matplotlib' in sys.modules:
+        sys.modules['matplotlib'].use('Agg')
     status = self.call(main, sys.argv)
     if sys.getprofile() or sys.gettrace():
       sys.exit(status)  # For a profiler to report.

@@ -1,5 +1,6 @@
 """The devices TensorFlow computes on."""
 
+import contextlib
 import os
 import shutil
 
@@ -37,9 +38,11 @@ def share_cores(networks: Count = 1) -> None:
 
   if networks > 1 and 'TF_NUM_INTRAOP_THREADS' not in os.environ:
     cores = len(os.sched_getaffinity(0))
-    tf.config.threading.set_intra_op_parallelism_threads(
-      max(1, cores // networks)
-    )
+    # Too late where TensorFlow has computed before: only speed suffers.
+    with contextlib.suppress(RuntimeError):
+      tf.config.threading.set_intra_op_parallelism_threads(
+        max(1, cores // networks)
+      )
 
 
 def devices() -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -66,21 +67,24 @@ def bindings(text: str) -> dict[str, Any]:
 
 
 def statements(
-  files: Iterable[str], lines: Iterable[str]
+  files: Iterable[str],
+  lines: Iterable[str],
+  imports: list[str] | None = None,
 ) -> Iterator[Statement]:
   """The bindings of gin files, then of lines, each with its place.
 
   Args:
     files: paths or bare names; their includes are followed.
     lines: such as "CQLMixin.alpha=2.0".
+    imports: gets the import statements, such as 'import my_agents'.
 
   Raises:
     UserError: a file that can't be read, or bad syntax.
   """
   for path in map(find_config, files):
-    yield from _statements(_read(path), str(path))
+    yield from _statements(_read(path), str(path), imports=imports)
   for line in lines:
-    yield from _statements(line, f'--gin_bindings="{line}"')
+    yield from _statements(line, f'--gin_bindings="{line}"', imports=imports)
 
 
 def last_bindings(files: Iterable[str], lines: Iterable[str]) -> dict[str, Any]:
@@ -95,8 +99,6 @@ def binding(name: str, value: Any) -> str:
     name: such as 'CQLMixin.alpha', or 'GAME' of a macro.
     value: it.
   """
-  if callable(value):
-    return f'{name} = @{value.__name__}'
   return f'{name} = {_literal(value)}'
 
 
@@ -145,6 +147,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def _literal(value: Any) -> str:
   if isinstance(value, Reference):
     return str(value)
+  if callable(value):
+    return f'@{value.__name__}'
+  if isinstance(value, os.PathLike):
+    return repr(os.fspath(value))
+  if hasattr(value, 'item'):  # NumPy's.
+    return repr(value.item())
   if isinstance(value, (list, tuple)):
     inside = ''.join(f'{_literal(item)},' for item in value)
     return f'[{inside}]' if isinstance(value, list) else f'({inside})'
@@ -155,7 +163,10 @@ def _literal(value: Any) -> str:
 
 
 def _statements(
-  text: str, place: str, within: tuple[pathlib.Path, ...] = ()
+  text: str,
+  place: str,
+  within: tuple[pathlib.Path, ...] = (),
+  imports: list[str] | None = None,
 ) -> Iterator[Statement]:
   """The bindings of a gin text, those of included files in their place."""
   parser = config_parser.ConfigParser(text, _References())
@@ -170,9 +181,12 @@ def _statements(
       path = find_config(statement.filename).resolve()
       if path in within:
         raise UserError(f'the gin file {path} includes itself.')
-      yield from _statements(_read(path), str(path), (*within, path))
+      text_within, within_it = _read(path), (*within, path)
+      yield from _statements(text_within, str(path), within_it, imports)
     elif isinstance(statement, config_parser.ImportStatement):
       _import(statement.module, place)
+      if imports is not None:
+        imports.append(statement.format())
     elif isinstance(statement, config_parser.BindingStatement):
       yield place, statement
 

@@ -84,11 +84,12 @@ def parse(
   """
   for name in _LIGHT_MODULES:
     importlib.import_module(name)
-  statements = gin_text.statements(gin_files, gin_bindings)
+  imports: list[str] = []  # For config.gin, which has to bring them again.
+  statements = gin_text.statements(gin_files, gin_bindings, imports)
   lines = [gin_text.line(statement) for _, statement in statements]
   try:
     gin.parse_config_files_and_bindings(
-      [], lines, finalize_config=final, skip_unknown=not final
+      [], [*imports, *lines], finalize_config=final, skip_unknown=not final
     )
   except (ValueError, SyntaxError, TypeError) as error:
     raise UserError(gin_text.one_line(error)) from None

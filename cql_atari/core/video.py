@@ -11,9 +11,10 @@ import numpy as np
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import whole_path, writing
 
-# One palette for the whole film; of each picture only what has changed.
+# One palette for the whole film, by its first 20 seconds: until it is there,
+# pictures wait in memory. Of each picture only what has changed.
 _GIF = (
-  'split[shown][seen];[seen]palettegen=stats_mode=full[palette];'
+  'split[shown][seen];[seen]trim=end_frame=300,palettegen[palette];'
   '[shown][palette]paletteuse=dither=none:diff_mode=rectangle'
 )
 _OPTIONS = {

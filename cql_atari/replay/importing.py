@@ -8,12 +8,13 @@ A recording (see `sources`) is read episode by episode and written by
 import hashlib
 import os
 import pathlib
+import shutil
 
 import numpy as np
 
 from cql_atari.core import progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder, writing
+from cql_atari.core.files import locked, make_folder, writing
 from cql_atari.replay import games, sources
 from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.recorder import PADDING_ROWS, Recorder
@@ -44,10 +45,12 @@ def convert(
   num_actions = games.num_actions(game)
   run = make_folder('out', out, game, '1')
   check_empty(run)
+  partial = run.with_name('.partial-1')
+  shutil.rmtree(partial, ignore_errors=True)
   total = sum(PADDING_ROWS + length for length in source.lengths()) + 1
   shards = -(-total // _ROWS_PER_SHARD)
   rows = max(-(-total // min(shards, _SHARDS)) + 1, 9)
-  recorder = Recorder(run / 'replay_logs', rows, _SHARDS)
+  recorder = Recorder(partial / 'replay_logs', rows, _SHARDS)
   with (
     writing(f'the run {run}', 'make room, or choose another --out'),
     progress.bar(total, ' rows', 'converting') as bar,
@@ -66,6 +69,8 @@ def convert(
       bar.update(recorder.add_count - bar.n)
     recorder.close()
     recorder.write_episodes()
+    run.rmdir()
+    partial.rename(run)  # Whole, or not at all.
   return run
 
 
@@ -92,18 +97,23 @@ def converted(
   identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
   key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
   game = game or source.game()
-  out = cache / 'converted' / key
+  out = make_folder('cache_dir', cache, 'converted', key)
   run = out / game / '1'
-  if not (run / 'episodes.json').is_file():  # Written last.
-    for path in sorted(run.rglob('*'), reverse=True):
-      path.rmdir() if path.is_dir() else path.unlink()
-    convert(source, out, game)
+  if not (run / 'replay_logs').is_dir():
+    busy = f'another process is converting {source.name}: waiting for it.'
+    with locked(out / '.lock', busy, wait=True):
+      if not (run / 'replay_logs').is_dir():
+        convert(source, out, game)
   return run
 
 
 def _check(
   place: str, episode: sources.Episode, game: str, num_actions: int
 ) -> None:
+  if any(np.ndim(part) != 1 for part in episode[1:3]):
+    raise UserError(
+      f'{place} has actions or rewards that are no lists of numbers.'
+    )
   lengths = {len(part) for part in episode[:3]}
   if len(lengths) != 1 or not lengths - {0}:
     raise UserError(
@@ -125,5 +135,7 @@ def _check(
       f"dataset's action set of {game} is 0 to {num_actions - 1} (no "
       'full_action_space).'
     )
-  if not np.isfinite(episode.rewards).all():
+  if np.asarray(episode.rewards).dtype.kind not in 'fiub' or not (
+    np.isfinite(episode.rewards).all()
+  ):
     raise UserError(f'{place} has a reward that is no number.')

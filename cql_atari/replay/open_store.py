@@ -109,7 +109,13 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
     return source.game()
   _check_there(replay_dir, None, '1pct')
   if is_prepared(replay_dir):
-    return Store.load(pathlib.Path(replay_dir).expanduser()).manifest['game']
+    path = pathlib.Path(replay_dir).expanduser() / 'manifest.json'
+    try:
+      return json.loads(path.read_text())['game']
+    except (OSError, ValueError, KeyError) as error:
+      raise UserError(
+        f'{path} is damaged ({error}): build the store anew.'
+      ) from None
   return run_lib.game_of(replay_dir)
 
 

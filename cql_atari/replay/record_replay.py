@@ -45,6 +45,7 @@ class RecordReplay(gymnasium.Wrapper):
     run = make_folder('folder', folder)
     importing.check_empty(run)
     self._recorder = Recorder(run / 'replay_logs', rows_per_shard, 1_000_000)
+    self._recorder.write_episodes()  # It tells that this is no published run.
     self._frame, self._rows = None, []
 
   def reset(self, **settings: Any):
@@ -81,5 +82,8 @@ class RecordReplay(gymnasium.Wrapper):
     frames, actions, rewards = map(np.stack, zip(*self._rows))
     terminals = np.zeros(len(actions), np.uint8)
     terminals[-1] = is_over
+    shards = self._recorder.num_finished
     self._recorder.append(frames, actions, rewards, terminals, not is_over)
+    if self._recorder.num_finished > shards:
+      self._recorder.write_episodes()
     self._rows = []

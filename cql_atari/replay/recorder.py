@@ -123,11 +123,17 @@ class Recorder:
     }
     self._stale_frame = np.zeros(FRAME_SHAPE, np.uint8)
     self._cut_offs: list[int] = []  # Rows of the run that end a cut game.
+    self._is_closed = False
 
   @property
   def total_rows(self) -> int:
     """Rows of the whole run."""
     return self._rows_per_shard * self._num_shards - 1
+
+  @property
+  def num_finished(self) -> int:
+    """Shards that are whole."""
+    return (self.add_count + 1) // self._rows_per_shard
 
   @property
   def is_full(self) -> bool:
@@ -152,6 +158,8 @@ class Recorder:
       is_cut_off: whether it ends without being over, so that its terminals are
         all 0.
     """
+    if self._is_closed:
+      raise ValueError('the run is closed: nothing can be appended to it')
     if is_cut_off:
       end = self.add_count + PADDING_ROWS + len(frames) - 1
       self._cut_offs.append(end)
@@ -224,7 +232,8 @@ class Recorder:
 
   def close(self) -> None:
     """Ends a run that is not full, whose last shard is full in part alone."""
-    if not self._has_partial:
+    has_partial, self._is_closed = self._has_partial, True
+    if not has_partial:
       return
     size = self._rows_per_shard
     blank = size - 1 - self.add_count % size
@@ -253,8 +262,11 @@ class Recorder:
 
   def load_state(self, arrays: dict[str, np.ndarray], data: dict) -> None:
     """Goes back to what `state` gave; what was written later is deleted."""
-    self.add_count, self.episodes = data['add_count'], data['episodes']
-    self._stale_frame, self._cut_offs = arrays['stale_frame'], data['cut_offs']
+    # Those that older versions began have no list of episodes.
+    self.add_count = data['add_count']
+    self.episodes = data.get('episodes', [])
+    self._stale_frame = arrays['stale_frame']
+    self._cut_offs = data.get('cut_offs', [])
     self._columns = {name: arrays[name] for name in self._columns}
     keep = {self._partial} if self._has_partial else set()
     if keep:
@@ -298,9 +310,13 @@ class Recorder:
   @property
   def _has_partial(self) -> bool:
     """Whether the shard has begun and not ended."""
-    return self.add_count % self._rows_per_shard not in (
-      0,
-      self._rows_per_shard - 1,
+    return (
+      not self._is_closed
+      and self.add_count % self._rows_per_shard
+      not in (
+        0,
+        self._rows_per_shard - 1,
+      )
     )
 
 

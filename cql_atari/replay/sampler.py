@@ -107,8 +107,14 @@ class TransitionSampler:
     """Whether sorted rows are of games that are held out, bool (R,).
 
     Raises:
-      UserError: there are too few games to hold out such a share.
+      UserError: there are too few games to hold out such a share, or the split
+        has no games, but single transitions.
     """
+    if self.store.manifest['split']['convention'] == 'uniform':
+      raise UserError(
+        'TransitionSampler.held_out needs games, and with Split.convention='
+        "'uniform' there are single transitions: take another convention."
+      )
     # Rows of a game lie between two endings, or the edges of what was kept.
     edges = np.flatnonzero(self.store.terminals) + 1
     edges = np.union1d(edges, [start for start, _ in self.store.segments])

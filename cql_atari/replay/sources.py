@@ -112,8 +112,8 @@ class NpzFolder(Source):
       with self._open(path) as arrays:
         yield Episode(
           arrays['frames'],
-          arrays['actions'],
-          arrays['rewards'],
+          _squeezed(arrays['actions']),
+          _squeezed(arrays['rewards']),
           bool(arrays['terminated']),
         )
 
@@ -126,7 +126,7 @@ class NpzFolder(Source):
         if missing:
           raise UserError(f'{path} has no array {min(missing)!r}.')
         yield arrays
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
       raise UserError(f'{path} is damaged or no .npz file ({error}).') from None
 
 
@@ -153,8 +153,8 @@ class D3rlpyFile(Source):
           frames = frames[:, -1]
         yield Episode(
           frames,
-          file[f'actions_{number}'][()].reshape(len(frames)),
-          file[f'rewards_{number}'][()].reshape(len(frames)),
+          _squeezed(file[f'actions_{number}'][()]),
+          _squeezed(file[f'rewards_{number}'][()]),
           bool(file[f'terminated_{number}'][()]),
         )
 
@@ -168,7 +168,7 @@ class D3rlpyFile(Source):
             'version 2 on).'
           )
         yield file
-    except OSError as error:
+    except (OSError, KeyError) as error:
       raise UserError(
         f'{self.path} is damaged or no HDF5 file ({error}).'
       ) from None
@@ -188,7 +188,10 @@ class MinariDataset(Source):
 
   def game(self) -> str:
     """The game of the environment that the dataset names."""
-    name = self._dataset().spec.env_spec.id.rpartition('/')[2]
+    spec = self._dataset().spec.env_spec
+    if spec is None:
+      raise UserError(f'{self.name} does not tell the game: add --game=Pong.')
+    name = spec.id.rpartition('/')[2]
     name = name.partition('-')[0].removesuffix('NoFrameskip')
     games.rom_name(name)
     return name
@@ -201,7 +204,8 @@ class MinariDataset(Source):
   def episodes(self) -> Iterator[Episode]:
     """Every episode, its last observation left out."""
     dataset = self._dataset()
-    skip = dataset.spec.env_spec.kwargs.get('frameskip', _FRAME_SKIP)
+    spec = dataset.spec.env_spec
+    skip = spec.kwargs.get('frameskip', _FRAME_SKIP) if spec else _FRAME_SKIP
     is_raw = dataset.spec.observation_space.shape[:2] == _SCREEN
     if is_raw and skip != _FRAME_SKIP:
       raise UserError(
@@ -280,6 +284,7 @@ class RLUnplugged(Source):
     with quiet.quiet():
       quiet.import_tensorflow()
       import tensorflow as tf
+      from google.protobuf import message
     for path in self.files():
       with open(path, 'rb') as file:
         compression = 'GZIP' if file.read(2) == b'\x1f\x8b' else ''
@@ -290,6 +295,10 @@ class RLUnplugged(Source):
           yield f'{path}, episode {number}', example.features.feature
       except tf.errors.DataLossError as error:
         raise UserError(f'{path} is damaged ({error.message}).') from None
+      except message.DecodeError as error:
+        raise UserError(
+          f'{path} holds no tf.train.Example ({error}).'
+        ) from None
 
   @staticmethod
   def _of(features, *names: str):
@@ -301,6 +310,11 @@ class RLUnplugged(Source):
       f"a record has no {' or '.join(names)}: it is none of RL Unplugged's "
       'Atari episodes.'
     )
+
+
+def _squeezed(column: np.ndarray) -> np.ndarray:
+  """(T, 1) as (T,), which is what libraries with vectors of actions keep."""
+  return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
 
 
 def newest_frames(observations: np.ndarray, place: str) -> np.ndarray:

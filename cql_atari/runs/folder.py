@@ -235,8 +235,14 @@ def unused(bindings: Iterable[str]) -> list[str]:
     bindings: such as 'CQLMixin.alpha=2.0'; macros are passed over.
   """
   used = gin_text.bindings(gin.operative_config_str())
+  # Loggers are made when the run begins.
+  loggers = [str(n)[1:] for n in used.get('FixedReplayRunner.loggers', ())]
   given = {name for line in bindings for name in gin_text.bindings(line)}
-  return sorted(name for name in given if '.' in name and name not in used)
+  return sorted(
+    name
+    for name in given
+    if '.' in name and name not in used and name.split('.')[0] not in loggers
+  )
 
 
 # --- Finding. ---
@@ -258,7 +264,9 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
     names = [literal] if literal.is_dir() else []
     names = names or map(pathlib.Path, glob.glob(os.path.expanduser(pattern)))
     of_pattern = {
-      record.parent for name in names for record in name.rglob('run.json')
+      record.parent.resolve()
+      for name in names
+      for record in name.rglob('run.json')
     }
     if not of_pattern:
       raise UserError(

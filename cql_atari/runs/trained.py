@@ -72,13 +72,12 @@ class TrainedRun:
 
   def _configure(self, with_data: bool) -> Data | None:
     """Gives gin the run's settings; opens its data, if they are asked for."""
-    # It may have been trained on devices that are not here.
-    devices = [
-      f'{name} = None'
-      for name in gin_text.bindings(self.folder.config.read_text())
-      if name.endswith('.strategy')
-    ]
-    config = [str(self.folder.config)], devices
+    # It may have been trained on devices that are not here, and logged to what
+    # is no matter of its agent.
+    bound = gin_text.bindings(self.folder.config.read_text())
+    elsewhere = [f'{n} = None' for n in bound if n.endswith('.strategy')]
+    elsewhere += [f'{n} = ()' for n in bound if n.endswith('.loggers')]
+    config = [str(self.folder.config)], elsewhere
     settings.parse(*config, final=False)
     data = open_store.open_data() if with_data else None
     with quiet.quiet():

@@ -15,8 +15,9 @@ from cql_atari.core import (
   quiet,
   settings,
 )
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import absolute, alone_in, make_folder
-from cql_atari.core.gin_text import binding, last_bindings
+from cql_atari.core.gin_text import Reference, binding, last_bindings
 from cql_atari.replay import open_store
 from cql_atari.runs.folder import RunFolder, unused
 
@@ -63,8 +64,9 @@ def fit(
     BusyError: another process is training in the folder.
     Stopped: SIGTERM or Ctrl-C came; progress is saved.
   """
-  if isinstance(gin_files, str):
+  if isinstance(gin_files, (str, os.PathLike)):
     gin_files = [gin_files]
+  gin_files = [str(name) for name in gin_files]
   macros = {
     'REPLAY_DIR': None if replay_dir is None else absolute(str(replay_dir)),
     'ROM_DIR': None if rom_dir is None else absolute(str(rom_dir)),
@@ -76,8 +78,11 @@ def fit(
   lines = [*gin_bindings, *(binding(*item) for item in given.items())]
   bound = last_bindings(gin_files, lines)
   if bound.get('GAME', '') is None:
-    game = open_store.game_of(bound.get('REPLAY_DIR'))
-    lines.append(binding('GAME', game))
+    data = bound.get('open_store.replay_dir')
+    data = bound.get('REPLAY_DIR') if data == '%REPLAY_DIR' else data
+    if isinstance(data, Reference):
+      raise UserError(f'{data} does not tell the game: add --game=Pong.')
+    lines.append(binding('GAME', open_store.game_of(data)))
   settings.check(gin_files, lines, _REQUIRED)
   folder = make_folder('base_dir', base_dir)
   with gin_state.isolated():

@@ -181,6 +181,7 @@ class FixedReplayRunner(job.Job):
     """The agent's state, and what was measured so far."""
     return self.agent.state(), {
       'iteration': self._iteration,
+      'columns': self._columns,
       'rows': self._rows,
       'logs': self._logger.data,
       'train_seconds': self._train_seconds,
@@ -199,7 +200,12 @@ class FixedReplayRunner(job.Job):
         'it began with, or a new --base_dir.'
       )
     self.agent.load_state(arrays)
-    self._iteration, self._rows = data['iteration'], data['rows']
+    self._iteration = data['iteration']
+    columns = data.get('columns', self._columns)
+    self._rows = [
+      [dict(zip(columns, row)).get(name, '') for name in self._columns]
+      for row in data['rows']
+    ]
     self._logger.data = data['logs']
     self._train_seconds = data['train_seconds']
     logging.info('Resumed at gradient step %d.', self.step)
@@ -360,17 +366,25 @@ class FixedReplayRunner(job.Job):
       if math.isfinite(value) and name not in ('iteration', 'gradient_steps')
     }
     for logger in self._loggers:
-      logger.log(self.step, metrics)
+      with _warned_of(logger):
+        logger.log(self.step, metrics)
 
   @contextlib.contextmanager
   def _logging(self) -> Iterator[None]:
     """Opens the further logs, and closes them however the run ends."""
-    with contextlib.ExitStack() as stack:
-      for make in self._make_loggers:
-        logger = make(self.folder, self._run_folder.record)
-        stack.callback(logger.close)
-        self._loggers.append(logger)
+    for make in self._make_loggers:
+      try:
+        self._loggers.append(make(self.folder, self._run_folder.record))
+      except UserError:
+        raise
+      except Exception as error:  # Of whatever library.
+        raise UserError(f'a logger cannot begin: {error}') from None
+    try:
       yield
+    finally:
+      for logger in self._loggers:
+        with _warned_of(logger):
+          logger.close()
 
   def _write_summaries(
     self, values: dict[str, Any], scalars: dict[str, float]
@@ -383,6 +397,15 @@ class FixedReplayRunner(job.Job):
       tf.summary.scalar('Eval/AverageReturns', values['eval_return_mean'])
       tf.summary.scalar('Eval/NumEpisodes', values['eval_episodes'])
     self._summaries.flush()
+
+
+@contextlib.contextmanager
+def _warned_of(logger: Logger) -> Iterator[None]:
+  """A log elsewhere is not worth a run: what goes wrong there is a warning."""
+  try:
+    yield
+  except Exception as error:
+    logging.warning('%s failed: %s', type(logger).__name__, error)
 
 
 def _warn_of_another_limit(max_steps_per_episode: int) -> None:

@@ -123,6 +123,14 @@ def test_the_agent_of_the_guide_trains(tmp_path):
   header, row = (tmp_path / 'run' / 'metrics.csv').read_text().splitlines()
   values = dict(zip(header.split(','), row.split(',')))
   assert float(values['margin_loss']) > 0
+  opened = subprocess.run(
+    [
+      *(sys.executable, '-m', 'cql_atari.watch', '--run=run', '--out=a.gif'),
+      '--max_steps=5',
+    ],
+    cwd=tmp_path, capture_output=True, text=True,
+  )  # fmt: skip
+  assert opened.returncode == 0, opened.stderr
 
 
 def test_links_between_pages_lead_somewhere():

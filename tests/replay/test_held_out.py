@@ -1,6 +1,7 @@
 """Games that are kept from learning, and what an agent says of them."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -62,6 +63,16 @@ def test_too_large_a_share_is_told(store):
     _ = sampler.TransitionSampler(store, held_out=0.9999).valid
 
 
+def test_single_transitions_are_of_no_game(demo_dir, tmp_path):
+  drawn = open_store.open_store(
+    demo_dir,
+    split=split.Split(0.1, shards=(10, 13), convention='uniform'),
+    cache_dir=str(tmp_path),
+  )
+  with pytest.raises(UserError, match='take another convention'):
+    _ = sampler.TransitionSampler(drawn, held_out=0.2).valid
+
+
 def test_the_metrics_are_what_their_names_say(tmp_path):
   """Against the run's own agent, transition by transition."""
   folder = cql_atari.fit(
@@ -78,6 +89,19 @@ def test_the_metrics_are_what_their_names_say(tmp_path):
   )
   with open(folder.path / 'metrics.csv') as file:
     (row,) = csv.DictReader(file)
+  # Without it, the run goes on, and its table stays whole.
+  folder_after = cql_atari.fit(
+    shutil.copytree(folder.path, tmp_path / 'after'),
+    'cql_demo.gin',
+    parameters={
+      'Split.shards': (10, 13),
+      'FixedReplayRunner.num_iterations': 2,
+      'FixedReplayRunner.training_steps': 30,
+      'FixedReplayRunner.evaluation_steps': 0,
+      'open_store.cache_dir': str(tmp_path / 'cache'),
+    },
+  )
+  assert folder_after.metrics()['gradient_steps'].tolist() == [30, 60]
   run = cql_atari.TrainedRun(folder.path)
   agent, errors, matches, values = run.agent, [], [], []
   assert folder.record['settings']['TransitionSampler.held_out'] == 0.2

@@ -118,6 +118,9 @@ def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
     ({'frames': np.zeros((60, 84, 84), np.float32)}, r'uint8 \(84, 84\)'),
     ({'rewards': np.zeros(59)}, '60 actions and 59 rewards'),
     ({'rewards': np.full(60, np.nan)}, 'reward that is no number'),
+    ({'rewards': np.full(60, 'much')}, 'reward that is no number'),
+    ({'actions': np.zeros((60, 6))}, 'no lists'),
+    ({'rewards': 1.0}, 'no lists'),
   ],
 )
 def test_what_cannot_be_represented_is_refused(
@@ -126,6 +129,10 @@ def test_what_cannot_be_represented_is_refused(
   source = write_npz(tmp_path / 'mine', [games[0]._replace(**change)])
   with pytest.raises(UserError, match=sentence):
     convert(source, tmp_path / 'data', 'Breakout')
+  # Mended, the same call goes through.
+  write_npz(tmp_path / 'sound', games)
+  (tmp_path / 'sound' / '0000.npz').replace(source / '0000.npz')
+  assert convert(source, tmp_path / 'data', 'Breakout').is_dir()
 
 
 def test_damaged_and_nameless_recordings_are_told(games, tmp_path):
@@ -236,6 +243,9 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
   assert store.manifest['behavior_return']['mean'] == pytest.approx(
     np.mean([*scores, 0.0])
   )
+  outer.close()  # Once more: nothing happens.
+  again = open_store.open_store(run, cache_dir=str(tmp_path / 'again'))
+  np.testing.assert_array_equal(again.terminals, store.terminals)
   with pytest.raises(UserError, match='holds data already'):
     record_replay.RecordReplay(preprocessed(), run)
   with pytest.raises(UserError, match=r'give \(84, 84\), alone or stacked'):

@@ -43,18 +43,23 @@ def test_the_lines_of_the_readme_run(tmp_path):
   assert (tmp_path / 'cql.npz').is_file()
 
 
-def test_an_agent_goes_on_from_its_file(demo_store, tmp_path):
+def test_an_agent_goes_on_from_its_file(demo_store, tmp_path, monkeypatch):
   """Bit for bit, optimizer and all."""
   first, second = (small_agent(demo_store) for _ in range(2))
   first.train_steps(8)
   second.load(first.save(tmp_path / 'agents' / 'cql.npz'))
   for agent in (first, second):
     agent.train_steps(8, show_progress=True)
+  monkeypatch.setenv('TQDM_DISABLE', '1')
+  small_agent(demo_store).train_steps(3, show_progress=True)
   assert first.gradient_steps == second.gradient_steps == 16
   for name, value in first.state().items():
     np.testing.assert_array_equal(value, second.state()[name], name)
   (tmp_path / 'other.npz').write_text('no agent')
-  for name in ('other.npz', 'nowhere.npz'):
+  whole = (tmp_path / 'agents' / 'cql.npz').read_bytes()
+  (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
+  np.save(tmp_path / 'array.npy', np.zeros(3))
+  for name in ('other.npz', 'cut.npz', 'array.npy', 'nowhere.npz'):
     with pytest.raises(UserError, match='is no saved agent'):
       first.load(tmp_path / name)
 
@@ -91,6 +96,12 @@ def test_a_fitted_run_leaves_other_agents_alone(tmp_path):
   folder = cql_atari.fit(
     tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings
   )
+  again = cql_atari.fit(  # NumPy's numbers and paths are values too.
+    folder.path,
+    tmp_path / 'run' / 'config.gin',
+    parameters={'CQLMixin.alpha': np.float64(7), 'open_store.residence': 'raw'},
+  )
+  assert again.path == folder.path
   assert folder.record['seed'] == 3 and folder.record['agent'] == 'CQL'
   assert folder.record['settings']['CQLMixin.alpha'] == 7.0
   assert not gin.config._CONFIG

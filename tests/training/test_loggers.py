@@ -1,6 +1,7 @@
 """Further logs, against what their own libraries read back."""
 
 import pathlib
+import struct
 import textwrap
 
 import gin
@@ -68,6 +69,32 @@ def test_a_logger_of_ones_own(tmp_path):
     """)
 
 
+@gin.configurable(denylist=['folder', 'record'])
+class Broken:
+  """Fails at every turn."""
+
+  def __init__(self, folder, record, begins=True):
+    if not begins:
+      raise RuntimeError('no key')
+
+  def log(self, step, metrics):
+    raise ConnectionError('the server is away')
+
+  close = None
+
+
+def test_a_log_that_fails_is_a_warning(tmp_path, caplog):
+  folder = fit(tmp_path, 'Broken', 2)
+  assert len(losses(folder)) == 2
+  assert 'Broken failed: the server is away' in caplog.text
+  assert cql_atari.TrainedRun(folder.path).gradient_steps == 40
+
+
+def test_a_log_that_cannot_begin_is_a_sentence(tmp_path):
+  with pytest.raises(UserError, match='a logger cannot begin: no key'):
+    fit(tmp_path, 'Broken', 1, **{'Broken.begins': False})
+
+
 def test_mlflow_has_one_run_that_resumes(tmp_path, monkeypatch):
   mlflow = pytest.importorskip('mlflow')
   monkeypatch.setenv('MLFLOW_ALLOW_FILE_STORE', 'true')
@@ -91,11 +118,23 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
   monkeypatch.setenv('WANDB_SILENT', 'true')
   folder = fit(tmp_path, 'WandbLogger', 2, **{'WandbLogger.mode': 'offline'})
   (file,) = folder.path.glob('wandb/offline-run-*/*.wandb')
-  # Records of protobuf, with numbers as JSON, one after another.
-  content = file.read_bytes()
+  content = payload(file.read_bytes())
   places = [content.find(str(loss).encode()) for loss in losses(folder)]
   assert 0 < places[0] < places[1]
   assert b'CQLMixin.alpha' in content
+
+
+def payload(log):
+  """What is in a log of LevelDB's format: protobuf, with numbers as JSON."""
+  parts, place = [], 7  # After the file's own header.
+  while place + 7 <= len(log):
+    length, kind = struct.unpack('<HB', log[place + 4 : place + 7])
+    if not kind or place % 32768 > 32768 - 7:  # The rest of a block is empty.
+      place += 32768 - place % 32768
+      continue
+    parts.append(log[place + 7 : place + 7 + length])
+    place += 7 + length
+  return b''.join(parts)
 
 
 def test_a_name_that_is_no_logger_is_told(tmp_path):
