@@ -3,6 +3,7 @@
 import pathlib
 import struct
 import textwrap
+import time
 
 import gin
 import pytest
@@ -118,8 +119,11 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
   monkeypatch.setenv('WANDB_SILENT', 'true')
   folder = fit(tmp_path, 'WandbLogger', 2, **{'WandbLogger.mode': 'offline'})
   (file,) = folder.path.glob('wandb/offline-run-*/*.wandb')
-  content = payload(file.read_bytes())
-  places = [content.find(str(loss).encode()) for loss in losses(folder)]
+  places = [-1]
+  while min(places) < 0:  # A process of its own may still be writing.
+    time.sleep(0.1)
+    content = payload(file.read_bytes())
+    places = [content.find(str(loss).encode()) for loss in losses(folder)]
   assert 0 < places[0] < places[1]
   assert b'CQLMixin.alpha' in content
 
