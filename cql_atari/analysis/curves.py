@@ -96,12 +96,32 @@ def learning_curves(games: Games) -> plt.Figure:
 
 
 def _draw(panel: plt.Axes, group: Group, look: dict) -> None:
-  mean = group.returns.mean(axis=0)
-  panel.plot(group.steps, mean, label=f'{group.label} ({group.count})', **look)
-  if len(group.runs) > 1:
-    width = standard_error(group.returns)
+  label = f'{group.label} ({group.count})'
+  draw_band(panel, group.steps, group.returns, label, look)
+
+
+def draw_band(
+  panel: plt.Axes,
+  steps: np.ndarray,
+  values: np.ndarray,
+  label: str,
+  look: dict,
+) -> None:
+  """A line, the mean over runs, in a band of its standard error.
+
+  Args:
+    panel: where.
+    steps: (T,).
+    values: (runs, T).
+    label: for the legend.
+    look: of `styles`.
+  """
+  mean = values.mean(axis=0)
+  panel.plot(steps, mean, label=label, **look)
+  if len(values) > 1:
+    width = standard_error(values)
     panel.fill_between(
-      group.steps, mean - width, mean + width, color=look['color'], alpha=0.2,
+      steps, mean - width, mean + width, color=look['color'], alpha=0.2,
       linewidth=0,
     )  # fmt: skip
 

@@ -50,7 +50,8 @@ def page(title: str, text: str, folder: pathlib.Path) -> str:
 
   Args:
     title: the page's title.
-    text: the report as Markdown.
+    text: the report as Markdown, its title first; the page gets a table of
+      contents below it.
     folder: where its pictures are, which the page holds itself.
   """
 
@@ -58,8 +59,11 @@ def page(title: str, text: str, folder: pathlib.Path) -> str:
     data = base64.b64encode((folder / source[1]).read_bytes()).decode()
     return f'src="data:image/png;base64,{data}"'
 
+  heading, _, rest = html.escape(text, quote=False).partition('\n')
   body = markdown.markdown(
-    html.escape(text, quote=False), extensions=['tables']
+    f'{heading}\n\n[TOC]\n{rest}',
+    extensions=['tables', 'toc'],
+    extension_configs={'toc': {'toc_depth': '2'}},
   )
   body = re.sub(r'src="([^"]+)"', embed, body)
   return _PAGE.format(title=html.escape(title), body=body)

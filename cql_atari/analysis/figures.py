@@ -83,8 +83,9 @@ def _metric_panels(
       panel.set(ylabel=label)
       for agent, group in groups.items():
         if _has(group, name):
-          mean = group.mean_metric(name)
-          panel.plot(group.steps, mean, label=agent, **looks[agent])
+          curves.draw_band(
+            panel, group.steps, group.metric(name), agent, looks[agent]
+          )
   return figure, panels
 
 

@@ -62,13 +62,14 @@ class Group:
       return f'{len(self.runs)} runs of {seeds} seed{plural}'
     return f'{seeds} seed{plural}'
 
-  def mean_metric(self, name: str) -> np.ndarray:
-    """(T,) mean over runs of a column of the metrics."""
-    values = [
-      run.metric(name)[np.isin(run.metrics['gradient_steps'], self.steps)]
-      for run in self.runs
-    ]
-    return np.mean(values, axis=0)
+  def metric(self, name: str) -> np.ndarray:
+    """(runs, T): a column of the metrics of every run."""
+    return np.stack(
+      [
+        run.metric(name)[np.isin(run.metrics['gradient_steps'], self.steps)]
+        for run in self.runs
+      ]
+    )
 
 
 # Game to label to group, both in order.

@@ -56,6 +56,7 @@ def write(runs: Sequence[Run], out: pathlib.Path, title: str) -> list[Group]:
     *_ablations(runs, out),
     *_normalized(shares, out),
     *_diagnostics(shares, out),
+    *_settings(runs),
   ]
   write_csv(out / 'scores.csv', *_every_run(groups))
   text = '\n\n'.join(blocks) + '\n'
@@ -151,6 +152,25 @@ def _diagnostics(shares: Shares, out: pathlib.Path) -> Iterator[str]:
         'of random ones: their mean on Atari, where the policy takes the '
         'action of the greatest Q-value; the best of ten uniform ones on D4RL.',
       )
+
+
+def _settings(runs: Sequence[Run]) -> Iterator[str]:
+  """What all runs share, and what they ran on."""
+  yield '## Settings and versions'
+  yield (
+    'Settings of the method that all runs have in common. The others tell the '
+    "rows above apart; each run's own are in its config.gin."
+  )
+  shared = set.intersection(*(set(run.settings.items()) for run in runs))
+  yield document.table(('setting', 'value'), sorted(shared))
+  versions = {
+    f'{name} {version}'
+    for run in runs
+    for name, version in run.record.get('versions', {}).items()
+  }
+  devices = {d for run in runs for d in run.record.get('devices', ())}
+  yield f'Versions: {", ".join(sorted(versions))}.'
+  yield f'Computed on: {", ".join(sorted(devices))}.'
 
 
 def _ablations(runs: Sequence[Run], out: pathlib.Path) -> Iterator[str]:

@@ -40,6 +40,17 @@ def read(folder: str | os.PathLike) -> dict | None:
     ) from None
 
 
+def source(folder: str | os.PathLike) -> str | None:
+  """Where the files of a folder were fetched from; None if nothing was.
+
+  Raises:
+    UserError: the record is damaged.
+  """
+  if not read(folder):
+    return None
+  return json.loads((pathlib.Path(folder) / FILE).read_text())['source']
+
+
 def add(folder: pathlib.Path, source: str, name: str, entry: dict) -> None:
   """Notes a file that has been fetched. Safe to call from threads."""
   with _LOCK:

@@ -1,6 +1,7 @@
 """Atari games: their names, ROMs and actions, as ALE has them."""
 
 import difflib
+import functools
 import os
 import pathlib
 
@@ -64,6 +65,7 @@ def rom_path(
   return path
 
 
+@functools.cache
 def action_names(rom: pathlib.Path) -> list[str]:
   """The names of a game's actions, in the order of the dataset's."""
   ale = ale_py.ALEInterface()

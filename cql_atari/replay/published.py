@@ -5,6 +5,7 @@ are read: some 1 % or 10 % of the bytes.
 """
 
 import concurrent.futures
+import contextlib
 import pathlib
 import shutil
 import signal
@@ -50,9 +51,19 @@ def fetch(
   source = download.Source(
     f'{url.rstrip("/")}/{game}/{run}/replay_logs', timeout
   )
+  before = fetched.source(folder)
+  if before not in (None, source.url):
+    raise UserError(
+      f'{folder} has files of {before}: give that --source, or another --out.'
+    )
   with alone_in(folder, 'fetching'):
-    _fetch_all(source, folder, split, jobs)
-  (folder / '.lock').unlink(missing_ok=True)
+    try:
+      _fetch_all(source, folder, split, jobs)
+    finally:
+      (folder / '.lock').unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # What is empty would look like data.
+        for empty in (folder, run_dir, run_dir.parent):
+          empty.rmdir()
 
 
 def _fetch_all(source, folder, split, jobs) -> None:

@@ -1,5 +1,7 @@
 """A whole training run: from settings to a finished run folder."""
 
+import hashlib
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -85,13 +87,36 @@ def fit(
     lines.append(binding('GAME', open_store.game_of(data)))
   settings.check(gin_files, lines, _REQUIRED)
   folder = make_folder('base_dir', base_dir)
+  bound = last_bindings(gin_files, lines)
+  given = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
+  if _is_finished(RunFolder(folder), bound, given):
+    print('all iterations of this run are done already.')
+    return RunFolder(folder)
   with gin_state.isolated():
-    _fit(folder, gin_files, lines)
+    _fit(folder, gin_files, lines, given)
   return RunFolder(folder)
 
 
+def _is_finished(run: RunFolder, bound: dict[str, Any], given: str) -> bool:
+  """Whether a run of just these settings has done all of its iterations.
+
+  It is known without TensorFlow; where it can't be, the runner will find out.
+  """
+  lengths = [
+    bound.get(f'FixedReplayRunner.{name}', 0)
+    for name in ('num_iterations', 'training_steps')
+  ]
+  if not run.has_records or run.record.get('given') != given:
+    return False
+  steps = run.metrics().get('gradient_steps', ())
+  return 0 < math.prod(lengths) <= max(steps, default=0)
+
+
 def _fit(
-  base_dir: pathlib.Path, gin_files: Sequence[str], gin_bindings: Sequence[str]
+  base_dir: pathlib.Path,
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  given: str,
 ) -> None:
   settings.parse(gin_files, gin_bindings, final=False)
   with alone_in(base_dir, 'training'):
@@ -120,6 +145,6 @@ def _fit(
     else:
       benchmark = benchmarks.load(runner.environments.benchmark)
       benchmark.check(data, runner.environments)
-      folder.write_records(runner.record, data.manifest)
+      folder.write_records({**runner.record, 'given': given}, data.manifest)
     progress.status('compiling the first step')
     runner.run_experiment()

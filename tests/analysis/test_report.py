@@ -235,8 +235,12 @@ def test_gaps_are_of_the_data_s_actions(root):
 def test_the_page_needs_no_other_file(written):
   page = (written / 'report.html').read_text()
   assert 'A &lt;report&gt;' in page
-  sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+  sources = re.findall(r'(?:src|href)="([^#"][^"]{0,30})', page)
   assert len(sources) == 8
+  # Its contents lead to its sections.
+  sections = re.findall(r'href="#([^"]+)', page)
+  assert 'settings-and-versions' in sections
+  assert all(f'id="{section}"' in page for section in sections)
   assert all(s.startswith('data:image/png;base64,') for s in sources)
   assert '1.0 ± 2.6' in page
 

@@ -299,3 +299,22 @@ def test_too_little_room_is_said_before_anything_is_read(server, tmp_path):
   assert '12 files to read, about 12,000,000,000 MB' in stdout
   assert server.sent == 0
   assert not list((tmp_path / 'out').rglob('*.gz'))
+
+
+def test_a_failed_fetch_leaves_no_folder(server, tmp_path):
+  """An empty one would look like data to a sweep's --dry_run."""
+  out = tmp_path / 'out'
+  for path in (server.root / 'Breakout' / '1' / 'replay_logs').iterdir():
+    path.unlink()
+  status, _, stderr = fetch(server, out)
+  assert status == 2 and 'holds no shards' in stderr
+  assert not (out / 'Breakout').exists()
+
+
+def test_files_of_another_source_are_not_called_complete(server, tmp_path):
+  out = tmp_path / 'out'
+  assert fetch(server, out)[0] == 0
+  record = out / 'Breakout' / '1' / 'replay_logs' / 'fetched.json'
+  record.write_text(record.read_text().replace('127.0.0.1', 'elsewhere'))
+  status, _, stderr = fetch(server, out)
+  assert status == 2 and 'has files of http://elsewhere' in stderr

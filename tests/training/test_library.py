@@ -15,6 +15,7 @@ import pytest
 import cql_atari
 from cql_atari.core import gin_state
 from cql_atari.core.errors import UserError
+from cql_atari.training import fit as fit_lib
 
 README = pathlib.Path(__file__).parents[2] / 'README.md'
 SMALL = {
@@ -86,7 +87,7 @@ def test_the_actions_are_the_datas(demo_store):
     cql_atari.CQLAgent(None)
 
 
-def test_a_fitted_run_leaves_other_agents_alone(tmp_path):
+def test_a_fitted_run_leaves_other_agents_alone(tmp_path, monkeypatch, capsys):
   """Neither its making nor its opening changes what is made afterwards."""
   settings = SMALL | {
     'CQLMixin.alpha': 7.0,
@@ -96,6 +97,12 @@ def test_a_fitted_run_leaves_other_agents_alone(tmp_path):
   folder = cql_atari.fit(
     tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings
   )
+  monkeypatch.setattr(fit_lib, '_fit', None)  # Nothing of it is needed.
+  cql_atari.fit(tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings)
+  assert (
+    'all iterations of this run are done already' in capsys.readouterr().out
+  )
+  monkeypatch.undo()
   again = cql_atari.fit(  # NumPy's numbers and paths are values too.
     folder.path,
     tmp_path / 'run' / 'config.gin',
