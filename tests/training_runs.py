@@ -38,4 +38,4 @@ def call(arguments, **settings):
 
 def without_progress(text):
   """What was said besides how far it is, which a slow machine says more of."""
-  return re.sub(r'(?m)^.* left.*\n', '', text)
+  return re.sub(r'(?m)^.*( left|steps/s).*\n', '', text)

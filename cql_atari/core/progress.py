@@ -55,9 +55,11 @@ def bar(
   }  # fmt: skip
   if sys.stderr.isatty():
     return tqdm.tqdm(leave=leave, dynamic_ncols=True, **settings)
+  done, left = '{n_fmt}', ''
+  if total is not None:
+    done, left = '{n_fmt}/{total_fmt}', ', {remaining} left'
   return _Lines(
-    bar_format='{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, '
-    '{remaining} left{postfix}',
+    bar_format=f'{{desc}}: {done}{{unit}}, {{rate_fmt}}{left}{{postfix}}',
     mininterval=_SECONDS_BETWEEN_LINES,
     maxinterval=_SECONDS_BETWEEN_LINES,
     file=sys.stderr,
