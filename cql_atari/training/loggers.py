@@ -5,11 +5,65 @@ A logger of your own is a gin.configurable class with the methods of
 `core.protocols.Logger`.
 """
 
+import contextlib
+import math
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import logging
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Record
+from cql_atari.core.protocols import Logger, Record
 from cql_atari.core.settings import configurable
+from cql_atari.runs.folder import RunFolder
+
+
+class Loggers:
+  """The further logs of a run. What goes wrong in one is a warning."""
+
+  def __init__(self, makers: Sequence[Callable[..., Logger]]):
+    """Remembers what makes them, each called with (folder, record)."""
+    self._makers, self._loggers = makers, []
+
+  @contextlib.contextmanager
+  def opened(self, run: RunFolder) -> Iterator[None]:
+    """Opens them, and closes them however the run ends.
+
+    Raises:
+      UserError: one of them cannot begin.
+    """
+    for make in self._makers:
+      try:
+        self._loggers.append(make(run.path, run.record))
+      except UserError:
+        raise
+      except Exception as error:  # Of whatever library.
+        raise UserError(f'a logger cannot begin: {error}') from None
+    try:
+      yield
+    finally:
+      for logger in self._loggers:
+        with _warned_of(logger):
+          logger.close()
+
+  def log(self, step: int, values: dict[str, float]) -> None:
+    """Gives all of them the numbers of an iteration."""
+    metrics = {
+      name: value
+      for name, value in values.items()
+      if math.isfinite(value) and name not in ('iteration', 'gradient_steps')
+    }
+    for logger in self._loggers:
+      with _warned_of(logger):
+        logger.log(step, metrics)
+
+
+@contextlib.contextmanager
+def _warned_of(logger: Logger) -> Iterator[None]:
+  try:
+    yield
+  except Exception as error:
+    logging.warning('%s failed: %s', type(logger).__name__, error)
 
 
 @configurable(denylist=['folder', 'record'])

@@ -10,7 +10,7 @@ import contextlib
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
@@ -31,6 +31,7 @@ from cql_atari.environments import evaluation
 from cql_atari.environments.atari import AtariEnvironments
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import job
+from cql_atari.training import loggers as loggers_lib
 
 METRICS = (
   'iteration',
@@ -124,7 +125,7 @@ class FixedReplayRunner(job.Job):
     self._training_steps = training_steps
     self._evaluation_steps = evaluation_steps
     self._iteration, self._train_seconds = 0, 0.0
-    self._make_loggers, self._loggers = loggers, []
+    self._loggers = loggers_lib.Loggers(loggers)
     self._begun_at = 0, 0.0  # Step and wall seconds of this session.
     self._rows: list[list[Any]] = []
     self._logger = dopamine_logger.Logger(
@@ -226,7 +227,7 @@ class FixedReplayRunner(job.Job):
       return
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
-    with self.working(), self._logging():
+    with self.working(), self._loggers.opened(self._run_folder):
       self._pretrain()
       self._begun_at = self.step, self.wall_seconds
       while not self.is_finished:
@@ -360,31 +361,7 @@ class FixedReplayRunner(job.Job):
     self._logger[f'iteration_{self._iteration}'] = statistics.data_lists
     self._logger.log_to_file('log', self._iteration)
     self._write_summaries(values, scalars)
-    metrics = {
-      name: value
-      for name, value in values.items()
-      if math.isfinite(value) and name not in ('iteration', 'gradient_steps')
-    }
-    for logger in self._loggers:
-      with _warned_of(logger):
-        logger.log(self.step, metrics)
-
-  @contextlib.contextmanager
-  def _logging(self) -> Iterator[None]:
-    """Opens the further logs, and closes them however the run ends."""
-    for make in self._make_loggers:
-      try:
-        self._loggers.append(make(self.folder, self._run_folder.record))
-      except UserError:
-        raise
-      except Exception as error:  # Of whatever library.
-        raise UserError(f'a logger cannot begin: {error}') from None
-    try:
-      yield
-    finally:
-      for logger in self._loggers:
-        with _warned_of(logger):
-          logger.close()
+    self._loggers.log(self.step, values)
 
   def _write_summaries(
     self, values: dict[str, Any], scalars: dict[str, float]
@@ -397,15 +374,6 @@ class FixedReplayRunner(job.Job):
       tf.summary.scalar('Eval/AverageReturns', values['eval_return_mean'])
       tf.summary.scalar('Eval/NumEpisodes', values['eval_episodes'])
     self._summaries.flush()
-
-
-@contextlib.contextmanager
-def _warned_of(logger: Logger) -> Iterator[None]:
-  """A log elsewhere is not worth a run: what goes wrong there is a warning."""
-  try:
-    yield
-  except Exception as error:
-    logging.warning('%s failed: %s', type(logger).__name__, error)
 
 
 def _warn_of_another_limit(max_steps_per_episode: int) -> None:
