@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import cql_atari
 from cql_atari.continuous import datasets, environments, files, tasks
 from cql_atari.core.errors import UserError
 from cql_atari.runs import checkpoints, trained
@@ -247,3 +248,40 @@ def test_what_is_no_continuous_task_is_refused(name, sentence):
 def test_own_data_that_are_missing_say_what_to_give(tmp_path):
   with pytest.raises(UserError, match='--replay_dir=minari:NAME'):
     datasets.open_task_data('gymnasium:Pendulum-v1', str(tmp_path))
+
+
+def test_all_of_it_from_python(tmp_path):
+  """As on Atari: data, an agent, learning, play, a file and back, a run."""
+  path, name = tmp_path / 'swing.hdf5', 'gymnasium:Pendulum-v1'
+  random_play('Pendulum-v1', path)
+  data = cql_atari.open_task_data(name, str(path))
+  first, second = (cql_atari.CQLSACAgent(data, seed=1) for _ in range(2))
+  first.train_steps(3, show_progress=True)
+  second.load(first.save(tmp_path / 'cql.npz'))
+  for agent in (first, second):
+    agent.train_steps(2)
+  for field, value in first.state().items():
+    np.testing.assert_array_equal(value, second.state()[field], field)
+  games = cql_atari.D4RLEnvironments(
+    name, num_environments=2, max_steps_per_episode=20
+  )
+  played = cql_atari.evaluate(first, games, steps=40, show_progress=False)
+  assert played.lengths.tolist() == [20, 20] and (played.returns < 0).all()
+  assert first.select_actions(games.reset(0)).shape == (2, 1)
+  folder = cql_atari.fit(
+    tmp_path / 'run',
+    'd4rl/cql.gin',
+    replay_dir=path,
+    parameters={
+      'TASK': name,
+      'Critic.hidden_units': (16, 16),
+      'TanhGaussianPolicy.hidden_units': (16, 16),
+      'FixedReplayRunner.num_iterations': 1,
+      'FixedReplayRunner.training_steps': 20,
+      'FixedReplayRunner.max_steps_per_episode': 20,
+      'D4RLEnvironments.num_environments': 2,
+    },
+  )
+  run = cql_atari.TrainedRun(folder.path)
+  run.agent.train_steps(1)
+  assert run.agent.gradient_steps == 21
