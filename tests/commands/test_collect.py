@@ -94,8 +94,10 @@ def test_a_run_that_was_killed_is_whole(collected):
   assert store.manifest['behavior_return']['mean'] == pytest.approx(
     np.mean([episode['return'] for episode in whole])
   )
-  # Stitched, every step of every whole game is there to be learned from.
-  assert len(store.valid_transitions()) >= sum(e['length'] for e in whole)
+  # Stitched, every step of every whole game is there to be learned from, but
+  # one on the run's very last row: Dopamine never samples the newest.
+  steps = sum(episode['length'] for episode in whole)
+  assert len(store.valid_transitions()) >= steps - (lengths == 5999)
 
 
 def test_dopamine_loads_what_was_collected(collected, dopamine_buffer):
