@@ -19,6 +19,16 @@ SMALL = (
 )
 
 
+# The least that trains, for `cql_atari.fit`.
+TINY = {
+  'nature_trunk.filters': (4, 4, 4),
+  'nature_trunk.hidden_units': 16,
+  'Split.shards': (10, 13),
+  'FixedReplayRunner.training_steps': 20,
+  'FixedReplayRunner.evaluation_steps': 0,
+}
+
+
 def command(base_dir, *bindings, gin_file='cql_demo.gin', flags=()):
   return [
     sys.executable,

@@ -11,6 +11,7 @@ import sys
 import gin
 import numpy as np
 import pytest
+from training_runs import TINY
 
 import cql_atari
 from cql_atari.core import gin_state
@@ -19,14 +20,10 @@ from cql_atari.training import fit as fit_lib
 
 README = pathlib.Path(__file__).parents[2] / 'README.md'
 SMALL = {
-  'nature_trunk.filters': (4, 4, 4),
-  'nature_trunk.hidden_units': 16,
-  'Split.shards': (10, 13),
+  **TINY,
   'FixedReplayRunner.num_iterations': 1,
-  'FixedReplayRunner.training_steps': 20,
   'FixedReplayRunner.evaluation_steps': 100,
   'FixedReplayRunner.max_steps_per_episode': 50,
-  'open_store.cache_dir': None,
 }
 
 

@@ -7,17 +7,10 @@ import time
 
 import gin
 import pytest
+from training_runs import TINY
 
 import cql_atari
 from cql_atari.core.errors import UserError
-
-RUN = {
-  'nature_trunk.filters': (4, 4, 4),
-  'nature_trunk.hidden_units': 16,
-  'Split.shards': (10, 13),
-  'FixedReplayRunner.training_steps': 20,
-  'FixedReplayRunner.evaluation_steps': 0,
-}
 
 
 @gin.configurable(denylist=['folder', 'record'])
@@ -46,7 +39,7 @@ def fit(tmp_path, logger, iterations, **settings):
     tmp_path / 'run',
     'cql_demo.gin',
     parameters={
-      **RUN,
+      **TINY,
       'FixedReplayRunner.num_iterations': iterations,
       'open_store.cache_dir': str(tmp_path / 'cache'),
       **settings,
