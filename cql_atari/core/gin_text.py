@@ -136,8 +136,8 @@ def _explain(text: str, error: Exception) -> str:
 def suggest(name: str, known: Iterable[str]) -> str:
   """The end of an error's sentence: the likeliest of the known names."""
   names = sorted(known)
-  # 'DQNAgent' is part of 'FixedReplayDQNAgent', and looks like 'QRDQNAgent'.
-  close = [n for n in names if n.endswith(name) and n != f'QR{name}']
+  # Of 'DQNAgent', 'FixedReplayDQNAgent' is as likely as what looks like it.
+  close = [known_name for known_name in names if known_name.endswith(name)]
   close = close or difflib.get_close_matches(name, names, 1)
   if close:
     return f': did you mean {" or ".join(close)}?'

@@ -110,6 +110,12 @@ def converted(
 def _check(
   place: str, episode: sources.Episode, game: str, num_actions: int
 ) -> None:
+  frames = episode.frames
+  if frames.shape[1:] != FRAME_SHAPE or frames.dtype != np.uint8:
+    raise UserError(
+      f'{place} has frames {frames.dtype} {frames.shape[1:]}: the format holds '
+      f'uint8 {FRAME_SHAPE}, as AtariPreprocessing makes them.'
+    )
   if any(np.ndim(part) != 1 for part in episode[1:3]):
     raise UserError(
       f'{place} has actions or rewards that are no lists of numbers.'
@@ -119,12 +125,6 @@ def _check(
     raise UserError(
       f'{place} has {len(episode.frames)} frames, {len(episode.actions)} '
       f'actions and {len(episode.rewards)} rewards: give as many of each.'
-    )
-  frames = episode.frames
-  if frames.shape[1:] != FRAME_SHAPE or frames.dtype != np.uint8:
-    raise UserError(
-      f'{place} has frames {frames.dtype} {frames.shape[1:]}: the format holds '
-      f'uint8 {FRAME_SHAPE}, as AtariPreprocessing makes them.'
     )
   actions = np.asarray(episode.actions)
   if actions.dtype.kind not in 'iu' or not (

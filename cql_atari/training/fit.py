@@ -75,9 +75,9 @@ def fit(
     'GAME': game,
     'SEED': seed,
   }
-  given = {name: value for name, value in macros.items() if value is not None}
-  given |= parameters or {}
-  lines = [*gin_bindings, *(binding(*item) for item in given.items())]
+  values = {name: value for name, value in macros.items() if value is not None}
+  values |= parameters or {}
+  lines = [*gin_bindings, *(binding(*item) for item in values.items())]
   bound = last_bindings(gin_files, lines)
   if bound.get('GAME', '') is None:
     data = bound.get('open_store.replay_dir')
@@ -85,9 +85,8 @@ def fit(
     if isinstance(data, Reference):
       raise UserError(f'{data} does not tell the game: add --game=Pong.')
     lines.append(binding('GAME', open_store.game_of(data)))
-  settings.check(gin_files, lines, _REQUIRED)
+  bound = settings.check(gin_files, lines, _REQUIRED)
   folder = make_folder('base_dir', base_dir)
-  bound = last_bindings(gin_files, lines)
   given = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
   if _is_finished(RunFolder(folder), bound, given):
     print('all iterations of this run are done already.')

@@ -121,6 +121,7 @@ def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
     ({'rewards': np.full(60, 'much')}, 'reward that is no number'),
     ({'actions': np.zeros((60, 6))}, 'no lists'),
     ({'rewards': 1.0}, 'no lists'),
+    ({'frames': np.uint8(1)}, r'uint8 \(84, 84\)'),
   ],
 )
 def test_what_cannot_be_represented_is_refused(

@@ -94,6 +94,18 @@ def test_a_fitted_run_leaves_other_agents_alone(tmp_path, monkeypatch, capsys):
   folder = cql_atari.fit(
     tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings
   )
+  own = tmp_path / 'own.gin'  # A macro's value counts, not its name.
+  own.write_text(
+    "include 'cql_demo.gin'\nN = 1\nFixedReplayRunner.num_iterations = %N\n"
+  )
+  macro = cql_atari.fit(
+    tmp_path / 'run',
+    own,
+    seed=3,
+    parameters={n: v for n, v in settings.items() if 'num_it' not in n},
+  )
+  assert macro.metrics()['gradient_steps'].tolist() == [20]
+  cql_atari.fit(tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings)
   monkeypatch.setattr(fit_lib, '_fit', None)  # Nothing of it is needed.
   cql_atari.fit(tmp_path / 'run', 'cql_demo.gin', seed=3, parameters=settings)
   assert (
