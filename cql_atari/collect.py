@@ -3,21 +3,31 @@
 An online agent plays, learns and logs what it does. Of a game, every transition
 as the DQN Replay dataset has it: OUT/GAME/RUN/replay_logs. Of a task, datasets
 as D4RL has them: OUT/TASK/RUN/TASK-medium.hdf5 and others. The learning curve
-is in metrics.csv beside them.
+is in metrics.csv beside them. With --init_from=RUN an agent that has learned
+offline goes on learning online.
 """
 
 import functools
+import pathlib
 
 from cql_atari.continuous import tasks
 from cql_atari.core import benchmarks, command, gin_text
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import make_folder
+from cql_atari.core.protocols import Benchmark
+from cql_atari.runs.folder import RunFolder
 from cql_atari.training import collecting
 
 _COMMAND = command.Command(__doc__)
 _GAME = _COMMAND.string('game', None, 'An Atari game; Pong by default.')
 _TASK = _COMMAND.choice(
   'task', None, tasks.GYM, 'A task of continuous control instead.'
+)
+_INIT_FROM = _COMMAND.string(
+  'init_from',
+  None,
+  'Goes on with the agent of an offline run, such as runs/pong, its data in '
+  "every batch; the game is that run's.",
 )
 _STEPS = _COMMAND.integer(
   'steps',
@@ -31,7 +41,8 @@ _RUN = _COMMAND.integer('run', 1, 'Number of the run.', least=1)
 _SEED = _COMMAND.seed('the weights, the games and the exploration')
 _GIN_FILES, _GIN_BINDINGS = _COMMAND.gin(
   "A gin file: collect.gin (Dopamine's DQN; the default of a game), "
-  'collect_small.gin (for CPUs), or d4rl/collect.gin (SAC; that of a task).'
+  'collect_small.gin (for CPUs), d4rl/collect.gin (SAC; that of a task), or '
+  'collect_finetune.gin (that of --init_from).'
 )
 
 
@@ -39,10 +50,8 @@ def main() -> None:
   """Collects by the flags."""
   if _TASK.value and _GAME.value:
     raise UserError('give --game or --task, not both.')
-  name = _TASK.value or _GAME.value or 'Pong'
-  benchmark = benchmarks.load('d4rl' if _TASK.value else 'atari')
-  if not _TASK.value:
-    benchmark.check_name(name)
+  run = RunFolder(pathlib.Path(_INIT_FROM.value)) if _INIT_FROM.value else None
+  name, benchmark = _of_run(run) if run else _of_flags()
   for binding in _GIN_BINDINGS.value:
     for macro in gin_text.bindings(binding):
       if macro in ('GAME', 'TASK', 'SEED'):
@@ -59,7 +68,10 @@ def main() -> None:
     _SEED.value,
     _GIN_FILES.value,
     _GIN_BINDINGS.value,
+    run,
   )
+  if run:
+    print(f'The agent that it ended with: {folder / "agent.npz"}')
   config = 'cql_1pct.gin'
   if _TASK.value:
     config = f'd4rl/cql.gin --gin_bindings="TASK=\'{name}-medium\'"'
@@ -67,6 +79,24 @@ def main() -> None:
     f'The data are in {folder}. To train on them: python -m cql_atari.train '
     f'--base_dir=runs/first --replay_dir={folder} --gin_files={config}'
   )
+
+
+def _of_flags() -> tuple[str, Benchmark]:
+  if _TASK.value:
+    return _TASK.value, benchmarks.load('d4rl')
+  benchmark = benchmarks.load('atari')
+  benchmark.check_name(_GAME.value or 'Pong')
+  return _GAME.value or 'Pong', benchmark
+
+
+def _of_run(run: RunFolder) -> tuple[str, Benchmark]:
+  run.check()
+  name, given = run.record['game'], _TASK.value or _GAME.value
+  if given not in (None, name):
+    raise UserError(
+      f'the run in {run.path} is of {name}, not {given}: leave that out.'
+    )
+  return name, benchmarks.load(run.record['benchmark'])
 
 
 run = functools.partial(_COMMAND.run, main)

@@ -62,6 +62,7 @@ class D4RL:
   create_environments = environments_lib.D4RLEnvironments
   collecting = Collecting(
     'd4rl/collect.gin',
+    None,
     'SACCollector.create_agent_fn',
     'cql_atari.continuous.collector',
     lambda name: [],

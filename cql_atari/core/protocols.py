@@ -190,7 +190,9 @@ class Collecting(NamedTuple):
   """The way a benchmark's data are made.
 
   Attributes:
-    gin_file: used where none is given.
+    gin_file: used where none is given,
+    gin_file_of_runs: and to go on with the agent of a run; None where there is
+      no such way.
     required: the parameter that has to be bound.
     module: the collector's module.
     bindings: the bindings for a game or task, given its name.
@@ -199,6 +201,7 @@ class Collecting(NamedTuple):
   """
 
   gin_file: str
+  gin_file_of_runs: str | None
   required: str
   module: str
   bindings: Callable[[str], list[str]]

@@ -35,6 +35,7 @@ _AGENT_MODULES = (  # CQL's import the agents that they are mixed into.
   'cql_atari.continuous.agents.cql_agent',
   'cql_atari.agents.distribution',
   'cql_atari.training.loggers',
+  'cql_atari.training.runner',
 )
 _EXAMPLES = {
   'Sweep.configs': 'sweeps/table3.gin',
@@ -62,9 +63,13 @@ def configurable(
   return made
 
 
-def import_all(runner: str = 'cql_atari.training.runner') -> None:
-  """Imports every module with configurables, TensorFlow and all."""
-  for name in (*_LIGHT_MODULES, *_AGENT_MODULES, runner):
+def import_all(*further: str) -> None:
+  """Imports every module with configurables, TensorFlow and all.
+
+  Args:
+    *further: modules that only some commands have a use for.
+  """
+  for name in (*_LIGHT_MODULES, *_AGENT_MODULES, *further):
     importlib.import_module(name)
 
 

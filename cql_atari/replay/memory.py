@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+import tensorflow as tf
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes, sampler
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.recorder import PADDING_ROWS
+from cql_atari.replay.store import Store
 
 _LEAST_CAPACITY = 30_000
 
@@ -122,3 +124,52 @@ class OnlineSampler(sampler.TransitionSampler):
     """As `TransitionSampler`'s, each drawn when it is asked for."""
     for number in itertools.count(start):
       yield self.block(number * size, size)
+
+
+class MixedSampler:
+  """Draws a share of every batch from a split, and the rest from a memory."""
+
+  LARGEST_BLOCK = OnlineSampler.LARGEST_BLOCK
+  is_on_device = False
+  held_out = 0.0
+
+  def __init__(
+    self,
+    memory: ReplayMemory,
+    batch_size: int,
+    update_horizon: int,
+    gamma: float,
+    seed: int,
+    *,
+    store: Store,
+    share: float,
+  ):
+    """Divides the batch.
+
+    Args:
+      memory: what was played lately.
+      batch_size: B.
+      update_horizon: n of the n-step return.
+      gamma: discount per step.
+      seed: seeds the draws.
+      store: the split.
+      share: the split's part of B, rounded.
+    """
+    of_store, rest = round(share * batch_size), (update_horizon, gamma, seed)
+    parts = (
+      OnlineSampler(memory, batch_size - of_store, *rest),
+      sampler.TransitionSampler(store, of_store, *rest),
+    )
+    self._parts = [part for part in parts if part.batch_size]
+
+  def blocks(self, start: int, size: int) -> Iterator[sampler.Transition]:
+    """Blocks whose batches hold the memory's transitions, then the split's."""
+    for blocks in zip(*(part.blocks(start, size) for part in self._parts)):
+      framed = [
+        part.with_frames(block) for part, block in zip(self._parts, blocks)
+      ]
+      yield sampler.Transition(*(tf.concat(both, 1) for both in zip(*framed)))
+
+  def with_frames(self, batches: sampler.Transition) -> sampler.Transition:
+    """The same; they have frames."""
+    return batches

@@ -15,6 +15,19 @@ from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
 
 _RUNNER = 'FixedReplayRunner'
+AGENT = f'{_RUNNER}.create_agent_fn'  # Binds what makes a run's agent.
+
+
+def settings_of(folder: RunFolder) -> tuple[list[str], list[str]]:
+  """The gin files and lines that make a run's agent on this machine.
+
+  It may have been trained on devices that are not here, and logged to what is
+  no matter of its agent.
+  """
+  bound = gin_text.bindings(folder.config.read_text())
+  elsewhere = [f'{n} = None' for n in bound if n.endswith('.strategy')]
+  elsewhere += [f'{n} = ()' for n in bound if n.endswith('.loggers')]
+  return [str(folder.config)], elsewhere
 
 
 class TrainedRun:
@@ -64,7 +77,7 @@ class TrainedRun:
         f'the data of the run in {self.folder.path} have changed since it was '
         'trained: put those it learned from back.'
       )
-    create = gin.query_parameter(f'{_RUNNER}.create_agent_fn')
+    create = gin.query_parameter(AGENT)
     known = {'seed': self.folder.record['seed']}
     if not self.data:
       known['num_actions'] = self.folder.manifest['num_actions']
@@ -72,12 +85,7 @@ class TrainedRun:
 
   def _configure(self, with_data: bool) -> Data | None:
     """Gives gin the run's settings; opens its data, if they are asked for."""
-    # It may have been trained on devices that are not here, and logged to what
-    # is no matter of its agent.
-    bound = gin_text.bindings(self.folder.config.read_text())
-    elsewhere = [f'{n} = None' for n in bound if n.endswith('.strategy')]
-    elsewhere += [f'{n} = ()' for n in bound if n.endswith('.loggers')]
-    config = [str(self.folder.config)], elsewhere
+    config = settings_of(self.folder)
     settings.parse(*config, final=False)
     data = open_store.open_data() if with_data else None
     with quiet.quiet():

@@ -94,6 +94,7 @@ class Atari:
   create_environments = atari.AtariEnvironments
   collecting = Collecting(
     'collect.gin',
+    'collect_finetune.gin',
     'Collector.create_agent_fn',
     'cql_atari.training.collector',
     lambda game: [f'GAME={game!r}'],

@@ -5,9 +5,13 @@ import pathlib
 from collections.abc import Sequence
 
 from cql_atari.core import devices, quiet, settings
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import alone_in, write_text
-from cql_atari.core.protocols import Benchmark
+from cql_atari.core.gin_text import binding, bindings
+from cql_atari.core.protocols import Benchmark, Collecting
 from cql_atari.runs import folder, provenance
+from cql_atari.runs.folder import RunFolder
+from cql_atari.runs.trained import AGENT, settings_of
 
 
 def collect(
@@ -18,6 +22,7 @@ def collect(
   seed: int,
   gin_files: Sequence[str] = (),
   gin_bindings: Sequence[str] = (),
+  init_from: RunFolder | None = None,
 ) -> None:
   """Plays, learns and logs, or goes on with it.
 
@@ -29,6 +34,8 @@ def collect(
     seed: seeds the weights, the games and the exploration.
     gin_files: paths or bare names; the benchmark's own file if there are none.
     gin_bindings: which override the files.
+    init_from: an offline run whose agent goes on learning, by that run's
+      settings where the files say nothing else.
 
   Raises:
     UserError: a mistake in the settings, or a full disk.
@@ -37,9 +44,11 @@ def collect(
   """
   how = benchmark.collecting
   files = list(gin_files) or [how.gin_file]
-  bindings = [*gin_bindings, f'SEED={seed}', *how.bindings(name)]
-  settings.check(files, bindings, how.required)
-  settings.parse(files, bindings, final=False)
+  lines = [*gin_bindings, f'SEED={seed}', *how.bindings(name)]
+  if init_from:
+    files, lines = _going_on(init_from, how, gin_files, lines)
+  settings.check(files, lines, how.required)
+  settings.parse(files, lines, final=False)
   with alone_in(run_dir, 'collecting'):
     with quiet.quiet():
       quiet.import_tensorflow()
@@ -48,7 +57,7 @@ def collect(
       settings.import_all(how.module)
       devices.share_cores()
       tf.constant(0)
-    settings.parse(files, bindings, final=True)
+    settings.parse(files, lines, final=True)
     collector = how.make(run_dir, name, steps)
     if not collector.is_finished:
       folder.write_config(run_dir)
@@ -60,3 +69,21 @@ def collect(
       }
       write_text(path, json.dumps(record, indent=1) + '\n')
     collector.run()
+
+
+def _going_on(
+  run: RunFolder,
+  how: Collecting,
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+) -> tuple[list[str], list[str]]:
+  """The gin files and lines with which a run's agent goes on."""
+  if how.gin_file_of_runs is None:
+    raise UserError('--init_from goes on with agents of Atari games alone.')
+  files, lines = settings_of(run)
+  lines += [
+    binding(how.required, bindings(run.config.read_text())[AGENT]),
+    binding('Collector.init_from', run.path.resolve()),
+  ]
+  files += gin_files or [how.gin_file_of_runs]
+  return files, [*lines, *gin_bindings]

@@ -1,6 +1,8 @@
 """Collector: an online agent that logs its replay in the published format."""
 
+import functools
 import math
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from cql_atari.core.protocols import Arrays
 from cql_atari.core.settings import configurable
 from cql_atari.environments.atari import AtariEnvironments
 from cql_atari.replay import memory, recorder
+from cql_atari.runs import trained
 from cql_atari.training import job
 
 METRICS = (
@@ -60,15 +63,19 @@ class Collector(job.Job):
     replay_capacity: Count = 1_000_000,
     min_replay_history: Count = 20_000,
     update_period: Count = 4,
+    epsilon_start: Share = 1.0,
     epsilon_train: Share = 0.01,
     epsilon_decay_period: Count = 250_000,
+    init_from: str | os.PathLike | None = None,
+    offline_share: Share = 0.5,
     checkpoint_minutes: NonNegative = 5.0,
     seed: Whole = 0,
   ):
     """Builds the agent and goes back to the newest checkpoint, if any.
 
     Args:
-      run_dir: gets `replay_logs/`, `metrics.csv` and `episodes.json`.
+      run_dir: gets `replay_logs/`, `metrics.csv` and `episodes.json`, and in
+        the end `agent.npz`, the agent.
       rows: rows to log, padding included; a multiple of num_shards.
       num_actions: actions of the game.
       create_agent_fn: makes the agent that learns and plays.
@@ -77,14 +84,18 @@ class Collector(job.Job):
       replay_capacity: rows that the agent learns from, the newest, in memory.
       min_replay_history: rows in memory before it learns.
       update_period: agent steps for a gradient step.
-      epsilon_train: probability of a random action in the end,
-      epsilon_decay_period: reached linearly, from 1 at min_replay_history,
-        after so many agent steps.
+      epsilon_start: probability of a random action until min_replay_history,
+      epsilon_train: and in the end,
+      epsilon_decay_period: reached linearly after so many agent steps.
+      init_from: the folder of an offline run, whose agent goes on learning;
+        `create_agent_fn` and its settings are that run's.
+      offline_share: how much of every batch is of that run's data.
       checkpoint_minutes: minutes between checkpoints.
       seed: seeds the weights, the batches, the games and the exploration.
 
     Raises:
-      UserError: the numbers of rows do not fit one another.
+      UserError: the numbers of rows do not fit one another, or the offline run
+        or its data are not there.
     """
     if rows % num_shards or rows < 100 * num_shards:
       raise UserError(
@@ -94,13 +105,18 @@ class Collector(job.Job):
     super().__init__(
       run_dir,
       checkpoint_minutes,
-      {'Collector.num_shards': num_shards, '--steps': rows, 'seed': seed},
+      {
+        'Collector.num_shards': num_shards,
+        '--steps': rows,
+        'seed': seed,
+        **({'--init_from': str(init_from)} if init_from else {}),
+      },
       'another --run',
     )
     self._seed, self._rows_per_shard = seed, rows // num_shards
     self._min_replay_history = min_replay_history
     self._update_period = update_period
-    self._epsilon_train = epsilon_train
+    self._epsilon_start, self._epsilon_train = epsilon_start, epsilon_train
     self._epsilon_decay_period = epsilon_decay_period
     self._memory = memory.ReplayMemory(replay_capacity)
     if min_replay_history > replay_capacity:
@@ -108,9 +124,18 @@ class Collector(job.Job):
         f'Collector.min_replay_history {min_replay_history} is more than '
         f'replay_capacity {replay_capacity} holds: lower it.'
       )
+    offline, sampler = None, memory.OnlineSampler
+    if init_from:
+      offline = trained.TrainedRun(init_from, with_data=offline_share > 0)
+      if offline.data:
+        sampler = functools.partial(
+          memory.MixedSampler, store=offline.data, share=offline_share
+        )
     self._agent = create_agent_fn(
-      self._memory, num_actions, seed=seed, sampler=memory.OnlineSampler
+      self._memory, num_actions, seed=seed, sampler=sampler
     )
+    if offline:
+      self._agent.load_weights(offline.agent.state())
     self.environment = create_environment_fn()
     self._recorder = recorder.Recorder(
       self.folder / 'replay_logs', self._rows_per_shard, num_shards
@@ -129,7 +154,8 @@ class Collector(job.Job):
     """Probability of a random action now."""
     decayed = self._agent_steps - self._min_replay_history
     share = min(max(decayed / self._epsilon_decay_period, 0.0), 1.0)
-    return 1.0 - share * (1.0 - self._epsilon_train)
+    fallen = self._epsilon_start - self._epsilon_train
+    return self._epsilon_start - share * fallen
 
   def run(self) -> None:
     """Plays, learns and logs until all rows are there.
@@ -178,6 +204,7 @@ class Collector(job.Job):
           self._agent.train_steps(int(owed))
           owed %= 1.0
       self.pause()
+    self._agent.save(self.folder / 'agent.npz')
     self.save()
 
   def _log(self, game: list[tuple], bar: tqdm.tqdm) -> None:

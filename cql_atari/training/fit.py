@@ -22,8 +22,7 @@ from cql_atari.core.files import absolute, alone_in, make_folder
 from cql_atari.core.gin_text import Reference, binding, last_bindings
 from cql_atari.replay import open_store
 from cql_atari.runs.folder import RunFolder, unused
-
-_REQUIRED = 'FixedReplayRunner.create_agent_fn'
+from cql_atari.runs.trained import AGENT
 
 
 def fit(
@@ -85,7 +84,7 @@ def fit(
     if isinstance(data, Reference):
       raise UserError(f'{data} does not tell the game: add --game=Pong.')
     lines.append(binding('GAME', open_store.game_of(data)))
-  bound = settings.check(gin_files, lines, _REQUIRED)
+  bound = settings.check(gin_files, lines, AGENT)
   folder = make_folder('base_dir', base_dir)
   given = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
   if _is_finished(RunFolder(folder), bound, given):

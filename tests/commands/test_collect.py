@@ -10,11 +10,13 @@ import time
 
 import numpy as np
 import pytest
-from training_runs import without_progress
+import training_runs
+from training_runs import call, without_progress
 
 from cql_atari.replay import open_store, split
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
+from cql_atari.runs import trained
 
 SMALL = (
   'nature_trunk.filters=(4, 8, 8)',
@@ -32,10 +34,6 @@ def command(out, *flags, steps=6000):
     f'--steps={steps}', f'--out={out}', '--gin_files=collect_small.gin',
     *(f'--gin_bindings={binding}' for binding in SMALL), *flags,
   ]  # fmt: skip
-
-
-def call(arguments):
-  return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope='module')
@@ -170,3 +168,80 @@ def test_data_of_others_is_not_overwritten(tmp_path, demo_dir):
   done = call(command(tmp_path))
   assert done.returncode == 2 and 'give another --run' in done.stderr
   assert [path.name for path in logs.iterdir()] == ['x.gz']
+
+
+@pytest.fixture(scope='module')
+def offline(tmp_path_factory):
+  """A run of the built-in data with its agent."""
+  folder = tmp_path_factory.mktemp('offline') / 'run'
+  done = call(training_runs.command(folder, *training_runs.SMALL))
+  assert done.returncode == 0, done.stderr
+  return folder
+
+
+def online_command(offline, out, *flags):
+  return [
+    sys.executable, '-m', 'cql_atari.collect', f'--init_from={offline}',
+    '--steps=2000', f'--out={out}',
+    '--gin_bindings=Collector.num_shards=5',
+    '--gin_bindings=Collector.replay_capacity=30000',
+    '--gin_bindings=Collector.min_replay_history=200',
+    '--gin_bindings=Collector.checkpoint_minutes=0.02',
+    '--gin_bindings=AtariEnvironments.max_steps_per_episode=200', *flags,
+  ]  # fmt: skip
+
+
+def test_an_offline_agent_goes_on_online(offline, tmp_path):
+  online = tmp_path / 'Breakout' / '1'
+  process = subprocess.Popen(online_command(offline, tmp_path))
+  while not (online / 'replay_logs' / 'add_count_ckpt.0.gz').exists():
+    assert process.poll() is None
+    time.sleep(0.02)
+  process.kill()
+  process.wait()
+  done = call(online_command(offline, tmp_path))
+  assert done.returncode == 0, done.stderr
+  assert f'{online}/agent.npz' in done.stdout
+  with open(online / 'metrics.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  # 300 offline steps came before, and a step for 4 of its own after.
+  taken = float(rows[-1]['gradient_steps']) - 300
+  assert 0 < taken <= (float(rows[-1]['agent_steps']) - 200) / 4
+  with np.load(online / 'agent.npz') as agent:
+    assert agent['gradient_steps_0'] >= 300 + taken
+  config = (online / 'config.gin').read_text()
+  assert 'Collector.create_agent_fn = @CQLAgent' in config
+  assert 'CQLMixin.alpha = 2.0' in config
+
+
+def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
+  # No row is enough to learn from, so that its weights are still the first.
+  done = call(
+    online_command(
+      offline, tmp_path, '--gin_bindings=Collector.min_replay_history=9000'
+    )
+  )
+  assert done.returncode == 0, done.stderr
+  before = trained.TrainedRun(offline, with_data=False).agent.state()
+  with np.load(tmp_path / 'Breakout' / '1' / 'agent.npz') as after:
+    names = [n for n in before if n.startswith(('online', 'target', 'adam'))]
+    assert names
+    for name in names:
+      np.testing.assert_array_equal(after[name], before[name])
+
+
+@pytest.mark.parametrize(
+  ('flags', 'sentence'),
+  [
+    (['--game=Pong'], 'is of Breakout, not Pong'),
+    (['--task=hopper'], 'is of Breakout, not hopper'),
+    (['--init_from=nowhere'], 'nowhere is no run folder'),
+    (['--gin_bindings=Collector.offline_share=2'], 'offline_share'),
+  ],
+)
+def test_mistakes_of_going_on_end_in_one_sentence(
+  offline, tmp_path, flags, sentence
+):
+  done = call(online_command(offline, tmp_path, *flags))
+  assert done.returncode in (1, 2)
+  assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr

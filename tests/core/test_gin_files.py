@@ -35,7 +35,8 @@ def test_a_file_binds_what_there_is(name):
       [name], [f'{AGENT}=@CQLAgent', 'CQLMixin.alpha=1.0', *game], AGENT
     )
   else:
-    bound = settings.check([name], game, required(name))
+    agent = [f'{required(name)}=@CQLAgent'] if 'finetune' in name else []
+    bound = settings.check([name], [*game, *agent], required(name))
   assert bound
 
 

@@ -190,3 +190,25 @@ def test_the_online_sampler_sees_what_was_added_since(episodes):
   drawn = np.concatenate([sampler.sample_rows(k) for k in range(200)])
   assert drawn.max() > 3 + len(episodes[0][0])
   assert next(batches).state.shape == (8, 84, 84, 4)
+
+
+@pytest.mark.parametrize('share', [0.25, 1.0])
+def test_a_mixed_batch_holds_its_share_of_the_split(
+  episodes, demo_store, share
+):
+  replay = memory.ReplayMemory(30_000)
+  for episode in episodes:
+    replay.append(*episode)
+  rest = (3, 0.9, 5)
+  mixed = memory.MixedSampler(replay, 32, *rest, store=demo_store, share=share)
+  of_split = sampler_lib.TransitionSampler(demo_store, int(32 * share), *rest)
+  of_memory = memory.OnlineSampler(replay, 32 - int(32 * share), *rest)
+  blocks = mixed.blocks(7, 2)
+  for first in (14, 16):
+    block = mixed.with_frames(next(blocks))
+    parts = [of_split.block(first, 2)]
+    if share < 1:
+      parts.insert(0, of_memory.block(first, 2))
+    for column, *expected in zip(block, *parts):
+      assert column.shape[:2] == (2, 32)
+      np.testing.assert_array_equal(column, np.concatenate(expected, axis=1))
