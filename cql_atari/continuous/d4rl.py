@@ -64,7 +64,6 @@ class D4RL:
     'd4rl/collect.gin',
     None,
     'SACCollector.create_agent_fn',
-    'cql_atari.continuous.collector',
     lambda name: [],
     _make_collector,
     lambda collector, name: {'task': name},

@@ -194,7 +194,6 @@ class Collecting(NamedTuple):
     gin_file_of_runs: and to go on with the agent of a run; None where there is
       no such way.
     required: the parameter that has to be bound.
-    module: the collector's module.
     bindings: the bindings for a game or task, given its name.
     make: makes the collector, called with (run_dir, name, steps or None).
     record: the fields of collect.json, given the collector and the name.
@@ -203,7 +202,6 @@ class Collecting(NamedTuple):
   gin_file: str
   gin_file_of_runs: str | None
   required: str
-  module: str
   bindings: Callable[[str], list[str]]
   make: Callable[..., Any]
   record: Callable[[Any, str], Record]

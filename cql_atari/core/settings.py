@@ -21,21 +21,13 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.gin_text import suggest
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
-# Modules with configurables; the light ones do not import TensorFlow.
+# Those modules with configurables that do not import TensorFlow.
 _LIGHT_MODULES = (
   'cql_atari.core.devices',
   'cql_atari.environments.atari',
   'cql_atari.replay.open_store',
   'cql_atari.continuous.datasets',
   'cql_atari.continuous.environments',
-)
-_AGENT_MODULES = (  # CQL's import the agents that they are mixed into.
-  *(f'cql_atari.agents.{n}_agent' for n in ('bc', 'cql', 'rem')),
-  *(f'cql_atari.continuous.agents.{n}_agent' for n in ('bc', 'bear', 'brac')),
-  'cql_atari.continuous.agents.cql_agent',
-  'cql_atari.agents.distribution',
-  'cql_atari.training.loggers',
-  'cql_atari.training.runner',
 )
 _EXAMPLES = {
   'Sweep.configs': 'sweeps/table3.gin',
@@ -63,14 +55,10 @@ def configurable(
   return made
 
 
-def import_all(*further: str) -> None:
-  """Imports every module with configurables, TensorFlow and all.
-
-  Args:
-    *further: modules that only some commands have a use for.
-  """
-  for name in (*_LIGHT_MODULES, *_AGENT_MODULES, *further):
-    importlib.import_module(name)
+def import_all() -> None:
+  """Imports every module with configurables, TensorFlow and all."""
+  for module in sorted({described.module for described in _known().values()}):
+    importlib.import_module(module)
 
 
 def parse(
@@ -252,6 +240,7 @@ def _check_value(name: str, value: Any) -> None:
 class _Configurable:
   """A configurable in the source: its parameters' annotations, and more."""
 
+  module: str
   parameters: dict[str, str]
   denied: frozenset[str]
   bases: tuple[str, ...]  # Where **kwargs go.
@@ -261,7 +250,7 @@ class _Configurable:
 def _known() -> dict[str, _Configurable]:
   """Every configurable in the package's source, by name."""
   return {
-    node.name: _describe(node)
+    node.name: _describe(node, _module_name(source))
     for source in _PACKAGE.rglob('*.py')
     for node in ast.parse(source.read_text()).body
     if isinstance(node, (ast.ClassDef, ast.FunctionDef))
@@ -269,7 +258,14 @@ def _known() -> dict[str, _Configurable]:
   }
 
 
-def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
+def _module_name(source: pathlib.Path) -> str:
+  relative = source.relative_to(_PACKAGE.parent).with_suffix('')
+  return '.'.join(relative.parts)
+
+
+def _describe(
+  node: ast.ClassDef | ast.FunctionDef, module: str
+) -> _Configurable:
   denied = frozenset(
     element.value
     for decorator in node.decorator_list
@@ -283,14 +279,15 @@ def _describe(node: ast.ClassDef | ast.FunctionDef) -> _Configurable:
     if not functions:  # Its bases', or a dataclass's fields.
       fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
       names = {n.target.id: ast.unparse(n.annotation) for n in fields}
-      return _Configurable(names, denied, tuple(bases))
+      return _Configurable(module, names, denied, tuple(bases))
     node = functions[0]
   names = {
     argument.arg: ast.unparse(argument.annotation or ast.Name(''))
     for argument in (*node.args.args, *node.args.kwonlyargs)
     if argument.arg != 'self'
   }
-  return _Configurable(names, denied, tuple(bases) if node.args.kwarg else ())
+  inherited = tuple(bases) if node.args.kwarg else ()
+  return _Configurable(module, names, denied, inherited)
 
 
 def _parameters(name: str) -> tuple[dict[str, str], frozenset[str]]:

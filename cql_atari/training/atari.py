@@ -96,7 +96,6 @@ class Atari:
     'collect.gin',
     'collect_finetune.gin',
     'Collector.create_agent_fn',
-    'cql_atari.training.collector',
     lambda game: [f'GAME={game!r}'],
     _make_collector,
     lambda collector, game: {'game': game, **collector.environment.record},

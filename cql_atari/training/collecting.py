@@ -54,7 +54,7 @@ def collect(
       quiet.import_tensorflow()
       import tensorflow as tf
 
-      settings.import_all(how.module)
+      settings.import_all()
       devices.share_cores()
       tf.constant(0)
     settings.parse(files, lines, final=True)
