@@ -1,10 +1,10 @@
 """Makes data: python -m cql_atari.collect --game=Pong, or --task=hopper.
 
-An online agent plays, learns and logs what it does. Of a game, every transition
-as the DQN Replay dataset has it: OUT/GAME/RUN/replay_logs. Of a task, datasets
-as D4RL has them: OUT/TASK/RUN/TASK-medium.hdf5 and others. The learning curve
-is in metrics.csv beside them. With --init_from=RUN an agent that has learned
-offline goes on learning online.
+An online agent plays, learns and logs its play. For a game, it logs every
+transition in the format of the DQN Replay dataset: OUT/GAME/RUN/replay_logs.
+For a task, it writes datasets in D4RL's format: OUT/TASK/RUN/TASK-medium.hdf5
+and others. The learning curve is in metrics.csv beside them. --init_from=RUN
+fine-tunes the agent of an offline run online.
 """
 
 import functools

@@ -19,13 +19,13 @@ _OUT = _COMMAND.string('out', 'data', 'The run becomes OUT/GAME/1.')
 
 def main(source: str) -> None:
   """Converts by the flags."""
-  found = sources.find(source)
-  if not found:
+  recording = sources.find(source)
+  if not recording:
     raise UserError(
       f'{source} is no recording to convert: give a folder of .npz episodes, '
       "minari:NAME, d3rlpy's .h5 file, or RL Unplugged's TFRecords."
     )
-  run = importing.convert(found, _OUT.value, _GAME.value)
+  run = importing.convert(recording, _OUT.value, _GAME.value)
   print(
     f'The run is {run}. To check it: python -m cql_atari.verify {run}; to '
     f'train on it: python -m cql_atari.train --base_dir=runs/first '

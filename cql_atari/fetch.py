@@ -1,8 +1,8 @@
 """Fetches data: python -m cql_atari.fetch --game=Pong, or --task=TASK.
 
-Of a game, a run of the DQN Replay dataset, or the first rows of its shards,
-which is all that a 1 % or 10 % split reads: OUT/GAME/RUN/replay_logs. Of a
-task, D4RL's file: OUT/NAME.hdf5.
+For a game, it fetches a run of the DQN Replay dataset, or the first rows of its
+shards, which is all that a 1 % or 10 % split reads: OUT/GAME/RUN/replay_logs.
+For a task, it fetches D4RL's file: OUT/NAME.hdf5.
 """
 
 import functools

@@ -6,7 +6,7 @@ line of their own.
 
 import functools
 
-from cql_atari.analysis import curves, grouping, loading
+from cql_atari.analysis import figures, grouping, loading, reporting
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.runs import folder
@@ -22,9 +22,9 @@ def main() -> None:
     raise UserError(
       "give the run folders and the picture: --runs='runs/*' --out=curve.png."
     )
-  games = grouping.by_game(loading.load_runs(folder.find(_RUNS.value)))
-  out = curves.plot(games, _OUT.value)
-  print(curves.table(games))
+  games = grouping.group_by_game(loading.load_runs(folder.find(_RUNS.value)))
+  out = figures.plot(games, _OUT.value)
+  print(reporting.curve_table(games))
   print(f'\nThe curves are in {out}.')
 
 

@@ -11,7 +11,7 @@ import time
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.replay import games, open_store
+from cql_atari.replay import games, opening
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import Store
@@ -53,7 +53,7 @@ def main() -> None:
   if _SHARDS.value:
     split = dataclasses.replace(split, shards=_shards(_SHARDS.value))
   began = time.monotonic()
-  directory = open_store.ensure_store(
+  directory = opening.ensure_store(
     _REPLAY_DIR.value,
     game,
     games.num_actions(game),

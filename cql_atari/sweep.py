@@ -9,7 +9,7 @@ import functools
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import alone_in, make_folder
+from cql_atari.core.files import exclusive_lock, make_folder
 from cql_atari.sweeps import execute, plan, ray_engine, reading, watching
 
 _COMMAND = command.Command(__doc__)
@@ -49,7 +49,7 @@ def main() -> int:
     print(plan.describe(sweep, runs, engine.workers))
     return 0
   base_dir = make_folder('base_dir', _BASE_DIR.value)
-  with alone_in(base_dir, 'sweeping'):
+  with exclusive_lock(base_dir, 'sweeping'):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
     watching.watch(engine, runs)
   print(

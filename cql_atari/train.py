@@ -1,8 +1,8 @@
 """Trains an agent offline: python -m cql_atari.train --gin_files=cql_1pct.gin.
 
 Needs --base_dir, the folder for the run, and, but for the built-in data
-(--gin_files=cql_demo.gin), --replay_dir. The same command goes on with a run
-that was stopped or killed.
+(--gin_files=cql_demo.gin), --replay_dir. The gin file names the agent. The same
+command goes on with a run that was stopped or killed.
 """
 
 import functools
@@ -11,7 +11,7 @@ from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.training import fit
 
-_COMMAND = command.Command(__doc__)
+_COMMAND = command.Command(__doc__)  # Makes absl flags.
 _BASE_DIR = _COMMAND.string(
   'base_dir', None, 'The run folder: checkpoints, logs, metrics, config.'
 )

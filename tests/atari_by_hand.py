@@ -131,7 +131,7 @@ def penalty_by_hand(name, outputs, batch, kind='H', radius=1.0):
   q = q_by_hand(name, outputs.online)
   data = q[np.arange(B), batch.action]
   if kind == 'rho':
-    weight = softmax(q_by_hand(name, outputs.target)) * np.exp(q)
+    weight = softmax(q_by_hand(name, outputs.reference)) * np.exp(q)
     mu = weight / weight.sum(1, keepdims=True)
     return np.mean((mu * q).sum(1) - data)
   pushed_down = {

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cql_atari.core import quiet
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.replay import run as run_lib
 
 with quiet.quiet():
@@ -46,7 +46,7 @@ def demo_frames(demo_dir) -> np.ndarray:
 @pytest.fixture(scope='session')
 def demo_store(demo_dir, tmp_path_factory) -> store_lib.Store:
   """Two demo shards as a store."""
-  return open_store.open_store(
+  return opening.open_store(
     str(demo_dir),
     'Breakout',
     4,

@@ -5,6 +5,8 @@ import abc
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.core.protocols import Exported
+
 
 class Acting(abc.ABC):
   """Epsilon-greedy actions by a network's Q-values.
@@ -56,15 +58,30 @@ class Acting(abc.ABC):
   def return_distribution(
     self, outputs: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor] | None:
-    """Returns (B, A, N) and their probabilities, where an agent learns them."""
+    """The distribution of the return of every action, if the agent learns it.
+
+    Args:
+      outputs: the network's output for B states.
+
+    Returns:
+      Returns and their probabilities, (B, A, N) each; None by default.
+    """
     del outputs
 
   def predict_distribution(
     self, states: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of states uint8 (B, 84, 84, 4): returns (B, A, N), their shares."""
-    found = self._distribution_of(states)
-    return found and tuple(part.numpy() for part in found)
+    """The distribution of the return of every action, if the agent learns it.
+
+    Args:
+      states: uint8 (B, 84, 84, 4).
+
+    Returns:
+      Returns and their probabilities, float32 (B, A, N) each; None for an agent
+      that learns only expected values.
+    """
+    distribution = self._distribution_of(states)
+    return distribution and tuple(part.numpy() for part in distribution)
 
   def predict_values(
     self, states: np.ndarray, rng: np.random.Generator
@@ -94,6 +111,19 @@ class Acting(abc.ABC):
     explore = rng.random(len(states)) < epsilon
     random = rng.integers(self.num_actions, size=len(states), dtype=np.int32)
     return np.where(explore, random, self._best_actions(states).numpy())
+
+  def exported(self) -> Exported:
+    """The greedy policy: 'action' int32 (B,) and 'q_values' (B, A)."""
+
+    def act(states):
+      outputs = self.online_network(states)
+      return {
+        'action': self.greedy_actions(outputs),
+        'q_values': self.q_values(outputs),
+      }
+
+    spec = tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')
+    return Exported(spec, act, self.online_network.trainable_variables)
 
   def act(self, observation: np.ndarray, begins: bool) -> int:
     """The action on a frame (84, 84, 1), which follows earlier ones."""

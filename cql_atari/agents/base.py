@@ -12,7 +12,7 @@ import tensorflow as tf
 from cql_atari.agents import dopamine
 from cql_atari.core import progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_file, writing
+from cql_atari.core.files import atomic_file, writing
 from cql_atari.core.protocols import Arrays, Exported
 
 _TOTALS = 'scalar_totals'
@@ -39,7 +39,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
 
   @property
   def label(self) -> str:
-    """Its name in reports, such as 'CQL'; an own agent's is its class's."""
+    """Name in reports, such as 'CQL'; the class name if it sets no LABEL."""
     label = vars(type(self)).get('LABEL', type(self).__name__)
     return label.format_map(vars(self))
 
@@ -49,7 +49,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     """Gradient steps taken so far."""
 
   def pretrain_steps(self, count: int) -> None:
-    """Learns what has to be learned before `train_steps`."""
+    """Takes up to `count` pretraining steps; there are none by default."""
     del count
 
   def train_steps(self, count: int, show_progress: bool = False) -> None:
@@ -60,18 +60,18 @@ class OfflineAgent(dopamine.DopamineProtocol):
       show_progress: whether to show a progress bar, with the loss.
     """
     if not show_progress:
-      self._take_steps(count)
+      self._train_steps(count)
       return
     with progress.bar(count, ' steps', 'training') as bar:
       for first in range(0, count, _STEPS_SHOWN):
         steps = min(_STEPS_SHOWN, count - first)
-        self._take_steps(steps)
+        self._train_steps(steps)
         loss = self.mean_scalars()['loss']  # Waits for the steps.
         bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
         bar.update(steps)
 
   @abc.abstractmethod
-  def _take_steps(self, count: int) -> None:
+  def _train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
 
   @abc.abstractmethod
@@ -82,7 +82,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
 
   @abc.abstractmethod
   def exported(self) -> Exported:
-    """How it acts in evaluations, as a function that needs nothing else."""
+    """The policy as evaluations play it, as a self-contained function."""
 
   def sample_actions(
     self, states: np.ndarray, rng: np.random.Generator
@@ -131,7 +131,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
       )
 
   def held_out_scalars(self) -> dict[str, float]:
-    """What it makes of data that it does not learn from, by name."""
+    """Scalars on held-out data by name; none by default."""
     return {}
 
   def _check_declared(self, scalars: dict[str, tf.Tensor]) -> None:
@@ -188,12 +188,15 @@ class OfflineAgent(dopamine.DopamineProtocol):
     path = pathlib.Path(path).expanduser()
     with writing(f'the agent {path}', 'make room, or choose another path'):
       path.parent.mkdir(parents=True, exist_ok=True)
-      with whole_file(path) as file:
+      with atomic_file(path) as file:
         np.savez(file, **self.state())
     return path
 
   def load(self, path: str | os.PathLike) -> 'OfflineAgent':
-    """Goes back to what `save` wrote; learning goes on from there.
+    """Restores an agent from a file written by `save`; training resumes there.
+
+    Args:
+      path: the file.
 
     Returns:
       The agent itself.
@@ -213,7 +216,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
     return {name: value.numpy() for name, value in self._saved().items()}
 
   def load_state(self, arrays: Arrays) -> None:
-    """Goes back to what `state` gave.
+    """Restores a state returned by `state`.
+
+    Args:
+      arrays: the arrays by name.
 
     Raises:
       UserError: the arrays are of an agent with other networks.
@@ -229,6 +235,6 @@ class OfflineAgent(dopamine.DopamineProtocol):
       variable.assign(arrays[name])
 
   def load_weights(self, arrays: Arrays) -> None:
-    """As `load_state`, for acting: whatever scalars were recorded."""
+    """As `load_state`, but ignores the recorded scalars; for acting."""
     totals = {n: v for n, v in self.state().items() if n.startswith(_TOTALS)}
     self.load_state({**arrays, **totals})

@@ -48,7 +48,7 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
   def return_distribution(
     self, outputs: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The atoms, as probable as the logits say."""
+    """The atoms and their softmax probabilities, (B, A, N) each."""
     probabilities = tf.nn.softmax(outputs)
     atoms = self.support(outputs) + tf.zeros_like(outputs)
     return atoms, probabilities

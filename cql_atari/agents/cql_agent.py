@@ -16,7 +16,7 @@ from cql_atari.core.settings import configurable
 from cql_atari.losses import conservative
 from cql_atari.replay.sampler import Transition
 
-_MOST_ALPHA = 1e6
+_MAX_ALPHA = 1e6
 
 
 @configurable
@@ -46,7 +46,7 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
         (Eq. 2) and 'eq1' (Eq. 1), with mu the current policy, which takes the
         greedy action; 'var', the distributionally robust form.
       target_gap: tau, in units of return: alpha then rises while the penalty
-        is above it and falls while it is below, by dual gradient descent on
+        is above it and falls while it is below, by dual gradient ascent on
         alpha (penalty - tau), up to 10^6. H can't go below the entropy of the
         behavior policy. None for a fixed alpha.
       alpha_learning_rate: Adam's, on log alpha.
@@ -54,22 +54,31 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
       **kwargs: see the agent this is mixed into.
     """
     self.penalty, self.chi2_radius = penalty, chi2_radius
-    self.alpha, self.target_gap = alpha, target_gap
-    self._alpha_learning_rate = alpha_learning_rate
-    self.needs_target_outputs = penalty == 'rho'
+    self.target_gap = target_gap
+    self._initial_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
     super()._build()
     is_fixed = self.target_gap is None
     self._alpha = optimizers.DualVariable(
-      self.alpha, None if is_fixed else self._alpha_learning_rate, _MOST_ALPHA
+      self._initial_alpha,
+      None if is_fixed else self._alpha_learning_rate,
+      _MAX_ALPHA,
     )
+
+  @property
+  def alpha(self) -> float:
+    """The penalty's weight as it is now."""
+    return float(self._alpha.value)
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Eq. 4: alpha E[logsumexp_a Q(s, a) - Q(s, a_data)] + the agent's loss."""
+    """The TD loss plus alpha times the mean penalty (Eq. 4 for 'H').
+
+    The TD loss is that of the agent this is mixed into; for CQLAgent, QR-DQN's.
+    """
     td_loss, scalars = super().loss(outputs, transition)
     penalty = tf.reduce_mean(self.conservative_penalty(outputs, transition))
     alpha = tf.cast(self._alpha.value, penalty.dtype)
@@ -86,7 +95,7 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     if self.penalty == 'var':
       return conservative.cql_var_penalty(q_values, actions, self.chi2_radius)
     if self.penalty == 'rho':
-      prior = tf.nn.softmax(self.q_values(outputs.target))
+      prior = tf.nn.softmax(self.q_values(outputs.reference))
       return conservative.cql_rho_penalty(q_values, actions, prior)
     policy = tf.one_hot(
       tf.argmax(q_values, axis=1), self.num_actions, dtype=q_values.dtype
@@ -94,6 +103,12 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     if self.penalty == 'mu':
       return conservative.cql_mu_penalty(q_values, actions, policy)
     return conservative.eq1_penalty(q_values, policy)
+
+  def reference(self, transition: Transition) -> tf.Tensor | None:
+    """The target network's output, where it is the prior's."""
+    if self.penalty == 'rho':
+      return self.target_network(transition.state)
+    return super().reference(transition)
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Moves alpha, where it is tuned."""

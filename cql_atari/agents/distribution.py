@@ -2,23 +2,28 @@
 
 import tensorflow as tf
 
-from cql_atari.core.constraints import Count
+from cql_atari.core.constraints import PositiveInt
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 
 
 @configurable
 def mirrored_strategy(
-  num_devices: Count | None = None,
+  num_devices: PositiveInt | None = None,
 ) -> tf.distribute.Strategy:
-  """Every device holds the networks and takes its part of each batch.
+  """A strategy for synchronous data parallelism on one machine.
+
+  Every device holds a copy of the networks and computes its part of each batch.
 
   Args:
-    num_devices: how many GPUs; all of them by default. Where there are none,
-      as many of the machine's logical CPU devices.
+    num_devices: number of GPUs, or of logical CPU devices on a machine without
+      GPUs; all by default.
+
+  Returns:
+    A MirroredStrategy.
 
   Raises:
-    UserError: the machine has fewer.
+    UserError: the machine has fewer devices.
   """
   kind = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
   devices = tf.config.list_logical_devices(kind)

@@ -7,15 +7,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.agents import acting, base, networks, optimizers
-from cql_atari.core.constraints import Count, Share, Whole
+from cql_atari.agents import acting, base, held_out, networks, optimizers
+from cql_atari.core.constraints import NonNegativeInt, PositiveInt, UnitInterval
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Arrays, Exported
+from cql_atari.core.protocols import Arrays
 from cql_atari.core.settings import configurable
 from cql_atari.replay.sampler import Transition, TransitionSampler
 from cql_atari.replay.store import Store
 
-_HELD_OUT = ('held_out_match', 'held_out_td_error', 'held_out_value')
 _STEPS_PER_NORM = 10  # Reading all gradients once more costs 3 % of a step.
 
 
@@ -23,21 +22,33 @@ class Outputs(NamedTuple):
   """The networks' outputs on a batch, and the number of the step.
 
   Attributes:
-    online: the online network's output at the states.
-    next_target: the target network's output at the next states; None where the
-      agent doesn't bootstrap.
-    next_selector: the output at the next states that chooses the action there:
+    online: the online network's output at the states, (B, A) or (B, A, N).
+    next_target: the target network's output at the next states, of the same
+      shape; None if the agent does not bootstrap.
+    next_selector: the output at the next states that selects the action there:
       `next_target` itself, or the online network's with double Q-learning.
-    target: the target network's output at the states, or what `at_states` says
-      of them, where the agent asks for it; otherwise None.
+    reference: the output of `FixedReplayAgent.reference`; None for most agents.
     step: the number of the gradient step, an int64 scalar.
   """
 
   online: tf.Tensor
   next_target: tf.Tensor | None
   next_selector: tf.Tensor | None
-  target: tf.Tensor | None
+  reference: tf.Tensor | None
   step: tf.Tensor
+
+
+def _checked_num_actions(store: Store | None, num_actions: int | None) -> int:
+  """The number of actions, by the store or as it is given."""
+  of_store = getattr(store, 'action_size', None)  # A memory doesn't know.
+  if None not in (num_actions, of_store) and num_actions != of_store:
+    raise UserError(
+      f'num_actions is {num_actions}, but the data have {of_store} actions: '
+      'leave it out.'
+    )
+  if num_actions is None and of_store is None:
+    raise UserError('without data, an agent has to be told num_actions.')
+  return num_actions or of_store
 
 
 @configurable(denylist=['store', 'num_actions', 'seed'])
@@ -46,12 +57,15 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   A subclass gives `loss`, a pure function of the online and target networks'
   outputs, and `q_values`, which maps the network's output to Q-values.
+
+  `train_steps` (in OfflineAgent) calls `_train_steps`, which takes chunks of
+  consecutive batches from the sampler; a compiled loop over a chunk,
+  `_train_on_chunk`, calls `_train_step` for each batch: loss, gradient, Adam.
   """
 
   SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
   OUTPUT_RANK = 3  # Of the network's output, (B, A, N).
-  needs_target_outputs = False  # Whether it asks for `Outputs.target`.
 
   def __init__(
     self,
@@ -60,22 +74,23 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     *,
     network: Callable[..., tf.keras.Model],
     optimizer: Callable[[], optimizers.Optimizer] = optimizers.Adam,
-    gamma: Share = 0.99,
-    update_horizon: Count = 1,
-    batch_size: Count = 32,
-    target_update_period: Count = 2000,
+    gamma: UnitInterval = 0.99,
+    update_horizon: PositiveInt = 1,
+    batch_size: PositiveInt = 32,
+    target_update_period: PositiveInt = 2000,
     double_q: bool = False,
-    epsilon_eval: Share = 0.001,
+    epsilon_eval: UnitInterval = 0.001,
     compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
     compile_step: bool | None = None,
     strategy: tf.distribute.Strategy | None = None,
-    seed: Whole = 0,
+    seed: NonNegativeInt = 0,
     sampler: Callable[..., TransitionSampler] = TransitionSampler,
   ):
     """Builds the networks, the optimizer and the compiled step.
 
     Args:
-      store: the replay to learn from; None for an agent that only acts.
+      store: the replay to learn from, a `Store` or a `ReplayMemory`; None for
+        an agent that only acts.
       num_actions: actions in every state, A; by default the store's.
       network: called with (num_actions, seed=...), twice.
       optimizer: makes the optimizer.
@@ -89,8 +104,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       epsilon_eval: probability of a uniformly random action.
       compute_dtype: what the networks compute in; weights, losses, targets and
         the optimizer stay in float32.
-      compile_step: whether XLA compiles the whole step, and not the loss alone;
-        by default on one GPU, for convolutions on a CPU get slower by it.
+      compile_step: whether XLA compiles the whole step rather than the loss
+        alone; by default only on a single GPU, as XLA slows CPU convolutions.
       strategy: how a gradient step is spread over devices, such as
         @mirrored_strategy(); batch_size stays the size of the whole batch.
       seed: seeds the initial weights, the sampled batches and the actions.
@@ -102,15 +117,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
         the devices, or the network is of another kind of agent.
     """
     super().__init__()
-    of_store = getattr(store, 'action_size', None)  # A memory doesn't know.
-    if None not in (num_actions, of_store) and num_actions != of_store:
-      raise UserError(
-        f'num_actions is {num_actions}, but the data have {of_store} actions: '
-        'leave it out.'
-      )
-    if num_actions is None and of_store is None:
-      raise UserError('without data, an agent has to be told num_actions.')
-    self.num_actions = num_actions or of_store
+    self.num_actions = _checked_num_actions(store, num_actions)
     self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
     self.target_update_period = target_update_period
@@ -118,17 +125,25 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self.epsilon_eval = epsilon_eval
     self.seed = seed
     self.sampler = sampler(store, batch_size, update_horizon, gamma, seed)
-    self._blocks, self._block, self._position = None, None, 0
+    self._chunks, self._chunk, self._index_in_chunk = None, None, 0
     # Between two copies the target network stays the same: it looks at several
     # batches at once, which takes two thirds of the time.
-    self._block_size = max(
+    self._chunk_size = max(
       size
-      for size in range(1, self.sampler.LARGEST_BLOCK + 1)
+      for size in range(1, self.sampler.MAX_CHUNK_SIZE + 1)
       if target_update_period % size == 0
     )
     self._rng = np.random.default_rng(seed)
     self._strategy = strategy or tf.distribute.get_strategy()
     self._replicas = self._strategy.num_replicas_in_sync
+    self._check_devices(batch_size)
+    self._network, self._optimizer = network, optimizer
+    self._compute_dtype = compute_dtype
+    with self._strategy.scope():
+      self._build()
+    self._compile(compile_step)
+
+  def _check_devices(self, batch_size: int) -> None:
     if batch_size % self._replicas:
       raise UserError(
         f'FixedReplayAgent.batch_size is {batch_size}: give a multiple of the '
@@ -138,28 +153,26 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       raise UserError(
         "open_store.residence='device' is for one GPU: several share 'raw'."
       )
-    self._network, self._optimizer = network, optimizer
-    self._compute_dtype = compute_dtype
-    with self._strategy.scope():
-      self._build()
+
+  def _compile(self, compile_step: bool | None) -> None:
+    """Makes the compiled functions; see the argument of the same name."""
     if compile_step is None:
       compile_step = self._replicas == 1 and bool(
         tf.config.list_physical_devices('GPU')
       )
-    # A loss of one's own may branch on tensors; translating the Python of ours
-    # would take a second of every start.
-    self._loss_gradient = tf.function(
+    # A user's loss may branch on tensors; ours does not: AutoGraph takes 1 s.
+    self._compiled_loss_and_gradient = tf.function(
       self._loss_and_gradient,
       autograph=not type(self).__module__.startswith('cql_atari.'),
       jit_compile=True,
     )
-    self._next_targets = tf.function(
-      lambda block: self._strategy.run(self._next_targets_of, (block,)),
+    self._compiled_next_target_outputs = tf.function(
+      lambda chunk: self._strategy.run(self._next_target_outputs, (chunk,)),
       autograph=False,
       jit_compile=compile_step,
     )
-    self._learn = tf.function(
-      self._learn_from, autograph=False, jit_compile=compile_step
+    self._compiled_train_on_chunk = tf.function(
+      self._train_on_chunk, autograph=False, jit_compile=compile_step
     )
 
   def _build(self) -> None:
@@ -193,7 +206,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
     Args:
       outputs: what the networks say of it.
-      transition: the batch, less its frames (`state` and `next_state` None).
+      transition: the batch, without its frames (`state` and `next_state` None).
 
     Returns:
       The scalar loss, and the scalars that the class names in SCALARS.
@@ -207,91 +220,107 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       return self.online_network(transition.next_state)
     return next_target
 
-  def at_states(self, transition: Transition) -> tf.Tensor:
-    """What the loss is told of the states as `Outputs.target`."""
-    return self.target_network(transition.state)
+  def reference(self, transition: Transition) -> tf.Tensor | None:
+    """A further input of the loss, passed as `Outputs.reference`.
+
+    Args:
+      transition: the batch.
+
+    Returns:
+      Such as the output (B, ...) of another network at the states; None by
+      default.
+    """
+    del transition
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """Part of the gradient step: learns what the loss's scalars teach."""
+    """Runs at the end of a gradient step, such as for a dual update of alpha.
+
+    Args:
+      scalars: the scalars of the step, by name.
+    """
 
   @property
   def gradient_steps(self) -> int:
     """Gradient steps taken so far."""
     return int(self.optimizer.iterations.numpy())
 
-  def _take_steps(self, count: int) -> None:
+  def _train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches, many in one graph."""
     while count > 0:
-      if self._block is None:
-        self._next_block()
-      last = min(self._position + count, self._block_size)
-      self._learn(*self._block, tf.constant(self._position), tf.constant(last))
-      count -= last - self._position
-      self._position = last
-      if last == self._block_size:
-        self._block = None
+      if self._chunk is None:
+        self._fetch_chunk()
+      last = min(self._index_in_chunk + count, self._chunk_size)
+      self._compiled_train_on_chunk(
+        *self._chunk, tf.constant(self._index_in_chunk), tf.constant(last)
+      )
+      count -= last - self._index_in_chunk
+      self._index_in_chunk = last
+      if last == self._chunk_size:
+        self._chunk = None
 
-  def _next_block(self) -> None:
-    """Fetches the block of the next gradient step."""
-    if self._blocks is None:
-      number, self._position = divmod(self.gradient_steps, self._block_size)
-      self._blocks = self.sampler.blocks(number, self._block_size)
+  def _fetch_chunk(self) -> None:
+    """Fetches the chunk of the next gradient step."""
+    if self._chunks is None:
+      number, self._index_in_chunk = divmod(
+        self.gradient_steps, self._chunk_size
+      )
+      self._chunks = self.sampler.chunks(number, self._chunk_size)
     else:
-      self._position = 0
-    block = self._spread(next(self._blocks))
-    self._block = block, self._next_targets(block)
+      self._index_in_chunk = 0
+    chunk = self._spread(next(self._chunks))
+    self._chunk = chunk, self._compiled_next_target_outputs(chunk)
 
-  def _spread(self, block: Transition) -> Transition:
+  def _spread(self, chunk: Transition) -> Transition:
     """Gives every device its part of each batch."""
     if self._replicas == 1:
-      return block
+      return chunk
     return self._strategy.experimental_distribute_values_from_function(
       lambda device: Transition(
         *(
-          x[:, device.replica_id_in_sync_group :: self._replicas] for x in block
+          x[:, device.replica_id_in_sync_group :: self._replicas] for x in chunk
         )
       )
     )
 
-  def _next_targets_of(self, block: Transition) -> tf.Tensor | None:
-    """The target network's outputs at the next states of a block."""
+  def _next_target_outputs(self, chunk: Transition) -> tf.Tensor | None:
+    """The target network's outputs at the next states of a chunk."""
     if not self.BOOTSTRAPS:
       return None
-    states = self.sampler.with_frames(block).next_state
+    states = self.sampler.with_frames(chunk).next_state
     outputs = self.target_network(tf.reshape(states, (-1, *states.shape[2:])))
     return tf.reshape(outputs, (*states.shape[:2], *outputs.shape[1:]))
 
-  def _learn_from(self, block, next_targets, first, last) -> None:
-    """Gradient steps on the batches `first`, ..., `last` - 1 of a block."""
+  def _train_on_chunk(self, chunk, next_targets, first, last) -> None:
+    """Gradient steps on the batches `first`, ..., `last` - 1 of a chunk."""
 
     def step(index):
-      self._strategy.run(self._learn_step, (block, next_targets, index))
+      self._strategy.run(self._train_step, (chunk, next_targets, index))
       return (index + 1,)
 
     tf.while_loop(
       lambda index: index < last, step, (first,), parallel_iterations=1
     )
 
-  def _learn_step(self, block, next_targets, index) -> None:
-    """One gradient step: loss, Adam, bookkeeping."""
+  def _train_step(self, chunk, next_targets, index) -> None:
+    """One gradient step: loss, optimizer update, scalars, target network."""
     transition = self.sampler.with_frames(
-      Transition(*(stacked[index] for stacked in block))
+      Transition(*(stacked[index] for stacked in chunk))
     )
-    next_target = next_selector = target = None
+    next_target = next_selector = None
     if self.BOOTSTRAPS:
       next_target = next_targets[index]
       next_selector = self.next_selector(transition, next_target)
-    if self.needs_target_outputs:
-      target = self.at_states(transition)
+    # The gradient in two parts: of the loss by the outputs, which is compiled,
+    # and from there through the network.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
       online = self.online_network(transition.state)
-    output_gradient, scalars = self._loss_gradient(
+    output_gradient, scalars = self._compiled_loss_and_gradient(
       Outputs(
         online,
         next_target,
         next_selector,
-        target,
+        self.reference(transition),
         self.optimizer.iterations.read_value(),
       ),
       transition._replace(state=None, next_state=None),
@@ -318,10 +347,10 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     )
 
   def _loss_and_gradient(self, outputs, transition):
-    """The loss's gradient by the online outputs, and all scalars but its norm.
+    """The gradient of the loss with respect to the online outputs, and scalars.
 
-    Compiled as one piece, in half the time of compiling the loss alone, whose
-    gradient would need its pairwise errors kept.
+    Compiled together they take half the time of the loss alone, whose separate
+    gradient would need the pairwise TD errors (B, N, N) kept.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(outputs.online)
@@ -339,45 +368,19 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Names of `held_out_scalars`; none where nothing is held out."""
     if not getattr(self.sampler, 'held_out', 0.0):
       return ()
-    return _HELD_OUT if self.has_values else _HELD_OUT[:1]
+    return held_out.NAMES if self.has_values else held_out.NAMES[:1]
 
   def held_out_scalars(self) -> dict[str, float]:
-    """What the online network says of games that it doesn't learn from.
-
-    As d3rlpy's evaluators: how often the greedy action is the data's, the mean
-    squared TD error, and the mean of the greatest Q-value.
-    """
+    """See `held_out.scalars`."""
     if not self.held_out_names:
       return {}
-    batch = self.sampler.transitions(self.sampler.held_out_rows)
-    q_values = self.predict_q_values(batch.state)
-    q_data = q_values[np.arange(len(q_values)), batch.action]
-    best = self.predict_q_values(batch.next_state).max(axis=1)
-    target = batch.reward + self.cumulative_gamma * (1 - batch.terminal) * best
-    measured = (
-      float(np.mean(q_values.argmax(axis=1) == batch.action)),
-      float(np.mean((q_data - target) ** 2)),
-      float(np.mean(q_values.max(axis=1))),
-    )
-    return dict(zip(self.held_out_names, measured))
+    measured = held_out.scalars(self, self.sampler.held_out_rows)
+    return {name: measured[name] for name in self.held_out_names}
 
   def sync_target_network(self) -> None:
     """Copies the online network into the target network."""
     for target, online in zip(self._target_variables, self._variables):
       target.assign(online)
-
-  def exported(self) -> Exported:
-    """The greedy policy: 'action' int32 (B,) and 'q_values' (B, A)."""
-
-    def act(states):
-      outputs = self.online_network(states)
-      return {
-        'action': self.greedy_actions(outputs),
-        'q_values': self.q_values(outputs),
-      }
-
-    spec = tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')
-    return Exported(spec, act, self.online_network.trainable_variables)
 
   def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
     return {
@@ -389,5 +392,5 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def load_state(self, arrays: Arrays) -> None:
     """As `OfflineAgent`'s; the next batch follows the last one restored."""
-    self._blocks = self._block = None
+    self._chunks = self._chunk = None
     super().load_state(arrays)

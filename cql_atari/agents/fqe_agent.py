@@ -22,9 +22,9 @@ _TARGET_UPDATE_PERIOD = 25
 class FQEAgent(dqn_agent.FixedReplayDQNAgent):
   """Learns Q^pi of another agent's greedy policy, from the data alone.
 
-  It is DQN but for the next action, which is the policy's. With a penalty, the
-  loss is that of Eq. 1 or 2 with mu the policy, half the squared Bellman error
-  in place of the Huber loss, which would let the penalty push without end.
+  It is DQN with the evaluated policy's next action. With a penalty, the loss is
+  that of Eq. 1 or 2 with mu = pi, with half the squared Bellman error in place
+  of the Huber loss, whose bounded gradient would let the penalty diverge.
   """
 
   def __init__(
@@ -35,17 +35,16 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
     penalty: Literal['eq1', 'mu'] | None = None,
     alpha: float = 0.0,
   ):
-    """Builds the network, by the settings of the run that gin has.
+    """Builds the network with the run's gin settings.
 
     Args:
-      evaluated: whose policy it is.
+      evaluated: the agent whose greedy policy is evaluated.
       store: the data.
       seed: seeds the weights and the batches.
       penalty: 'eq1' (Eq. 1) or 'mu' (Eq. 2) for conservative values.
-      alpha: its weight.
+      alpha: weight of the penalty.
     """
     self._evaluated, self._penalty, self._alpha = evaluated, penalty, alpha
-    self.needs_target_outputs = penalty is not None
     super().__init__(
       store,
       optimizer=lambda: optimizers.Adam(_RATE),
@@ -59,13 +58,13 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
   def next_selector(
     self, transition: Transition, next_target: tf.Tensor
   ) -> tf.Tensor:
-    """One for the policy's action in every next state, (B, A)."""
+    """The evaluated policy's actions at the next states, one-hot (B, A)."""
     del next_target
     return self._policy(transition.next_state)
 
-  def at_states(self, transition: Transition) -> tf.Tensor:
-    """One for the policy's action in every state, (B, A)."""
-    return self._policy(transition.state)
+  def reference(self, transition: Transition) -> tf.Tensor | None:
+    """The policy's actions at the states, one-hot (B, A), for a penalty."""
+    return None if self._penalty is None else self._policy(transition.state)
 
   def _policy(self, states: tf.Tensor) -> tf.Tensor:
     outputs = self._evaluated.online_network(states)
@@ -74,14 +73,16 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """DQN's; with a penalty, alpha times it + half the squared error."""
+    """DQN's loss; with a penalty, alpha penalty + half the squared TD error."""
     if self._penalty is None:
       return super().loss(outputs, transition)
     q_values, actions = outputs.online, transition.action
     if self._penalty == 'eq1':
-      penalty = conservative.eq1_penalty(q_values, outputs.target)
+      penalty = conservative.eq1_penalty(q_values, outputs.reference)
     else:
-      penalty = conservative.cql_mu_penalty(q_values, actions, outputs.target)
+      penalty = conservative.cql_mu_penalty(
+        q_values, actions, outputs.reference
+      )
     q_data = tf.gather(q_values, actions, batch_dims=1)
     target = tf.stop_gradient(self.bellman_target(outputs, transition))
     td_loss = 0.5 * tf.reduce_mean(tf.square(q_data - target))

@@ -1,4 +1,4 @@
-"""Networks for Atari: a trunk sees, a head predicts values."""
+"""Networks for Atari: a convolutional trunk and a linear head."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,12 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.constraints import AtLeastTwo, Count, Counts, Whole
+from cql_atari.core.constraints import (
+  AtLeastTwo,
+  NonNegativeInt,
+  PositiveInt,
+  PositiveInts,
+)
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 
@@ -58,8 +63,8 @@ def _product(inputs, kernel):
 def nature_trunk(
   states: tf.Tensor,
   initializer: _SeededInitializers,
-  filters: Counts = (32, 64, 64),
-  hidden_units: Count = 512,
+  filters: PositiveInts = (32, 64, 64),
+  hidden_units: PositiveInt = 512,
 ) -> tf.Tensor:
   """The layers of Mnih et al. (2015).
 
@@ -84,9 +89,9 @@ def nature_trunk(
 def impala_trunk(
   states: tf.Tensor,
   initializer: _SeededInitializers,
-  filters: Counts = (16, 32, 32),
-  blocks: Whole = 2,
-  hidden_units: Count = 256,
+  filters: PositiveInts = (16, 32, 32),
+  blocks: NonNegativeInt = 2,
+  hidden_units: PositiveInt = 256,
 ) -> tf.Tensor:
   """The residual encoder of IMPALA (Espeholt et al., 2018, figure 3).
 
@@ -190,7 +195,7 @@ def q_network(
 @configurable(denylist=['num_actions', 'seed'])
 def quantile_network(
   num_actions: int,
-  num_quantiles: Count = 200,
+  num_quantiles: PositiveInt = 200,
   seed: int = 0,
   trunk: Callable[..., tf.Tensor] = nature_trunk,
 ) -> tf.keras.Model:
@@ -209,7 +214,7 @@ def quantile_network(
 @configurable(denylist=['num_actions', 'seed'])
 def multi_head_network(
   num_actions: int,
-  num_heads: Count = 200,
+  num_heads: PositiveInt = 200,
   seed: int = 0,
   trunk: Callable[..., tf.Tensor] = nature_trunk,
 ) -> tf.keras.Model:

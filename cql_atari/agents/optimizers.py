@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from cql_atari.core.constraints import Decay, NonNegative
+from cql_atari.core.constraints import HalfOpenUnitInterval, NonNegative
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 
@@ -71,8 +71,8 @@ class Adam(Optimizer):
   def __init__(
     self,
     learning_rate: NonNegative = 5e-5,
-    beta_1: Decay = 0.9,
-    beta_2: Decay = 0.999,
+    beta_1: HalfOpenUnitInterval = 0.9,
+    beta_2: HalfOpenUnitInterval = 0.999,
     epsilon: NonNegative = 3.125e-4,
   ):
     """Initializes the hyperparameters.
@@ -116,7 +116,7 @@ class RMSProp(Optimizer):
   def __init__(
     self,
     learning_rate: NonNegative = 2.5e-4,
-    decay: Decay = 0.95,
+    decay: HalfOpenUnitInterval = 0.95,
     epsilon: NonNegative = 1e-5,
   ):
     """Initializes the hyperparameters: DQN's by default.
@@ -153,26 +153,26 @@ class RMSProp(Optimizer):
 
 
 class DualVariable(tf.Module):
-  """A weight that is never negative: fixed, or learned by dual gradient ascent.
+  """A non-negative Lagrange multiplier: fixed, or learned by dual ascent.
 
-  A learned one rises while its constraint is broken and falls while it is kept,
-  by steps of Adam along the gradient of value * gap by log value.
+  A learned multiplier rises while its constraint is violated and falls while it
+  is satisfied: Adam ascends value * violation with respect to log value.
   """
 
   def __init__(
     self,
     value: float,
     learning_rate: float | None,
-    most: float = math.inf,
-    least: float = 0.0,
+    max_value: float = math.inf,
+    min_value: float = 0.0,
   ):
-    """Begins with a value.
+    """Initializes the multiplier.
 
     Args:
-      value: what it begins with.
-      learning_rate: Adam's, on log value; None for a fixed weight.
-      most: what a learned value never exceeds,
-      least: or falls below.
+      value: initial value.
+      learning_rate: Adam's, on log value; None for a fixed value.
+      max_value: upper bound of a learned value.
+      min_value: lower bound of a learned value.
 
     Raises:
       UserError: it is to be learned from 0, which has no logarithm.
@@ -187,8 +187,8 @@ class DualVariable(tf.Module):
         'beside target_gap.'
       )
     self._log = tf.Variable(math.log(value), dtype=tf.float32)
-    self._most = math.log(most)
-    self._least = math.log(least) if least else -math.inf
+    self._log_max = math.log(max_value)
+    self._log_min = math.log(min_value) if min_value else -math.inf
     self._adam = Adam(learning_rate, epsilon=1e-8)
     self._adam.build([self._log])
 
@@ -197,11 +197,17 @@ class DualVariable(tf.Module):
     """The weight now, a scalar."""
     return tf.exp(self._log) if self._fixed is None else self._fixed
 
-  def ascend(self, gap: tf.Tensor) -> None:
-    """One step, by how much the constraint is broken (kept, where below 0)."""
+  def ascend(self, violation: tf.Tensor) -> None:
+    """One step.
+
+    Args:
+      violation: scalar violation of the constraint; negative where it holds.
+    """
     if self._fixed is None:
-      self._adam.apply([-self.value * gap])
-      self._log.assign(tf.clip_by_value(self._log, self._least, self._most))
+      self._adam.apply([-self.value * violation])
+      self._log.assign(
+        tf.clip_by_value(self._log, self._log_min, self._log_max)
+      )
 
   def saved(self, name: str) -> dict[str, tf.Variable]:
     """Its variables by name, for a checkpoint."""

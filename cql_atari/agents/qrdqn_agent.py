@@ -43,7 +43,7 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
   def return_distribution(
     self, outputs: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The quantiles, each as probable as the others."""
+    """The quantiles and their probabilities 1 / N, (B, A, N) each."""
     return outputs, tf.ones_like(outputs) / outputs.shape[2]
 
   def loss(

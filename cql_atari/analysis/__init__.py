@@ -5,7 +5,7 @@ from cql_atari.core import lazy
 __getattr__, __dir__, __all__ = lazy.exports(
   __name__,
   {
-    'loading': ('Run', 'load_runs'),
-    'grouping': ('Group', 'by_data', 'by_game'),
+    'loading': ('LoadedRun', 'load_runs'),
+    'grouping': ('Group', 'by_data', 'group_by_game'),
   },
 )

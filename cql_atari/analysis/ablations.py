@@ -1,27 +1,27 @@
-"""Ablations: runs that differ in one setting from common ones."""
+"""Ablations: runs that differ from a baseline in one setting."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cql_atari.analysis.grouping import Group, group
-from cql_atari.analysis.loading import Run
+from cql_atari.analysis.grouping import Group, make_group
+from cql_atari.analysis.loading import LoadedRun
 
-_FEWEST = 2  # Variants of the common settings, for an ablation to be one.
+_FEWEST = 2  # Variants of the baseline, for an ablation to be one.
 
 
 class Factor(NamedTuple):
-  """A setting that was varied while all others were the common ones.
+  """A setting that was varied while all others were at the baseline.
 
   Attributes:
     name: gin's, such as 'CQLMixin.alpha'.
     groups: its values, least first, to the runs that had them.
-    common: the value that runs have in which another setting was varied.
+    baseline: its value while other settings were varied.
   """
 
   name: str
   groups: dict[str, Group]
-  common: str
+  baseline: str
 
 
 class Ablation(NamedTuple):
@@ -30,7 +30,7 @@ class Ablation(NamedTuple):
   Attributes:
     game: such as 'Pong', or D4RL's domain.
     agent: such as 'CQL'.
-    data: D4RL's kind of data; on Atari, that of the common settings, for the
+    data: D4RL's kind of data; on Atari, the baseline's, for the
       share of the data may be what was varied.
     factors: by name.
   """
@@ -41,44 +41,55 @@ class Ablation(NamedTuple):
   factors: list[Factor]
 
 
-def find(runs: Sequence[Run]) -> list[Ablation]:
+def find(runs: Sequence[LoadedRun]) -> list[Ablation]:
   """The ablations among runs, ordered by game.
 
-  Of an agent's settings on a game, the common ones are those that the most
-  others differ from in one setting; two have to, for it to be an ablation.
+  The baseline of an agent on a game is the configuration with the most variants
+  that differ from it in one setting; an ablation has two or more of them.
   """
-  families = defaultdict(lambda: defaultdict(list))
+  runs_by_agent = defaultdict(lambda: defaultdict(list))
   for run in runs:
-    data = '' if run.benchmark.share_is_a_setting else run.data
-    family = families[run.game, run.record['agent_class'], data]
-    family[frozenset(run.settings.items())].append(run)
+    data = '' if run.benchmark.data_share_is_hyperparameter else run.data
+    of_agent = runs_by_agent[run.game, run.record['agent_class'], data]
+    of_agent[frozenset(run.settings.items())].append(run)
   ablations = []
-  for (game, _, _), kinds in sorted(families.items()):
-    common = max(kinds, key=lambda kind: len(_variants(kinds, kind)))
-    variants = _variants(kinds, common)
-    if len(variants) < _FEWEST:
-      continue
-    values = defaultdict(dict)
-    for kind, name in variants.items():
-      values[name][dict(kind).get(name, 'unset')] = kinds[kind]
-    factors = []
-    for name, of_value in sorted(values.items()):
-      usual = dict(common).get(name, 'unset')
-      of_value[usual] = kinds[common]
-      ordered = dict(sorted(of_value.items(), key=lambda i: _order(i[0])))
-      groups = {value: group(ran, value) for value, ran in ordered.items()}
-      factors.append(Factor(name, groups, usual))
-    run = kinds[common][0]
-    ablations.append(Ablation(game, run.agent, run.data, factors))
+  for (game, _, _), runs_by_settings in sorted(runs_by_agent.items()):
+    baseline = max(
+      runs_by_settings, key=lambda s: len(_variants(runs_by_settings, s))
+    )
+    factors = _factors(runs_by_settings, baseline)
+    if factors:
+      run = runs_by_settings[baseline][0]
+      ablations.append(Ablation(game, run.agent, run.data, factors))
   return ablations
 
 
-def _variants(kinds, common) -> dict:
-  """The kinds that differ from one in a single setting, to that setting."""
-  names = {kind: {name for name, _ in kind ^ common} for kind in kinds}
+def _factors(runs_by_settings, baseline) -> list[Factor]:
+  """The settings that were varied; none where too few variants were run."""
+  variants = _variants(runs_by_settings, baseline)
+  if len(variants) < _FEWEST:
+    return []
+  runs_by_value = defaultdict(dict)
+  for settings, name in variants.items():
+    value = dict(settings).get(name, 'unset')
+    runs_by_value[name][value] = runs_by_settings[settings]
+  factors = []
+  for name, of_value in sorted(runs_by_value.items()):
+    value = dict(baseline).get(name, 'unset')
+    of_value[value] = runs_by_settings[baseline]
+    groups = {
+      v: make_group(of_value[v], v) for v in sorted(of_value, key=_order)
+    }
+    factors.append(Factor(name, groups, value))
+  return factors
+
+
+def _variants(runs_by_settings, baseline) -> dict:
+  """The settings that differ from the baseline in one name, to that name."""
+  names = {s: {name for name, _ in s ^ baseline} for s in runs_by_settings}
   return {
-    kind: next(iter(differing))
-    for kind, differing in names.items()
+    settings: next(iter(differing))
+    for settings, differing in names.items()
     if len(differing) == 1
   }
 

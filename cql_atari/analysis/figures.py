@@ -1,22 +1,104 @@
-"""The figures of a report, each as PNG and PDF."""
+"""Figures of runs: learning curves, diagnostics, aggregates, ablations."""
 
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from cql_atari.analysis import ablations, curves
-from cql_atari.analysis.curves import plt
-from cql_atari.analysis.grouping import Games, Group, standard_error
+from cql_atari.analysis import ablations, plotting
+from cql_atari.analysis.grouping import (
+  Group,
+  GroupsByGame,
+  group_by_game,
+  standard_error,
+)
+from cql_atari.analysis.loading import load_runs
+from cql_atari.analysis.plotting import plt
+from cql_atari.core.errors import UserError
+from cql_atari.runs import folder
 
 _OF_VALUES = ('q_data', 'gap_policy', 'gap_random', 'gap_uniform')
 
 
-def learning_curves(games: Games, out: pathlib.Path) -> pathlib.Path:
-  """Figure 1: evaluation return, one panel a game, bands of standard errors."""
-  return _save(curves.learning_curves(games), out)
+def plot(games: GroupsByGame, out: str | os.PathLike) -> pathlib.Path:
+  """Draws evaluation return against gradient steps, one panel a game.
+
+  A line is the mean over a group's runs (seeds), its band the standard error of
+  the mean; the dashed line is the mean return of the data's games.
+
+  Args:
+    games: what to draw.
+    out: the picture's file; its ending names the format, .png by default.
+
+  Returns:
+    The file.
+
+  Raises:
+    UserError: the file can't be written.
+  """
+  out = pathlib.Path(out).expanduser()
+  if not out.suffix:
+    out = out.with_suffix('.png')
+  try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    plotting.save(learning_curves(games), out)
+  except (OSError, ValueError) as error:
+    raise UserError(f'the picture {out} cannot be written ({error}).') from None
+  return out
 
 
-def diagnostics(games: Games, out: pathlib.Path) -> pathlib.Path:
+def plot_runs(
+  runs: str | os.PathLike | Sequence[str | os.PathLike],
+) -> plt.Figure:
+  """The learning curves of run folders, as `python -m cql_atari.plot` draws.
+
+  Args:
+    runs: folders, or patterns such as 'runs/*'.
+
+  Raises:
+    UserError: there is no such run, or none with an evaluation.
+  """
+  if isinstance(runs, (str, os.PathLike)):
+    runs = [runs]
+  folders = folder.find([str(run) for run in runs])
+  return learning_curves(group_by_game(load_runs(folders)))
+
+
+def learning_curves(games: GroupsByGame) -> plt.Figure:
+  """The figure that `plot` writes: the paper's Figure 1."""
+  figure, panels = plotting.game_panels(games)
+  styles = plotting.styles(games)
+  for panel, groups in zip(panels[0], games.values()):
+    for label, group in groups.items():
+      _draw(panel, group, styles[label])
+    _draw_data(panel, groups)
+    benchmark = next(iter(groups.values())).runs[0].benchmark
+    panel.set(ylabel=benchmark.return_label)
+    plotting.legend_below(panel, *panel.get_legend_handles_labels())
+  return figure
+
+
+def _draw(panel: plt.Axes, group: Group, style: dict) -> None:
+  label = f'{group.label} ({group.count})'
+  plotting.draw_band(panel, group.steps, group.returns, label, style)
+
+
+def _draw_data(panel: plt.Axes, groups: dict[str, Group]) -> None:
+  """A dashed line at the mean game of the data."""
+  runs = [run for group in groups.values() for run in group.runs]
+  means = {
+    run.behavior_return: run for run in runs if run.behavior_return is not None
+  }
+  for mean, run in means.items():
+    clipped = ' (clipped rewards)' if run.behavior_return_is_clipped else ''
+    panel.axhline(
+      mean, color='0.35', linestyle='--', linewidth=1,
+      label=f'data, mean game{clipped}',
+    )  # fmt: skip
+
+
+def diagnostics(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path:
   """Q of data actions, penalty and gradient norm, one column a game."""
   figure, panels = _metric_panels(
     games,
@@ -36,60 +118,60 @@ def diagnostics(games: Games, out: pathlib.Path) -> pathlib.Path:
       column[0].axhline(value, color='0.35', ls='--', lw=1, label='data')
     column[2].set_yscale('log')
     for panel in column[:2]:
-      _tame(panel, 10_000)
+      _symlog_beyond(panel, 10_000)
   return _save_with_legends(figure, panels, out)
 
 
-def gaps(games: Games, out: pathlib.Path) -> pathlib.Path | None:
+def gaps(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
   """After appendix B: how far Q of data actions is above that of others.
 
   Returns:
     The picture; None where no run has the values.
   """
   labels = {
-    'gap_policy': "Q of data actions\nless Q of the policy's",
-    'gap_random': 'Q of data actions\nless Q of random ones',
-    'gap_uniform': 'Q of data actions\nless the best of ten uniform',
+    'gap_policy': "Q of data actions\nminus Q of the policy's",
+    'gap_random': 'Q of data actions\nminus Q of random ones',
+    'gap_uniform': 'Q of data actions\nminus the best of ten uniform',
   }
   groups = [group for labelled in games.values() for group in labelled.values()]
   labels = {
     name: label
     for name, label in labels.items()
-    if any(_has(group, name) for group in groups)
+    if any(_has_metric(group, name) for group in groups)
   }
   if not labels:
     return None
   figure, panels = _metric_panels(games, labels)
   for panel in panels.flat:
     panel.axhline(0, color='k', lw=0.8)
-    _tame(panel, 100)
+    _symlog_beyond(panel, 100)
   return _save_with_legends(figure, panels, out)
 
 
-def _tame(panel: plt.Axes, most: float) -> None:
+def _symlog_beyond(panel: plt.Axes, limit: float) -> None:
   """A logarithmic axis where some agent's Q has diverged."""
-  if np.abs(panel.get_ylim()).max() > most:
+  if np.abs(panel.get_ylim()).max() > limit:
     panel.set_yscale('symlog', linthresh=1.0)
 
 
 def _metric_panels(
-  games: Games, labels: dict[str, str]
+  games: GroupsByGame, labels: dict[str, str]
 ) -> tuple[plt.Figure, np.ndarray]:
   """A row of panels for every metric, a column for every game."""
-  figure, panels = curves.game_panels(games, rows=len(labels))
-  looks = curves.styles(games)
+  figure, panels = plotting.game_panels(games, rows=len(labels))
+  styles = plotting.styles(games)
   for column, groups in zip(panels.T, games.values()):
     for panel, (name, label) in zip(column, labels.items()):
       panel.set(ylabel=label)
       for agent, group in groups.items():
-        if _has(group, name):
-          curves.draw_band(
-            panel, group.steps, group.metric(name), agent, looks[agent]
+        if _has_metric(group, name):
+          plotting.draw_band(
+            panel, group.steps, group.metric(name), agent, styles[agent]
           )
   return figure, panels
 
 
-def _has(group: Group, name: str) -> bool:
+def _has_metric(group: Group, name: str) -> bool:
   """Whether all of its runs have a metric; BC has no values."""
   if name in _OF_VALUES and not group.runs[0].record['has_values']:
     return False
@@ -104,15 +186,15 @@ def _save_with_legends(figure, panels, out: pathlib.Path) -> pathlib.Path:
       for handle, label in zip(*panel.get_legend_handles_labels()):
         shown.setdefault(label, handle)
     if shown:
-      curves.legend_below(column[-1], list(shown.values()), list(shown))
-  return _save(figure, out)
+      plotting.legend_below(column[-1], list(shown.values()), list(shown))
+  return save(figure, out)
 
 
 def aggregate(
   means: dict[str, tuple[float, float, float]],
   thresholds: np.ndarray,
   profiles: dict[str, tuple[np.ndarray, np.ndarray]],
-  looks: dict[str, dict],
+  styles: dict[str, dict],
   out: pathlib.Path,
 ) -> pathlib.Path:
   """Interquartile means with intervals, and performance profiles."""
@@ -120,7 +202,7 @@ def aggregate(
   agents = sorted(means)
   for row, agent in enumerate(agents):
     mean, low, high = means[agent]
-    color, line = looks[agent]['color'], looks[agent]['ls']
+    color, line = styles[agent]['color'], styles[agent]['ls']
     left.plot([low, high], [row, row], lw=6, alpha=0.4, color=color)
     left.plot(mean, row, 'o', color=color)
     shares, (lows, highs) = profiles[agent]
@@ -133,10 +215,10 @@ def aggregate(
     ylabel='share of runs above it',
     ylim=(0, 1),
   )
-  curves.legend_below(right, *right.get_legend_handles_labels())
+  plotting.legend_below(right, *right.get_legend_handles_labels())
   for panel in (left, right):
-    curves.plain(panel)
-  return _save(figure, out)
+    plotting.plain(panel)
+  return save(figure, out)
 
 
 def ablation(varied: ablations.Ablation, out: pathlib.Path) -> pathlib.Path:
@@ -146,45 +228,38 @@ def ablation(varied: ablations.Ablation, out: pathlib.Path) -> pathlib.Path:
     sharey=True, squeeze=False,
   )  # fmt: skip
   for panel, factor in zip(panels[0], varied.factors):
-    for place, group in enumerate(factor.groups.values()):
-      for values, marker, color, label in (
-        (group.peak, 'o', '#D55E00', 'peak'),
-        (group.final, 's', '#0072B2', 'final'),
-      ):
-        panel.errorbar(
-          place,
-          values.mean(),
-          yerr=standard_error(values),
-          fmt=marker,
-          color=color,
-          capsize=3,
-          label=label,
-        )
-    values = list(factor.groups)
-    common = values.index(factor.common)
-    panel.axvspan(common - 0.4, common + 0.4, color='0.93', zorder=0)
-    panel.set_xticks(range(len(values)), values)
-    panel.set(xlabel=factor.name, xlim=(-0.6, len(values) - 0.4))
-    run = factor.groups[factor.common].runs[0]
-    if run.mean_game is not None:
-      panel.axhline(
-        run.mean_game, color='0.35', ls='--', lw=1, label='data, mean game'
+    _draw_factor(panel, factor)
+  baseline = varied.factors[0].groups[varied.factors[0].baseline]
+  panels[0, 0].set_ylabel(baseline.runs[0].benchmark.return_label)
+  plotting.legend_of_figure(figure, panels[0, 0])
+  return save(figure, out)
+
+
+def _draw_factor(panel: plt.Axes, factor: ablations.Factor) -> None:
+  for place, group in enumerate(factor.groups.values()):
+    for scores, marker, color, label in (
+      (group.peak, 'o', '#D55E00', 'peak'),
+      (group.final, 's', '#0072B2', 'final'),
+    ):
+      panel.errorbar(
+        place,
+        scores.mean(),
+        yerr=standard_error(scores),
+        fmt=marker,
+        color=color,
+        capsize=3,
+        label=label,
       )
-    curves.plain(panel)
-  panels[0, 0].set_ylabel(run.benchmark.return_label)
-  handles, labels = panels[0, 0].get_legend_handles_labels()
-  one_each = dict(zip(labels, handles))
-  figure.legend(
-    one_each.values(),
-    one_each.keys(),
-    frameon=False,
-    loc='upper left',
-    ncols=3,
-    bbox_to_anchor=(0.0, 0.0),
-  )
-  return _save(figure, out)
+  values = list(factor.groups)
+  shaded = values.index(factor.baseline)
+  panel.axvspan(shaded - 0.4, shaded + 0.4, color='0.93', zorder=0)
+  panel.set_xticks(range(len(values)), values)
+  panel.set(xlabel=factor.name, xlim=(-0.6, len(values) - 0.4))
+  _draw_data(panel, {factor.baseline: factor.groups[factor.baseline]})
+  plotting.plain(panel)
 
 
-def _save(figure: plt.Figure, out: pathlib.Path) -> pathlib.Path:
-  curves.save(figure, out, out.with_suffix('.pdf'))
+def save(figure: plt.Figure, out: pathlib.Path) -> pathlib.Path:
+  """Writes a figure as PNG and as PDF, and closes it; returns the PNG."""
+  plotting.save(figure, out, out.with_suffix('.pdf'))
   return out

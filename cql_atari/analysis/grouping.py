@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from cql_atari.analysis.loading import Run
+from cql_atari.analysis.loading import LoadedRun
 from cql_atari.core.errors import UserError
 
 
@@ -29,7 +29,7 @@ class Group:
 
   game: str
   label: str
-  runs: Sequence[Run]
+  runs: Sequence[LoadedRun]
   steps: np.ndarray
   returns: np.ndarray
 
@@ -72,51 +72,55 @@ class Group:
     )
 
 
-# Game to label to group, both in order.
-Games = dict[str, dict[str, Group]]
+# By game, then by label, both in order.
+GroupsByGame = dict[str, dict[str, Group]]
 
 
-def by_data(runs: Sequence[Run]) -> dict[str, Games]:
+def group_by_data(runs: Sequence[LoadedRun]) -> dict[str, GroupsByGame]:
   """Runs by what they learned from, the smallest share first."""
-  shares = defaultdict(list)
+  of_data = defaultdict(list)
   for run in runs:
-    shares[run.data].append(run)
-  return {data: by_game(shares[data]) for data in sorted(shares, key=by_size)}
+    of_data[run.data].append(run)
+  return {
+    data: group_by_game(of_data[data])
+    for data in sorted(of_data, key=natural_sort_key)
+  }
 
 
-def labelled(runs: Sequence[Run]) -> Iterator[tuple[str, Run]]:
+def runs_with_labels(
+  runs: Sequence[LoadedRun],
+) -> Iterator[tuple[str, LoadedRun]]:
   """Every run with its label among the others, game by game."""
-  for groups in by_game(runs).values():
+  for groups in group_by_game(runs).values():
     for label, group in groups.items():
       for run in group.runs:
         yield label, run
 
 
-def by_game(runs: Sequence[Run]) -> Games:
+def group_by_game(runs: Sequence[LoadedRun]) -> GroupsByGame:
   """Runs by game, then by what was run.
 
-  A label is the agent's name; where an agent ran with several settings, those
-  that differ are part of it, but for values that most of its settings have in
-  common.
+  A label is the agent's name. Where an agent ran with several settings, the
+  label also names the values of a run that the majority does not share.
   """
   games = defaultdict(lambda: defaultdict(list))
   for run in runs:
     games[run.game][run.agent].append(run)
   grouped = {}
   for game in sorted(games):
-    labelled = defaultdict(list)
+    runs_by_label = defaultdict(list)
     for agent, members in games[game].items():
       for run in members:
         label = ', '.join([agent, *_differences(run, members)])
-        labelled[label].append(run)
+        runs_by_label[label].append(run)
     grouped[game] = {
-      label: group(labelled[label], label)
-      for label in sorted(labelled, key=by_size)
+      label: make_group(runs_by_label[label], label)
+      for label in sorted(runs_by_label, key=natural_sort_key)
     }
   return grouped
 
 
-def group(runs: Sequence[Run], label: str) -> Group:
+def make_group(runs: Sequence[LoadedRun], label: str) -> Group:
   """One group, of the evaluations that all runs have.
 
   Raises:
@@ -163,13 +167,13 @@ def check_seeds(groups: Sequence[Group]) -> None:
       folders[run.seed] = run.directory
 
 
-def by_size(label: str) -> list:
-  """A key to sort by: words and numbers in turn."""
+def natural_sort_key(label: str) -> list:
+  """Words and numbers in turn, so that '2 %' comes before '10 %'."""
   parts = re.split(r'(\d+(?:\.\d+)?)', label)
   return [float(p) if index % 2 else p for index, p in enumerate(parts)]
 
 
-def _differences(run: Run, members: Sequence[Run]) -> list[str]:
+def _differences(run: LoadedRun, members: Sequence[LoadedRun]) -> list[str]:
   """The settings of a run that most others of the same agent do not share."""
   kinds = {frozenset(other.settings.items()) for other in members}
   different = []

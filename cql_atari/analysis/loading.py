@@ -16,7 +16,7 @@ from cql_atari.runs.folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class LoadedRun:
   """One run.
 
   Attributes:
@@ -61,13 +61,13 @@ class Run:
     return {name: _plain(value) for name, value in settings.items()}
 
   @property
-  def mean_game(self) -> float | None:
+  def behavior_return(self) -> float | None:
     """The mean score of the data's games, where it is known."""
     behavior = self.record['behavior_return']
     return behavior and self.benchmark.score(self.record, behavior['mean'])
 
   @property
-  def mean_game_is_clipped(self) -> bool:
+  def behavior_return_is_clipped(self) -> bool:
     """Whether that is of clipped rewards, so that no score compares."""
     behavior = self.record['behavior_return']
     return bool(behavior and behavior['is_clipped'])
@@ -77,7 +77,7 @@ class Run:
 
     Args:
       name: a column, or 'gap_policy', 'gap_random' or 'gap_uniform': Q of
-        data actions less that of the policy's, of random ones (the mean), or
+        data actions minus that of the policy's, of random ones (the mean), or
         of the best of ten uniform ones (appendix B, on D4RL).
     """
     if name == 'gap_policy':
@@ -90,7 +90,7 @@ class Run:
 
 def load_runs(
   folders: Sequence[RunFolder], need_evaluation: bool = True
-) -> list[Run]:
+) -> list[LoadedRun]:
   """Reads run folders.
 
   Args:
@@ -124,7 +124,7 @@ def load_runs(
   return kept
 
 
-def _load_run(folder: RunFolder) -> Run:
+def _load_run(folder: RunFolder) -> LoadedRun:
   record = folder.record
   benchmark = benchmarks.load(record['benchmark'])
   empty = {name: np.zeros(0) for name in ('gradient_steps', 'eval_return_mean')}
@@ -132,7 +132,7 @@ def _load_run(folder: RunFolder) -> Run:
   metrics['eval_return_mean'] = benchmark.score(
     record, metrics['eval_return_mean']
   )
-  return Run(folder.path, benchmark, record, metrics)
+  return LoadedRun(folder.path, benchmark, record, metrics)
 
 
 def _plain(value: Any) -> str:

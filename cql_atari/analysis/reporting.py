@@ -1,30 +1,34 @@
 """Writes a report on runs: its pictures, tables and pages."""
 
-import itertools
 import pathlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from cql_atari.analysis import (
   ablations,
-  curves,
   document,
   figures,
   grouping,
+  plotting,
   scores,
 )
-from cql_atari.analysis.grouping import Games, Group, with_error
-from cql_atari.analysis.loading import Run
+from cql_atari.analysis.grouping import Group, GroupsByGame, with_error
+from cql_atari.analysis.loading import LoadedRun
 from cql_atari.core.files import write_csv, write_text
 from cql_atari.core.protocols import Benchmark
 
-# Data to game to label to group.
-Shares = dict[str, Games]
+_USUAL_LIMIT = 27_000  # Agent steps of an Atari game (Machado et al., 2018).
+
+# By the label of the data.
+GroupsByData = dict[str, GroupsByGame]
 
 
-def write(runs: Sequence[Run], out: pathlib.Path, title: str) -> list[Group]:
+def write(
+  runs: Sequence[LoadedRun], out: pathlib.Path, title: str
+) -> list[Group]:
   """Writes a report.
 
   Args:
@@ -38,38 +42,56 @@ def write(runs: Sequence[Run], out: pathlib.Path, title: str) -> list[Group]:
   Raises:
     UserError: two runs are the same, or have no evaluation in common.
   """
-  shares = grouping.by_data(runs)
+  groups_by_data = grouping.group_by_data(runs)
   groups = [
     group
-    for games in shares.values()
-    for labelled in games.values()
-    for group in labelled.values()
+    for games in groups_by_data.values()
+    for groups_by_label in games.values()
+    for group in groups_by_label.values()
   ]
   grouping.check_seeds(groups)
-  blocks = [
+  paragraphs = [
     f'# {title}',
     f'{len(runs)} runs. Means over seeds, ± the standard error of the mean. '
     '"Final" is the last evaluation; "peak" is the best evaluation of each '
     'run, chosen by its own score, so it is optimistic.',
-    *_learning_curves(shares, out),
+    *_cut_offs(runs),
+    *_learning_curves(groups_by_data, out),
     *_tables(groups, out),
     *_ablations(runs, out),
-    *_normalized(shares, out),
-    *_diagnostics(shares, out),
+    *_normalized(groups_by_data, out),
+    *_diagnostics(groups_by_data, out),
     *_settings(runs),
   ]
   write_csv(out / 'scores.csv', *_every_run(groups))
-  text = '\n\n'.join(blocks) + '\n'
+  text = '\n\n'.join(paragraphs) + '\n'
   write_text(out / 'report.md', text)
   write_text(out / 'report.html', document.page(title, text, out))
   return groups
 
 
-def _learning_curves(shares: Shares, out: pathlib.Path) -> Iterator[str]:
+def _cut_offs(runs: Sequence[LoadedRun]) -> Iterator[str]:
+  """Tells where evaluation games ended earlier than usual."""
+  name = 'FixedReplayRunner.max_steps_per_episode'
+  limits = Counter(int(run.settings.get(name, _USUAL_LIMIT)) for run in runs)
+  for limit, count in sorted(limits.items()):
+    if limit < _USUAL_LIMIT:
+      who = 'all' if count == len(runs) else f'{count} of the {len(runs)}'
+      yield (
+        f'**Evaluation games of {who} runs are cut off after {limit:,} agent '
+        f'steps**, where {_USUAL_LIMIT:,} are usual: scores may be lower.'
+      )
+
+
+def _learning_curves(
+  groups_by_data: GroupsByData, out: pathlib.Path
+) -> Iterator[str]:
   yield '## Learning curves (Figure 1)'
-  for data, games in shares.items():
+  for data, games in groups_by_data.items():
     yield document.picture(
-      figures.learning_curves(games, out / f'curves_{_slug(data)}.png'),
+      figures.save(
+        figures.learning_curves(games), out / f'curves_{_slug(data)}.png'
+      ),
       f'Evaluation return on {_of(games)}; bands are standard errors over '
       'seeds.',
     )
@@ -80,26 +102,25 @@ def _tables(groups: Sequence[Group], out: pathlib.Path) -> Iterator[str]:
   benchmarks = {group.runs[0].benchmark.name: group for group in groups}
   for name, group in sorted(benchmarks.items()):
     benchmark = group.runs[0].benchmark
-    file, title, about = benchmark.table
     of_benchmark = [g for g in groups if g.runs[0].benchmark.name == name]
     table = _scores(of_benchmark, benchmark)
-    write_csv(out / f'{file}.csv', *table)
-    yield f'## {title}'
-    yield about
+    write_csv(out / f'{benchmark.table.file}.csv', *table)
+    yield f'## {benchmark.table.title}'
+    yield benchmark.table.explanation
     yield document.table(*table)
 
 
 def _scores(groups: Sequence[Group], benchmark: Benchmark):
   header = (
     'data', 'game', 'agent', 'seeds', 'gradient steps', 'final', 'peak',
-    "data's games", *benchmark.columns,
+    "data's games", *(column.title for column in benchmark.columns),
   )  # fmt: skip
   rows = []
   for group in groups:
     record, final = group.runs[0].record, float(np.mean(group.final))
     others = [
-      _number(of(record, group.label, final), digits)
-      for of, digits in benchmark.columns.values()
+      _number(column.value(record, group.label, final), column.digits)
+      for column in benchmark.columns
     ]
     rows.append(
       (
@@ -110,7 +131,7 @@ def _scores(groups: Sequence[Group], benchmark: Benchmark):
         f'{group.gradient_steps:,}',
         with_error(group.final),
         with_error(group.peak),
-        curves.data_cell(group),
+        data_cell(group),
         *others,
       )
     )
@@ -132,10 +153,12 @@ def _every_run(groups: Sequence[Group]):
   return header, rows
 
 
-def _diagnostics(shares: Shares, out: pathlib.Path) -> Iterator[str]:
+def _diagnostics(
+  groups_by_data: GroupsByData, out: pathlib.Path
+) -> Iterator[str]:
   """Values, penalty and gap along training."""
   yield '## Diagnostics'
-  for data, games in shares.items():
+  for data, games in groups_by_data.items():
     yield document.picture(
       figures.diagnostics(games, out / f'diagnostics_{_slug(data)}.png'),
       f"On {_of(games)}: mean Q of the data's actions, against the discounted "
@@ -154,8 +177,8 @@ def _diagnostics(shares: Shares, out: pathlib.Path) -> Iterator[str]:
       )
 
 
-def _settings(runs: Sequence[Run]) -> Iterator[str]:
-  """What all runs share, and what they ran on."""
+def _settings(runs: Sequence[LoadedRun]) -> Iterator[str]:
+  """The settings that all runs share, versions and devices."""
   yield '## Settings and versions'
   yield (
     'Settings of the method that all runs have in common. The others tell the '
@@ -173,64 +196,20 @@ def _settings(runs: Sequence[Run]) -> Iterator[str]:
   yield f'Computed on: {", ".join(sorted(devices))}.'
 
 
-def _ablations(runs: Sequence[Run], out: pathlib.Path) -> Iterator[str]:
+def _ablations(runs: Sequence[LoadedRun], out: pathlib.Path) -> Iterator[str]:
   """A picture for each ablation among the runs."""
   varied = ablations.find(runs)
   if varied:
     yield '## What each setting does'
   for ablation in varied:
     name = _slug(f'{ablation.game} {ablation.agent} {ablation.data}')
-    common = ', '.join(f'{f.name} = {f.common}' for f in ablation.factors)
+    baseline = ', '.join(f'{f.name} = {f.baseline}' for f in ablation.factors)
     yield document.picture(
       figures.ablation(ablation, out / f'ablation_{name}.png'),
       f'{ablation.agent} on {ablation.game}, {ablation.data}, where '
       'nothing else is said: scores by one setting, the others being '
-      f'{common} (shaded). Error bars are standard errors over seeds.',
+      f'{baseline} (shaded). Error bars are standard errors over seeds.',
     )
-
-
-def _normalized(shares: Shares, out: pathlib.Path) -> Iterator[str]:
-  """Interquartile means and performance profiles, where games allow."""
-  pictures, rows = [], []
-  for (data, games), kind in itertools.product(
-    shares.items(), ('final', 'peak')
-  ):
-    normalized = scores.matrices(games, kind)
-    if not normalized:
-      continue
-    means = scores.interquartile_means(normalized)
-    for agent, (mean, low, high) in sorted(means.items()):
-      shape = ' x '.join(map(str, normalized[agent].shape))
-      several = len(normalized[agent]) > 1  # One run has no spread.
-      interval = f'{low:.3f} to {high:.3f}' if several else ''
-      rows.append((data, kind, agent, shape, f'{mean:.3f}', interval))
-    if kind == 'final':
-      values = np.concatenate([m.ravel() for m in normalized.values()])
-      beyond = 0.05 * (np.ptp(values) or 1.0)
-      thresholds = np.linspace(
-        values.min() - beyond, values.max() + beyond, 101
-      )
-      path = figures.aggregate(
-        means,
-        thresholds,
-        scores.performance_profiles(normalized, thresholds),
-        curves.styles(games),
-        out / f'normalized_{_slug(data)}.png',
-      )
-      caption = (
-        f'Final scores on {_of(games)}: interquartile means with 95 % '
-        'stratified bootstrap intervals, and performance profiles.'
-      )
-      pictures.append(document.picture(path, caption))
-  if rows:
-    header = (
-      'data', 'score', 'agent', 'seeds x games', 'interquartile mean', '95 %',
-    )  # fmt: skip
-    write_csv(out / 'interquartile_means.csv', header, rows)
-    yield '## Normalised scores'
-    yield _ABOUT_NORMALIZED
-    yield document.table(header, rows)
-    yield from pictures
 
 
 _ABOUT_NORMALIZED = (
@@ -242,14 +221,94 @@ _ABOUT_NORMALIZED = (
 )
 
 
+def _normalized(
+  groups_by_data: GroupsByData, out: pathlib.Path
+) -> Iterator[str]:
+  """Interquartile means and performance profiles, where games allow."""
+  rows, profiles = [], []
+  for data, games in groups_by_data.items():
+    for kind in ('final', 'peak'):
+      normalized = scores.normalized_scores(games, kind)
+      if not normalized:
+        continue
+      means = scores.interquartile_means(normalized)
+      rows += _mean_rows(data, kind, normalized, means)
+      if kind == 'final':
+        styles = plotting.styles(games)
+        thresholds = scores.thresholds(normalized)
+        path = figures.aggregate(
+          means,
+          thresholds,
+          scores.performance_profiles(normalized, thresholds),
+          styles,
+          out / f'normalized_{_slug(data)}.png',
+        )
+        caption = (
+          f'Final scores on {_of(games)}: interquartile means with 95 % '
+          'stratified bootstrap intervals, and performance profiles.'
+        )
+        profiles.append(document.picture(path, caption))
+  if rows:
+    header = (
+      'data', 'score', 'agent', 'seeds x games', 'interquartile mean', '95 %',
+    )  # fmt: skip
+    write_csv(out / 'interquartile_means.csv', header, rows)
+    yield '## Normalised scores'
+    yield _ABOUT_NORMALIZED
+    yield document.table(header, rows)
+    yield from profiles
+
+
+def _mean_rows(data, kind, normalized, means) -> Iterator[tuple[str, ...]]:
+  for agent, (mean, low, high) in sorted(means.items()):
+    seeds, games = normalized[agent].shape
+    interval = f'{low:.3f} to {high:.3f}' if seeds > 1 else ''
+    yield data, kind, agent, f'{seeds} x {games}', f'{mean:.3f}', interval
+
+
+def curve_table(games: GroupsByGame) -> str:
+  """A Markdown table: final and best evaluation return of every group.
+
+  Means over runs ± the standard error of the mean. Best is the highest point of
+  each run's own curve, so it is optimistic; final is the last point.
+  """
+  header = (
+    'game', 'agent', 'seeds', 'gradient steps', 'final return', 'best return',
+    'mean game of the data',
+  )  # fmt: skip
+  rows = [
+    (
+      game,
+      label,
+      group.count.removesuffix(' seeds').removesuffix(' seed'),
+      f'{group.gradient_steps:,}',
+      with_error(group.final),
+      with_error(group.peak),
+      data_cell(group),
+    )
+    for game, groups in games.items()
+    for label, group in groups.items()
+  ]
+  return document.table(header, rows)
+
+
+def data_cell(group: Group) -> str:
+  """The mean game of the data, with a word where rewards are clipped."""
+  run = group.runs[0]
+  if run.behavior_return is None:
+    return ''
+  clipped = ' (clipped)' if run.behavior_return_is_clipped else ''
+  return f'{run.behavior_return:.1f}{clipped}'
+
+
 def _number(value: float | None, digits: int) -> str:
   return '' if value is None else f'{value:.{digits}f}'
 
 
-def _of(games: Games) -> str:
-  """What the runs learned from, such as '1 % of the data'."""
+def _of(games: GroupsByGame) -> str:
+  """Describes the runs' data, such as '1 % of the data'."""
   run = next(iter(next(iter(games.values())).values())).runs[0]
-  of_the = ' of the' if run.benchmark.share_is_a_setting else ''
+  of_the = ' of the' if run.benchmark.data_share_is_hyperparameter else ''
   return f'{run.data}{of_the} data'
 
 

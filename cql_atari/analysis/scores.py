@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cql_atari.analysis.grouping import Games
+from cql_atari.analysis.grouping import GroupsByGame
 from cql_atari.core.errors import UserError
 
 _BOOTSTRAP_REPETITIONS = 2000
 
 
-def matrices(games: Games, kind: str) -> dict[str, np.ndarray]:
+def normalized_scores(games: GroupsByGame, kind: str) -> dict[str, np.ndarray]:
   """Normalised scores of agents that ran the same games as long.
 
   Args:
@@ -66,6 +66,13 @@ def interquartile_means(
     agent: (float(points[agent][0]), *map(float, intervals[agent][:, 0]))
     for agent in normalized
   }
+
+
+def thresholds(normalized: dict[str, np.ndarray]) -> np.ndarray:
+  """(101,) scores from below the least to above the greatest."""
+  values = np.concatenate([m.ravel() for m in normalized.values()])
+  margin = 0.05 * (np.ptp(values) or 1.0)
+  return np.linspace(values.min() - margin, values.max() + margin, 101)
 
 
 def performance_profiles(

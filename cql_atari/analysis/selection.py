@@ -273,24 +273,24 @@ def select(
   runs = loading.load_runs(folders)
   for run in runs:
     _check(run)
-  found, table = [], []
-  for label, run in grouping.labelled(runs):
+  evaluated, table = [], []
+  for label, run in grouping.runs_with_labels(runs):
     of_run = candidates(TrainedRun(run.directory), run.metrics, fqe_steps, seed)
     named = (str(run.directory), run.game, run.data, label, run.seed)
-    found.append(of_run)
+    evaluated.append(of_run)
     table += [(*named, *row) for row in rows(of_run)]
     print(f'{run.game} {run.data} {label}, seed {run.seed}:')
     print(choices(of_run), '\n')
     if out:
       with writing(f'--out={out}'):
         write_csv(out / 'select.csv', _COLUMNS, table)
-        write_text(out / 'select.md', summary(found) + '\n')
-  print(summary(found))
+        write_text(out / 'select.md', summary(evaluated) + '\n')
+  print(summary(evaluated))
   if out:
     print(f'The tables are in {out}.')
 
 
-def _check(run: loading.Run) -> None:
+def _check(run: loading.LoadedRun) -> None:
   """Refuses a run that leaves nothing to choose."""
   saved = checkpoints.steps(RunFolder(run.directory).checkpoints)
   kept = len(evaluated_steps(saved, run.metrics))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import ticker
 
-from cql_atari.analysis import curves, document, grouping, loading, values
-from cql_atari.analysis.curves import plt
-from cql_atari.analysis.loading import Run
+from cql_atari.analysis import document, grouping, loading, plotting, values
+from cql_atari.analysis.loading import LoadedRun
+from cql_atari.analysis.plotting import plt
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv, write_text, writing
 from cql_atari.core.protocols import Agent
@@ -80,7 +81,7 @@ _PENALTIES = {'eq1': 'eq1', 'eq2': 'mu'}
 
 
 def measure(
-  run: Run,
+  run: LoadedRun,
   label: str,
   episodes: int,
   states: int,
@@ -146,7 +147,7 @@ def compare(
     if not checkpoints.steps(RunFolder(run.directory).checkpoints):
       raise UserError(f'{run.directory} has no checkpoint: leave it out.')
   rows = []
-  for label, run in grouping.labelled(runs):
+  for label, run in grouping.runs_with_labels(runs):
     row = measure(run, label, episodes, states, seed, evaluation)
     if row is None:
       print(
@@ -170,7 +171,7 @@ def _write(rows: Sequence[dict], out: pathlib.Path) -> None:
   with writing(f'--out={out}'):
     write_csv(out / 'value_gap.csv', columns, cells)
     write_text(out / 'value_gap.md', table(rows))
-    curves.save(figure(rows), out / 'value_gap.png')
+    plotting.save(figure(rows), out / 'value_gap.png')
 
 
 def sentence(row: dict) -> str:
@@ -184,9 +185,10 @@ def sentence(row: dict) -> str:
 
 
 def _name(row: dict) -> str:
-  """The agent, and whose values they are if not its own."""
-  own = row['values'] == 'own'
-  return row['agent'] if own else f'{row["agent"]} by {row["values"]}'
+  """The agent's label, and the evaluation unless it is the agent's own."""
+  if row['values'] == 'own':
+    return row['agent']
+  return f'{row["agent"]} by {row["values"]}'
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -230,24 +232,29 @@ def figure(rows: Sequence[dict]) -> plt.Figure:
     panel.set_yticks(places, labels)
     panel.axvline(0, color='k', lw=0.8)
     title = game if len(datas) > 1 else f'{game}, {datas.pop()}'
-    panel.set(title=title, xlabel='predicted less true value')
+    panel.set(title=title, xlabel='predicted minus true value')
     widest = max(
       abs(row[name])
       for row in shown
       for name in ('difference', 'paper_difference')
     )
-    if widest > _WIDE:
-      panel.set_xscale('symlog', linthresh=_WIDE)
-      panel.xaxis.get_major_locator().set_params(numticks=6)
     panel.margins(x=0.1)
-    curves.plain(panel)
-  handles, labels = panels[0, 0].get_legend_handles_labels()
-  canvas.legend(
-    handles,
-    labels,
-    frameon=False,
-    loc='upper left',
-    ncols=2,
-    bbox_to_anchor=(0.0, 0.0),
-  )
+    if widest > _WIDE:
+      _use_symlog_axis(panel)
+    plotting.plain(panel)
+  plotting.legend_of_figure(canvas, panels[0, 0])
   return canvas
+
+
+def _use_symlog_axis(panel: plt.Axes) -> None:
+  """A logarithmic axis beyond _WIDE, with few and readable ticks."""
+  panel.set_xscale('symlog', linthresh=_WIDE)
+  low, high = panel.get_xlim()
+  first = int(np.ceil(np.log10(_WIDE)))
+  last = int(np.log10(max(-low, high)))
+  step = 1 + (last - first) // 4
+  ticks = [10.0**k for k in range(last, first - 1, -step)]
+  ticks = [-tick for tick in ticks] + [0.0] + ticks[::-1]
+  panel.set_xticks([tick for tick in ticks if low <= tick <= high])
+  panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
+  panel.xaxis.set_minor_locator(ticker.NullLocator())

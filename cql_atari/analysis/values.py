@@ -22,14 +22,14 @@ from cql_atari.core.protocols import Agent
 from cql_atari.runs.trained import TrainedRun
 
 _TAIL = 0.01  # Of a value that a cut-off may leave unknown.
-_MOST_GAMES = 10  # Side by side.
+_MAX_GAMES = 10  # Side by side.
 _BATCH = 256
 _STEPS_PER_CALL = 50  # Of fitted Q evaluation.
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueGap:
-  """Predicted less true values of one policy.
+  """Predicted minus true values of one policy.
 
   Attributes:
     on_data: mean predicted value of the data's states.
@@ -58,12 +58,12 @@ class ValueGap:
 
   @property
   def difference(self) -> float:
-    """Predicted less true, on the states that the policy reaches."""
+    """Predicted minus true, on the states that the policy reaches."""
     return self.on_visited - self.visited_return
 
   @property
   def paper_difference(self) -> float:
-    """Predicted on the data's states less the policy's return (Table 4)."""
+    """Predicted on the data's states minus the policy's return (Table 4)."""
     return self.on_data - self.start_return
 
 
@@ -73,9 +73,8 @@ class Episode(NamedTuple):
   Attributes:
     predicted: (T,) predicted values of its states.
     returns: (T,) true discounted returns that followed them.
-    is_known: (T,) whether the return is known but for a hundredth, which it is
-      not near the end of an episode that was cut off for its length. The
-      first state's always counts.
+    is_known: (T,) whether the return is known to within 1 %, which fails near
+      the end of an episode that was cut off. Always True for the first state.
   """
 
   predicted: np.ndarray
@@ -147,17 +146,18 @@ def roll_out(
 ) -> list[Episode]:
   """Plays whole episodes by the policy whose values the critic predicts.
 
-  Every environment plays the same number of them, so that none is chosen for
-  its length; a few more than asked for, where that takes it.
+  Every environment plays the same number of episodes, so that short ones are
+  not over-represented; this can be a few more than requested.
   """
-  each = math.ceil(episodes / _MOST_GAMES)
+  each = math.ceil(episodes / _MAX_GAMES)
   count = math.ceil(episodes / each)
   environments = run.environments(count)
   unseen = run.agent.gamma**environments.longest_episode
   if unseen > _TAIL:
     logging.warning(
-      'Episodes are cut off after %d steps: true values lack up to %.0f %% of '
-      'what agents take to follow, and differences are too great by it.',
+      'Episodes are cut off after %d steps: true values omit up to %.0f %% of '
+      'the infinite-horizon values that agents predict, so differences are '
+      'overestimated.',
       environments.longest_episode,
       100 * unseen,
     )

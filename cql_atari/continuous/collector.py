@@ -18,7 +18,7 @@ from cql_atari.continuous import environments, files, minari_files, tasks
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 from cql_atari.core import progress
-from cql_atari.core.constraints import Count, NonNegative, Whole
+from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv, write_text
 from cql_atari.core.protocols import Arrays
@@ -42,14 +42,14 @@ class SACCollector(job.Job):
     task: tasks.Task,
     steps: int,
     create_agent_fn: Callable[..., sac_agent.SACAgent] = sac_agent.SACAgent,
-    rows: Count = 100_000,
-    random_steps: Count = 5000,
-    steps_per_call: Count = 50,
-    snapshot_period: Count = 5000,
-    snapshot_episodes: Count = 10,
+    rows: PositiveInt = 100_000,
+    random_steps: PositiveInt = 5000,
+    steps_per_call: PositiveInt = 50,
+    snapshot_period: PositiveInt = 5000,
+    snapshot_episodes: PositiveInt = 10,
     checkpoint_minutes: NonNegative = 2.0,
     write_minari: bool = False,
-    seed: Whole = 0,
+    seed: NonNegativeInt = 0,
   ):
     """Builds the agent and goes back to the newest checkpoint, if any.
 
@@ -246,10 +246,12 @@ class SACCollector(job.Job):
         if name in chosen
         else None,
       }
-      print(
-        f'{path.name}: {len(steps)} rows, mean return '
-        f'{about[name]["return_mean"]:.1f} over {len(episodes)} episodes'
+      played = (
+        f'mean return {episodes.mean():.1f} over {len(episodes)} episodes'
+        if len(episodes)
+        else 'no whole episode'
       )
+      print(f'{path.name}: {len(steps)} rows, {played}')
     text = json.dumps(about, indent=1) + '\n'
     write_text(self.folder / 'datasets.json', text)
 

@@ -145,10 +145,10 @@ def open_task_data(
     path: the HDF5 file, a folder that has it under the task's name, or
       'minari:' and the name of a Minari dataset on this machine.
     normalize_states: whether states get mean 0 and deviation 1.
-    reward_scale: rewards are multiplied by it,
-    reward_shift: and this is added.
-    return_spread: if given, rewards are scaled such that the best and the worst
-      return in the data are so far apart, before the other two.
+    reward_scale: factor of the rewards.
+    reward_shift: added to the scaled rewards.
+    return_spread: if given, rewards are first scaled so that the best and the
+      worst return in the data differ by it.
 
   Returns:
     The dataset.
@@ -291,9 +291,9 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
   where = f'no data of {task.name} was given'
   if path is not None:
     where = f'there is no {files[0] if given.is_dir() else given}'
-  own = ''
+  alternative = ''
   if task.domain in tasks.GYM:
-    own = (
+    alternative = (
       f', or make your own with "python -m cql_atari.collect --task='
       f'{task.domain}" and pass --replay_dir=data/{task.domain}/1'
     )
@@ -304,7 +304,8 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
     )
   raise UserError(
     f'{where}: fetch it with "python -m cql_atari.fetch '
-    f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl{own}.'
+    f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl'
+    f'{alternative}.'
   )
 
 

@@ -19,9 +19,9 @@ from cql_atari.core.errors import UserError
 
 
 class Mirror:
-  """The first of some environments, played again where it can be drawn.
+  """A copy of the first environment, rendered in a subprocess.
 
-  The process ends with this one, which closes what it reads from.
+  The subprocess ends with this process, which closes its standard input.
   """
 
   def __init__(self, task: str, max_steps_per_episode: int):
@@ -53,7 +53,7 @@ class Mirror:
     self._send({'step': action.tolist()})
 
   def picture(self) -> np.ndarray:
-    """How it looks now, uint8 (H, W, 3).
+    """Renders the current state: uint8 (H, W, 3), RGB.
 
     Raises:
       UserError: nothing can be drawn here.

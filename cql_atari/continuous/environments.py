@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from cql_atari.continuous import drawing, tasks
-from cql_atari.core.constraints import Count
+from cql_atari.core.constraints import PositiveInt
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 
@@ -175,8 +175,8 @@ class D4RLEnvironments:
   def __init__(
     self,
     task: str,
-    num_environments: Count = 10,
-    max_steps_per_episode: Count = 1000,
+    num_environments: PositiveInt = 10,
+    max_steps_per_episode: PositiveInt = 1000,
   ):
     """Describes the environments; the first `reset` makes them.
 

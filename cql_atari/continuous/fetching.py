@@ -10,7 +10,7 @@ import threading
 from cql_atari.continuous import files, tasks
 from cql_atari.core import download, fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import alone_in, sha256
+from cql_atari.core.files import exclusive_lock, sha256
 
 
 def fetch(
@@ -27,7 +27,7 @@ def fetch(
   Raises:
     UserError: the source lacks it, or what came is broken.
   """
-  with alone_in(folder, 'fetching'):
+  with exclusive_lock(folder, 'fetching'):
     make = _mix if task.data == 'random-expert' else _fetch
     make(task, folder, url, timeout)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cql_atari.continuous import environments, tasks
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_path
+from cql_atari.core.files import atomic_path
 
 # Where files say what they were recorded in: ours, and others'.
 _ENVIRONMENT_NAMES = ('environment', 'env_id', 'env_name')
@@ -155,7 +155,7 @@ def write_hdf5(path: pathlib.Path, steps: Steps, **metadata) -> None:
   Raises:
     OSError: the disk is full or can't be written.
   """
-  with whole_path(path) as partial, h5py.File(partial, 'w') as file:
+  with atomic_path(path) as partial, h5py.File(partial, 'w') as file:
     for name, values in vars(steps).items():
       if values is not None:
         file.create_dataset(name, data=values, compression='gzip')

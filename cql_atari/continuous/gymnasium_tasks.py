@@ -1,21 +1,22 @@
 """Any task of continuous control in gymnasium, as a benchmark.
 
-What trains on D4RL trains on it; scores are returns, and nobody's numbers stand
-beside.
+Agents for D4RL train on it unchanged. Scores are raw returns; there are no
+published scores to compare them with.
 """
 
 import numpy as np
 
-from cql_atari.continuous import d4rl
+from cql_atari.continuous import d4rl_benchmark
+from cql_atari.core.protocols import ScoreTable
 
 
-class Gymnasium(d4rl.D4RL):
+class Gymnasium(d4rl_benchmark.D4RLBenchmark):
   """See `core.protocols.Benchmark`."""
 
   name = 'gymnasium'
   return_label = 'evaluation return'
-  table = ('returns', 'Returns', 'Returns of evaluations.')
-  columns = {}  # noqa: RUF012
+  table = ScoreTable('returns', 'Returns', 'Returns of evaluations.')
+  columns = ()
 
   def normalized(self, game: str, scores: np.ndarray) -> np.ndarray | None:
     """Not known."""

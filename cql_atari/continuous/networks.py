@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.constraints import Count, Counts
+from cql_atari.core.constraints import PositiveInt, PositiveInts
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 
@@ -75,8 +75,8 @@ class Critic(tf.Module):
     state_size: int,
     action_size: int,
     seed: np.random.SeedSequence,
-    hidden_units: Counts = (256, 256, 256),
-    num_critics: Count = 2,
+    hidden_units: PositiveInts = (256, 256, 256),
+    num_critics: PositiveInt = 2,
   ):
     """Makes the networks.
 
@@ -124,7 +124,7 @@ class TanhGaussianPolicy(tf.Module):
     state_size: int,
     action_size: int,
     seed: np.random.SeedSequence,
-    hidden_units: Counts = (256, 256, 256),
+    hidden_units: PositiveInts = (256, 256, 256),
     log_std_range: Sequence[float] = (-5.0, 2.0),
   ):
     """Makes the network.
@@ -209,7 +209,7 @@ class ConditionalVAE(tf.Module):
     state_size: int,
     action_size: int,
     seed: np.random.SeedSequence,
-    hidden_units: Counts = (750, 750),
+    hidden_units: PositiveInts = (750, 750),
   ):
     """Makes encoder and decoder; the latent has two numbers for each of A.
 
@@ -237,7 +237,7 @@ class ConditionalVAE(tf.Module):
   def loss(
     self, states: tf.Tensor, actions: tf.Tensor, noise: tf.Tensor
   ) -> tf.Tensor:
-    """Squared error of what is decoded, plus half the latent's divergence.
+    """Mean squared reconstruction error plus half the latent's KL divergence.
 
     Args:
       states: (B, S).

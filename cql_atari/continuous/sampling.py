@@ -6,6 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from cql_atari.continuous.datasets import Dataset
+from cql_atari.core.constraints import HalfOpenUnitInterval
+from cql_atari.core.settings import configurable
+from cql_atari.replay import held_out as held_out_lib
 
 
 class Transition(NamedTuple):
@@ -63,15 +66,34 @@ class Noise:
     )
 
 
+@configurable(denylist=['data'])
 class FixedSampler:
-  """Draws uniformly, with replacement, from a dataset."""
+  """Draws uniformly, with replacement, from a dataset.
 
-  def __init__(self, data: Dataset):
-    """Moves the dataset to TensorFlow."""
-    self._size = len(data)
-    self._columns = Transition(
-      *(tf.constant(getattr(data, name)) for name in Transition._fields)
-    )
+  Attributes:
+    held_out: transitions of the episodes held out, 1,024 of them at most, or
+      None.
+  """
+
+  def __init__(self, data: Dataset, held_out: HalfOpenUnitInterval = 0.0):
+    """Moves the dataset to TensorFlow.
+
+    Args:
+      data: the dataset.
+      held_out: share of its rows, in whole episodes, that is never sampled, the
+        same for every seed; `held_out_scalars` are measured on these.
+    """
+    columns = [getattr(data, name) for name in Transition._fields]
+    self.held_out = None
+    if held_out:
+      rows = np.arange(len(data))
+      episode = np.searchsorted(data.starts, rows, side='right')
+      kept = held_out_lib.held_out(episode, held_out, 'FixedSampler.held_out')
+      some = held_out_lib.at_most(rows[kept])
+      self.held_out = Transition(*(column[some] for column in columns))
+      columns = [column[~kept] for column in columns]
+    self._size = len(columns[0])
+    self._columns = Transition(*map(tf.constant, columns))
 
   def __len__(self) -> int:
     return self._size
@@ -86,13 +108,13 @@ class FixedSampler:
 
 
 class ReplayMemory:
-  """Everything that an online agent has seen, for it to learn from.
+  """A replay memory of all transitions of an online run.
 
   Attributes:
-    state: float32 (capacity, S),
-    action: and (capacity, A), like the other columns variables of the graph, of
-      which the first `size` rows count.
-    size: rows so far.
+    state: float32 (capacity, S), a variable; the first `len` rows are filled.
+    action: float32 (capacity, A), as `state`.
+    state_mean: float32 (S,), zeros: states are not normalized.
+    state_std: float32 (S,), ones.
   """
 
   def __init__(self, capacity: int, state_size: int, action_size: int):

@@ -111,9 +111,9 @@ class Task:
 
   @property
   def file_names(self) -> list[str]:
-    """Names its data may have: D4RL's, by task, or our collector's."""
-    own = '-'.join(filter(None, (self.domain, self.data)))
-    return [*self.published_names, f'{own}.hdf5']
+    """Possible names of its data file: D4RL's, or SACCollector's."""
+    stem = '-'.join(filter(None, (self.domain, self.data)))
+    return [*self.published_names, f'{stem}.hdf5']
 
   @property
   def published_names(self) -> list[str]:
@@ -143,9 +143,9 @@ def task(name: str) -> Task:
     UserError: there is no such task.
   """
   if str(name).startswith(GYMNASIUM):
-    own = Task(str(name).removeprefix(GYMNASIUM), '', '', is_own=True)
-    own.settings  # noqa: B018
-    return own
+    result = Task(str(name).removeprefix(GYMNASIUM), '', '', is_own=True)
+    result.settings  # noqa: B018
+    return result
   known = _tasks()
   stem, _, version = str(name).rpartition('-')
   if not (version[:1] == 'v' and version[1:].isdigit()):
@@ -171,7 +171,7 @@ def task(name: str) -> Task:
 
 @functools.cache
 def _own(name: str) -> Domain:
-  """What gymnasium says of one of its tasks."""
+  """The properties of a gymnasium task, from its environment."""
   import gymnasium
 
   try:

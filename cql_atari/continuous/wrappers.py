@@ -106,7 +106,7 @@ class Kitchen(_Flat):
 
 
 class _Reach(gymnasium.Wrapper, utils.RecordConstructorArgs):
-  """Pays for nearness, where today's environment pays for distance.
+  """Restores the sign of the reward's distance term.
 
   gymnasium-robotics 1.4 adds 0.1 |d| to the dense reward where the data's
   environment took it away, d being from the hand to what it has to take.

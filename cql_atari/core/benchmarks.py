@@ -5,10 +5,10 @@ import importlib
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Benchmark
 
-# Rooms above this one: they are imported when first asked for.
+# Modules of higher layers, so they are imported on first use.
 _MODULES = {
-  'atari': 'cql_atari.training.atari',
-  'd4rl': 'cql_atari.continuous.d4rl',
+  'atari': 'cql_atari.training.atari_benchmark',
+  'd4rl': 'cql_atari.continuous.d4rl_benchmark',
   'gymnasium': 'cql_atari.continuous.gymnasium_tasks',
 }
 

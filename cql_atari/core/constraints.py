@@ -20,16 +20,16 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from cql_atari.core.errors import UserError
 
-Whole = Annotated[int, Ge(0)]
-Count = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveInt = Annotated[int, Ge(1)]
 AtLeastTwo = Annotated[int, Ge(2)]
 NonNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
-Share = Annotated[float, Ge(0), Le(1)]
-Fraction = Annotated[float, Gt(0), Le(1)]
-Decay = Annotated[float, Ge(0), Lt(1)]
-Counts = Sequence[Count]
-Wholes = Sequence[Whole]
+UnitInterval = Annotated[float, Ge(0), Le(1)]
+PositiveUnitInterval = Annotated[float, Gt(0), Le(1)]
+HalfOpenUnitInterval = Annotated[float, Ge(0), Lt(1)]
+PositiveInts = Sequence[PositiveInt]
+NonNegativeInts = Sequence[NonNegativeInt]
 
 _BOUNDS = {
   Ge: ('of at least', lambda value, bound: value >= bound.ge),

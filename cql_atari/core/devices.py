@@ -6,7 +6,7 @@ import shutil
 
 from absl import logging
 
-from cql_atari.core.constraints import Count
+from cql_atari.core.constraints import PositiveInt
 from cql_atari.core.settings import configurable
 
 
@@ -25,7 +25,7 @@ def warn_of_idle_gpus() -> None:
 
 
 @configurable
-def share_cores(networks: Count = 1) -> None:
+def share_cores(networks: PositiveInt = 1) -> None:
   """Gives every network its share of the cores; call before the first tensor.
 
   Products of small networks gain less from many cores each than from being

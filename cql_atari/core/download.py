@@ -23,7 +23,7 @@ ATTEMPTS = 6
 _FIRST_WAIT = 0.5  # Seconds; its bound doubles with every attempt.
 _WHOLE_CHUNK, _PREFIX_CHUNK = 4 << 20, 256 << 10
 _REPLAYED_CHUNK = 1 << 20
-_MOST_INFLATED = 8 << 20  # At once; frames compress a hundredfold.
+_MAX_INFLATED = 8 << 20  # At once; frames compress a hundredfold.
 _HEADER = 256  # Bytes that hold any npy header of the dataset.
 _GZIP = 31  # zlib's window bits for a gzip header and trailer.
 
@@ -145,7 +145,7 @@ class _ArrayProgress:
     """
     try:
       while data and not self._gzip.eof:
-        out = self._gzip.decompress(data, _MOST_INFLATED)
+        out = self._gzip.decompress(data, _MAX_INFLATED)
         data = self._gzip.unconsumed_tail
         self._inflated += len(out)
         if self._shape is None:
@@ -183,7 +183,7 @@ class _ArrayProgress:
 
 
 def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
-  """Calls `attempt` until it succeeds, waiting longer every time.
+  """Calls `attempt` up to ATTEMPTS times, with random exponential backoff.
 
   Raises:
     Missing: the source has no such file.

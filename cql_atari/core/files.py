@@ -17,8 +17,8 @@ from cql_atari.core.errors import BusyError, UserError
 
 
 @contextlib.contextmanager
-def whole_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A path to write to, whose file takes the place of `path` once it is whole.
+def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Writes atomically: yields a partial path that replaces `path` on success.
 
   Raises:
     OSError: the disk is full or can't be written; an old file remains.
@@ -34,26 +34,26 @@ def whole_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def whole_file(path: pathlib.Path, mode: str = 'wb') -> Iterator[IO]:
+def atomic_file(path: pathlib.Path, mode: str = 'wb') -> Iterator[IO]:
   """An open file that appears, or replaces the old one, only when whole.
 
   Raises:
     OSError: the disk is full or can't be written; an old file remains.
   """
-  with whole_path(path) as partial, open(partial, mode) as file:
+  with atomic_path(path) as partial, open(partial, mode) as file:
     yield file
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text as a `whole_file`."""
-  with whole_file(path, 'w') as file:
+  """Writes a text as a `atomic_file`."""
+  with atomic_file(path, 'w') as file:
     file.write(text)
 
 
 def write_csv(
   path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence]
 ) -> None:
-  """Writes a table as a `whole_file`."""
+  """Writes a table as a `atomic_file`."""
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows([header, *rows])
   write_text(path, text.getvalue())
@@ -91,7 +91,7 @@ def writing(
 
 
 @contextlib.contextmanager
-def through_tensorflow() -> Iterator[None]:
+def tensorflow_errors_as_os_errors() -> Iterator[None]:
   """Turns errors of TensorFlow's own file system into OSErrors."""
   import tensorflow as tf
 
@@ -128,8 +128,8 @@ def absolute(path: str) -> str:
 
 
 @contextlib.contextmanager
-def alone_in(folder: pathlib.Path, doing: str) -> Iterator[None]:
-  """Holds a folder for this process; the system lets go of it at any end.
+def exclusive_lock(folder: pathlib.Path, doing: str) -> Iterator[None]:
+  """Locks a folder; the lock is released even if this process is killed.
 
   Args:
     folder: an existing folder.

@@ -8,7 +8,7 @@ import gin
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-  """Begins without settings; afterwards gin has the ones of before again."""
+  """Clears gin's configuration on entry and restores it on exit."""
   config = gin.config
   stores = config._CONFIG, config._SINGLETONS, config._OPERATIVE_CONFIG
   was_locked, imports = gin.config_is_locked(), set(config._IMPORTS)

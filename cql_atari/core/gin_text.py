@@ -88,7 +88,7 @@ def statements(
 
 
 def last_bindings(files: Iterable[str], lines: Iterable[str]) -> dict[str, Any]:
-  """What is bound in the end, as of `bindings`, by files and then lines."""
+  """The last binding of every name, in files and then lines; see `bindings`."""
   return {full_name(s): s.value for _, s in statements(files, lines)}
 
 

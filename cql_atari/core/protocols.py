@@ -1,7 +1,7 @@
-"""The doors between rooms, as types: what runs and reports need of the parts.
+"""Interfaces between the packages, as typing protocols.
 
-Whatever has these members can be trained, evaluated, resumed and reported on.
-Atari's and D4RL's classes do; so can yours.
+Any class with these members can be trained, evaluated, resumed and reported on:
+those of Atari and D4RL, or your own.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,15 +28,15 @@ class Exported(NamedTuple):
 
 
 class Panel(NamedTuple):
-  """What a film shows beside the picture.
+  """The panel beside the picture in a video.
 
   Attributes:
-    rows: of each, its name, how long its bar is in [0, 1], a text at its end,
-      and whether it stands out.
-    caption: what the bars are.
-    value: Q of the chosen action, followed over time; None without values.
-    distribution: the returns (N,) that it may bring and their probabilities
-      (N,), where the agent knows them.
+    rows: for each bar its name, its length in [0, 1], the text at its end, and
+      whether it is highlighted.
+    caption: explains the bars.
+    value: Q of the chosen action, plotted over time; None without values.
+    distribution: returns (N,) of the chosen action and their probabilities
+      (N,); None if the agent does not learn them.
   """
 
   rows: Sequence[tuple[str, float, str, bool]]
@@ -53,8 +53,8 @@ class Agent(Protocol):
     has_values: whether it learns values, which `predict_values` gives.
     gamma: discount per agent step.
     gradient_steps: gradient steps taken so far.
-    pretraining_left: gradient steps, at most, of what has to be learned before
-      `train_steps`; 0 for most agents.
+    pretraining_left: upper bound on the pretraining steps left; 0 for agents
+      without pretraining.
     scalar_names: names of the scalars in `mean_scalars`; 'loss' is one.
     held_out_names: names of `held_out_scalars`.
   """
@@ -68,7 +68,7 @@ class Agent(Protocol):
   held_out_names: tuple[str, ...]
 
   def pretrain_steps(self, count: int) -> None:
-    """Takes that many of the gradient steps that come before."""
+    """Takes up to `count` pretraining steps."""
 
   def train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches."""
@@ -77,7 +77,7 @@ class Agent(Protocol):
     """Means over the gradient steps since the last reset."""
 
   def held_out_scalars(self) -> dict[str, float]:
-    """What it makes of data that it does not learn from."""
+    """Scalars on held-out data by name; {} if nothing is held out."""
 
   def select_actions(
     self, states: np.ndarray, rng: np.random.Generator
@@ -101,10 +101,10 @@ class Agent(Protocol):
     """Goes back to what `state` gave."""
 
   def load_weights(self, arrays: Arrays) -> None:
-    """As `load_state`, for acting: whatever scalars were recorded."""
+    """As `load_state`, but ignores the recorded scalars; for acting."""
 
   def exported(self) -> Exported:
-    """How it acts in evaluations, as a function that needs nothing else."""
+    """The policy as evaluations play it, as a self-contained function."""
 
 
 class Data(Protocol):
@@ -116,7 +116,7 @@ class Data(Protocol):
       data's games, or None).
     digest: SHA-256 that names exactly what is learned from.
     label: its name in reports, such as '1 %' or 'medium-v2'.
-    is_published: whether others' numbers on this data can stand beside.
+    is_published: whether published scores on this data are comparable.
     action_size: actions in every state, or numbers in an action.
     largest: the greatest size of its numbers, by name.
     record: its further fields in run.json.
@@ -151,10 +151,20 @@ class Logger(Protocol):
   """
 
   def log(self, step: int, metrics: dict[str, float]) -> None:
-    """Keeps what an iteration came to, by gradient step."""
+    """Logs the metrics of an iteration.
 
-  def close(self) -> None:
-    """Ends the log; the run is done, stopped or failed."""
+    Args:
+      step: gradient steps taken.
+      metrics: finite values by name.
+    """
+
+  def close(self, failed: bool) -> None:
+    """Ends the log.
+
+    Args:
+      failed: whether an error ended the run; False where it is done, or was
+        stopped and can go on.
+    """
 
 
 class Environments(Protocol):
@@ -186,13 +196,42 @@ class Environments(Protocol):
     """The first one as it looks now, in these states: uint8 (420, W, 3)."""
 
 
+class ScoreTable(NamedTuple):
+  """A benchmark's table of scores in a report.
+
+  Attributes:
+    file: its name, without an ending.
+    title: its heading.
+    explanation: the paragraph before it.
+  """
+
+  file: str
+  title: str
+  explanation: str
+
+
+class Column(NamedTuple):
+  """A further column of a table of scores.
+
+  Attributes:
+    title: its heading.
+    value: gives its number or None, called with a run's record, the agent's
+      label and its mean final score.
+    digits: decimals shown.
+  """
+
+  title: str
+  value: Callable[[Record, str, float], float | None]
+  digits: int
+
+
 class Collecting(NamedTuple):
   """The way a benchmark's data are made.
 
   Attributes:
-    gin_file: used where none is given,
-    gin_file_of_runs: and to go on with the agent of a run; None where there is
-      no such way.
+    gin_file: the default gin file.
+    gin_file_of_runs: the default gin file for fine-tuning a run's agent; None
+      if that is not supported.
     required: the parameter that has to be bound.
     bindings: the bindings for a game or task, given its name.
     make: makes the collector, called with (run_dir, name, steps or None).
@@ -215,14 +254,13 @@ class Benchmark(Protocol):
     macro: gin's, that names what is played: 'GAME' or 'TASK'.
     needs_data_to_act: whether an agent can't be built without its data.
     steps_per_second: of play, in films.
-    share_is_a_setting: whether how much of the data is learned from is a
-      setting of an experiment, and not another experiment.
+    data_share_is_hyperparameter: whether runs on different shares of the data
+      belong to one experiment, with the share as a setting.
     return_label: label of an axis of evaluation returns.
     policy_metric: the metric that holds Q of the policy's actions.
     checkpoint_bytes: about the size of all checkpoints a run keeps.
-    table: the name, the title and the explanation of its table of scores.
-    columns: title to (a function of a run's record, its label and its mean
-      final score that gives a number or None, digits) of further columns.
+    table: its table of scores.
+    columns: further columns of it, such as published scores.
     create_environments: makes them by gin's settings, called with
       num_environments and max_steps_per_episode.
     collecting: the way data of it are made.
@@ -232,12 +270,12 @@ class Benchmark(Protocol):
   macro: str
   needs_data_to_act: bool
   steps_per_second: int
-  share_is_a_setting: bool
+  data_share_is_hyperparameter: bool
   return_label: str
   policy_metric: str
   checkpoint_bytes: float
-  table: tuple[str, str, str]
-  columns: dict[str, tuple[Callable[[Record, str, float], float | None], int]]
+  table: ScoreTable
+  columns: Sequence[Column]
   create_environments: Callable[..., Environments]
   collecting: Collecting
 
@@ -248,7 +286,7 @@ class Benchmark(Protocol):
     """Fields of a sweep's paths in braces, such as {'game': 'Pong'}."""
 
   def check(self, data: Data, environments: Environments) -> None:
-    """Raises a UserError where the data are not of what is played."""
+    """Raises a UserError unless the data are of the game or task played."""
 
   def score(self, record: Record, returns: np.ndarray) -> np.ndarray:
     """Returns of a run's evaluations, as reports show them."""
@@ -263,7 +301,7 @@ class Benchmark(Protocol):
     states: np.ndarray,
     actions: np.ndarray,
   ) -> Panel:
-    """What a film tells of the actions (1, ...) taken in states (1, ...)."""
+    """The video's panel for the actions (1, ...) taken in states (1, ...)."""
 
   def fitted_q(
     self, agent: Agent, data: Data, seed: int, **penalty: Any

@@ -46,9 +46,10 @@ def quiet() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-  """Imports it without what it and Keras only offer features for.
+  """Imports TensorFlow without optional dependencies (_OPTIONAL).
 
-  They import these where they are installed, which takes a third of the time.
+  TensorFlow and Keras import these where they are installed, which takes a
+  third of the import time.
   """
   if 'tensorflow' in sys.modules:
     return

@@ -20,12 +20,15 @@ from cql_atari.core import constraints, gin_text
 from cql_atari.core.errors import UserError
 from cql_atari.core.gin_text import suggest
 
+# The setting of a training run that names its agent's class, such as @CQLAgent.
+AGENT = 'FixedReplayRunner.create_agent_fn'
+
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # Those modules with configurables that do not import TensorFlow.
 _LIGHT_MODULES = (
   'cql_atari.core.devices',
   'cql_atari.environments.atari',
-  'cql_atari.replay.open_store',
+  'cql_atari.replay.opening',
   'cql_atari.continuous.datasets',
   'cql_atari.continuous.environments',
 )
@@ -62,14 +65,14 @@ def import_all() -> None:
 
 
 def parse(
-  gin_files: Iterable[str], gin_bindings: Iterable[str], final: bool
+  gin_files: Iterable[str], gin_bindings: Iterable[str], lock: bool
 ) -> None:
   """Gives gin the bindings of files and lines.
 
   Args:
     gin_files: paths or bare names, later ones overriding earlier ones.
     gin_bindings: lines such as "CQLMixin.alpha=2.0" or "GAME='Breakout'".
-    final: False before TensorFlow is imported, to bind what the light modules
+    lock: False before TensorFlow is imported, to bind what the light modules
       have. True after `import_all`, to bind everything and lock.
 
   Raises:
@@ -82,7 +85,7 @@ def parse(
   lines = [gin_text.line(statement) for _, statement in statements]
   try:
     gin.parse_config_files_and_bindings(
-      [], [*imports, *lines], finalize_config=final, skip_unknown=not final
+      [], [*imports, *lines], finalize_config=lock, skip_unknown=not lock
     )
   except (ValueError, SyntaxError, TypeError) as error:
     raise UserError(gin_text.one_line(error)) from None

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_path, writing
+from cql_atari.core.files import atomic_path, writing
 
-# One palette for the whole film, by its first 20 seconds: until it is there,
-# pictures wait in memory. Of each picture only what has changed.
+# One palette for the whole video, from its first 300 frames, which wait in
+# memory until then. Each frame stores only the rectangle that has changed.
 _GIF = (
   'split[shown][seen];[seen]trim=end_frame=300,palettegen[palette];'
   '[shown][palette]paletteuse=dither=none:diff_mode=rectangle'
@@ -90,7 +90,7 @@ def video(
 
   with writing(f'the film {path}', 'make room, or choose another --out'):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(path) as partial:
+    with atomic_path(path) as partial:
       try:
         yield add
       finally:

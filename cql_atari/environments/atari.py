@@ -13,7 +13,7 @@ from typing import Any
 import ale_py
 import numpy as np
 
-from cql_atari.core.constraints import Count
+from cql_atari.core.constraints import PositiveInt
 from cql_atari.core.settings import configurable
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 from cql_atari.replay.games import action_names, rom_path
@@ -41,9 +41,9 @@ class AtariEnvironments:
   def __init__(
     self,
     game: str,
-    num_environments: Count = 32,
+    num_environments: PositiveInt = 32,
     sticky_actions: bool = True,
-    max_steps_per_episode: Count = 27_000,
+    max_steps_per_episode: PositiveInt = 27_000,
     rom_dir: str | os.PathLike | None = None,
   ):
     """Describes the environments; the first `reset` makes them.

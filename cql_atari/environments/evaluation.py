@@ -61,7 +61,7 @@ def evaluate(
       agent.select_actions,
       steps,
       seed,
-      lambda count, last_return: bar.update(count) and None,
+      lambda count, last_return: bar.update(count),
     )
 
 
@@ -70,7 +70,7 @@ def play(
   select_actions: Callable[[np.ndarray, np.random.Generator], np.ndarray],
   evaluation_steps: int,
   seed: int,
-  on_step: Callable[[int, float], None] = lambda steps, last_return: None,
+  on_step: Callable[[int, float], object] = lambda steps, last_return: None,
 ) -> Episodes:
   """Plays whole games until every environment has played its share of steps.
 

@@ -52,12 +52,22 @@ D3RLPY = {
 
 
 def human_normalized(game: str, score):
-  """(score - random) / (human - random); None where neither is known."""
+  """(score - random) / (human - random); None for a game that is not listed.
+
+  Args:
+    game: such as 'Pong'.
+    score: raw score, a float or an array of any shape.
+  """
   return _normalized(RANDOM_AND_HUMAN, game, score)
 
 
 def gamer_normalized(game: str, score):
-  """100 (score - random) / (gamer - random); None where neither is known."""
+  """100 (score - random) / (gamer - random); None for a game not listed.
+
+  Args:
+    game: such as 'Pong'.
+    score: raw score, a float or an array of any shape.
+  """
   value = _normalized(RANDOM_AND_GAMER, game, score)
   return None if value is None else 100 * value
 

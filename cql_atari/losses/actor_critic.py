@@ -11,9 +11,16 @@ def bellman_target(
   next_value: tf.Tensor,
   gamma: float,
 ) -> tf.Tensor:
-  """r + gamma V(s'), all (B,); r alone where terminal is 1.
+  """The Bellman target; no gradient flows into it.
 
-  No gradient flows into it.
+  Args:
+    reward: (B,).
+    terminal: (B,) 0/1, 1 where the episode ended.
+    next_value: (B,) V(s').
+    gamma: discount per step.
+
+  Returns:
+    (B,): r + gamma V(s'); r where terminal is 1.
   """
   return tf.stop_gradient(reward + gamma * (1.0 - terminal) * next_value)
 
@@ -35,7 +42,16 @@ def bellman_error(q_values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 def policy_loss(
   log_density: tf.Tensor, q_value: tf.Tensor, temperature: tf.Tensor
 ) -> tf.Tensor:
-  """SAC's (Haarnoja et al., 2018, Eq. 7), all (B,): T log pi(a|s) - Q(s, a)."""
+  """SAC's policy loss (Haarnoja et al., 2018, Eq. 7).
+
+  Args:
+    log_density: (B,) log pi(a|s) in nats, a drawn from the policy.
+    q_value: (B,) Q(s, a).
+    temperature: T, a scalar.
+
+  Returns:
+    (B,): T log pi(a|s) - Q(s, a).
+  """
   return temperature * log_density - q_value
 
 

@@ -1,8 +1,9 @@
 """Conservative penalties (Kumar et al., 2020), numbered by equation.
 
-Each is the factor of alpha in its equation: what is to be pushed down less, but
-for Eq. 1, the data action's value. The first part is for finite sets of
-actions; the second, for continuous ones, takes Q-values of sampled actions.
+Each function returns the term that alpha multiplies in its equation: the value
+that is pushed down minus, except in Eq. 1, the value of the data action. The
+first part is for finite action sets; the second, for continuous actions, takes
+Q-values of sampled actions.
 """
 
 import math
@@ -19,7 +20,7 @@ def cql_h_penalty(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
 
   Returns:
     (B,): logsumexp_a Q(s, a) - Q(s, a_data), never negative. Its gradient by
-    Q(s, .) is softmax(Q) less the one-hot data action.
+    Q(s, .) is softmax(Q) minus the one-hot data action.
   """
   tf.debugging.assert_rank(q_values, 2)
   return tf.reduce_logsumexp(q_values, axis=1) - _of_data(q_values, actions)
@@ -206,7 +207,14 @@ def sampled_cql_mu_penalty(
 
 
 def sampled_eq1_penalty(q_samples: tf.Tensor) -> tf.Tensor:
-  """The penalty of Eq. 1, (..., B), by Q (..., B, S) of samples of mu."""
+  """The penalty of Eq. 1 by samples of mu.
+
+  Args:
+    q_samples: (..., B, S) Q(s, a_i), a_i drawn from mu(.|s).
+
+  Returns:
+    (..., B): mean_i Q(s, a_i).
+  """
   return tf.reduce_mean(q_samples, axis=-1)
 
 

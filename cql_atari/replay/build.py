@@ -20,7 +20,7 @@ import zstandard
 
 from cql_atari.core import progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import locked, whole_file, writing
+from cql_atari.core.files import atomic_file, locked, writing
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
@@ -57,7 +57,7 @@ def build_store(
 
   Args:
     directory: the store's folder; it appears there only when whole.
-    key: differs where sources or settings do: whose finished parts count.
+    key: hash of sources and settings: finished parts are reused under the same.
     selection: the rows, from `Split.select`.
     split: what selected them, for the manifest.
     game: for the manifest.
@@ -115,7 +115,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
   shards = [
     {
       'shard': rows.shard.index,
-      'rows': rows.runs.tolist(),
+      'rows': rows.ranges_in_play_order.tolist(),
       'stitched': rows.stitch is not None,
       'files': {path.name: path.stat().st_size for path in rows.shard.sources},
       'sha256_of_frames': digest,
@@ -151,11 +151,11 @@ def _small_arrays(
   rows: split_lib.ShardRows, followed: bool, num_actions: int | None
 ) -> dict:
   """Everything but the frames of the chosen rows of one shard, checked."""
-  shard, stop = rows.shard, int(rows.runs[:, 1].max())
+  shard, stop = rows.shard, int(rows.ranges_in_play_order[:, 1].max())
   actions, rewards, terminals = (
     shard.read(name, stop) for name in shard_lib.ELEMENTS[1:]
   )
-  for start, end in rows.runs:
+  for start, end in rows.ranges_in_play_order:
     run = slice(start, end)
     shard_lib.check_rows(
       shard, start, actions[run], rewards[run], terminals[run], num_actions
@@ -163,7 +163,8 @@ def _small_arrays(
   drawn = np.full(stop, rows.transitions is None)
   if rows.transitions is not None:
     drawn[rows.transitions] = True
-  # Dopamine samples nothing around the cursor, where play of two turns meets.
+  # Dopamine never samples near its buffer's cursor, where the newest
+  # transitions meet the oldest.
   invalid = shard.invalid_range
   after = (invalid - shard.add_count) % shard.capacity < len(invalid)
   if rows.stitch is not None:
@@ -178,7 +179,7 @@ def _small_arrays(
     'drawn': drawn,
   }
   return {
-    name: np.concatenate([column[a:b] for a, b in rows.runs])
+    name: np.concatenate([column[a:b] for a, b in rows.ranges_in_play_order])
     for name, column in columns.items()
   }
 
@@ -283,7 +284,7 @@ def _compress_shard(
       held = held[whole:]
       on_rows(len(frames))
     os.fsync(file.fileno())
-  with whole_file(_part(directory, rows, 'npz')) as file:
+  with atomic_file(_part(directory, rows, 'npz')) as file:
     np.savez(
       file,
       sizes=np.array(sizes, np.uint32),
@@ -297,7 +298,7 @@ def _placed_frames(
   rows: split_lib.ShardRows, first_row: int
 ) -> Iterator[tuple[int, np.ndarray]]:
   """Streams a shard's chosen frames, each piece with its first store row."""
-  runs, row = rows.runs, 0
+  runs, row = rows.ranges_in_play_order, 0
   store_stops = first_row + np.cumsum(runs[:, 1] - runs[:, 0])
   order = np.argsort(runs[:, 0])  # In the file, stitched rows come last.
   starts, stops = runs[order].T

@@ -10,7 +10,7 @@ import numpy as np
 
 from cql_atari.core import fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_path
+from cql_atari.core.files import atomic_path
 from cql_atari.replay.frames import STACK_SIZE
 from cql_atari.replay.shard import Shard
 
@@ -211,7 +211,7 @@ def plot(
   )
   axes.grid(alpha=0.3)
   try:
-    with whole_path(pathlib.Path(path).expanduser()) as partial:
+    with atomic_path(pathlib.Path(path).expanduser()) as partial:
       canvas.savefig(partial, dpi=150)
   except (OSError, ValueError) as error:
     raise UserError(

@@ -113,23 +113,23 @@ class ReplayMemory:
 class OnlineSampler(sampler.TransitionSampler):
   """Draws uniformly over what a `ReplayMemory` holds at the time."""
 
-  LARGEST_BLOCK = 1
+  MAX_CHUNK_SIZE = 1
 
   @property
   def valid(self) -> np.ndarray:
     """(V,): the rows that may be sampled now."""
     return self.store.valid_transitions(self.update_horizon)
 
-  def blocks(self, start: int, size: int) -> Iterator[sampler.Transition]:
+  def chunks(self, start: int, size: int) -> Iterator[sampler.Transition]:
     """As `TransitionSampler`'s, each drawn when it is asked for."""
     for number in itertools.count(start):
-      yield self.block(number * size, size)
+      yield self.chunk(number * size, size)
 
 
 class MixedSampler:
   """Draws a share of every batch from a split, and the rest from a memory."""
 
-  LARGEST_BLOCK = OnlineSampler.LARGEST_BLOCK
+  MAX_CHUNK_SIZE = OnlineSampler.MAX_CHUNK_SIZE
   is_on_device = False
   held_out = 0.0
 
@@ -162,11 +162,11 @@ class MixedSampler:
     )
     self._parts = [part for part in parts if part.batch_size]
 
-  def blocks(self, start: int, size: int) -> Iterator[sampler.Transition]:
-    """Blocks whose batches hold the memory's transitions, then the split's."""
-    for blocks in zip(*(part.blocks(start, size) for part in self._parts)):
+  def chunks(self, start: int, size: int) -> Iterator[sampler.Transition]:
+    """Chunks whose batches hold the memory's transitions, then the split's."""
+    for chunks in zip(*(part.chunks(start, size) for part in self._parts)):
       framed = [
-        part.with_frames(block) for part, block in zip(self._parts, blocks)
+        part.with_frames(chunk) for part, chunk in zip(self._parts, chunks)
       ]
       yield sampler.Transition(*(tf.concat(both, 1) for both in zip(*framed)))
 

@@ -11,7 +11,7 @@ import numpy as np
 from isal import igzip
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_file
+from cql_atari.core.files import atomic_file
 
 _UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
 
@@ -78,10 +78,10 @@ def _broken(path: pathlib.Path, error: Exception) -> UserError:
 
 
 @contextlib.contextmanager
-def whole_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
+def atomic_gzip(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
   """A gzip file that appears under its name only when it is whole."""
   with (
-    whole_file(path) as raw,
+    atomic_file(path) as raw,
     igzip.IGzipFile('', 'wb', 2, raw, mtime=0) as file,
   ):
     yield file

@@ -13,7 +13,7 @@ import threading
 
 from cql_atari.core import download, fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import alone_in
+from cql_atari.core.files import exclusive_lock
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.shard import ELEMENTS, file_name
 
@@ -56,7 +56,7 @@ def fetch(
     raise UserError(
       f'{folder} has files of {before}: give that --source, or another --out.'
     )
-  with alone_in(folder, 'fetching'):
+  with exclusive_lock(folder, 'fetching'):
     try:
       _fetch_all(source, folder, split, jobs)
     finally:

@@ -13,7 +13,7 @@ from isal import igzip
 
 from cql_atari.core.files import write_text
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
-from cql_atari.replay.npy_gz import ArrayReader, whole_gzip
+from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
 from cql_atari.replay.run import EPISODES
 from cql_atari.replay.shard import ELEMENTS, Shard
 
@@ -55,7 +55,7 @@ def write_shard(
   shard, capacity = Shard(directory, index), len(actions)
   if not len(actions) == len(rewards) == len(terminals):
     raise ValueError('actions, rewards and terminals differ in length')
-  with whole_gzip(shard.path('observation')) as file:
+  with atomic_gzip(shard.path('observation')) as file:
     _write_header(file, capacity)
     written = 0
     for rows in frames:
@@ -84,7 +84,7 @@ def _write_columns(shard, actions, rewards, terminals, add_count) -> None:
     'invalid_range': (add_count + offsets) % len(actions),
   }
   for name, array in arrays.items():
-    with whole_gzip(shard.path(name)) as file:
+    with atomic_gzip(shard.path(name)) as file:
       np.save(file, array, allow_pickle=False)
 
 
@@ -221,13 +221,13 @@ class Recorder:
     os.replace(self._partial, shard.path('observation'))
 
   def _write_cut_offs(self, shard: Shard) -> None:
-    """As Dopamine does, less the games that are over: terminals say those."""
+    """As Dopamine does, without games that are over: terminals say those."""
     size = self._rows_per_shard
     # The row before its first is its last one.
     rows = {row % size for row in self._cut_offs if row < self.add_count}
     self._cut_offs = [row for row in self._cut_offs if row >= self.add_count]
     if rows:
-      with whole_gzip(shard.path('episode_end_indices')) as file:
+      with atomic_gzip(shard.path('episode_end_indices')) as file:
         pickle.dump(rows, file)
 
   def close(self) -> None:

@@ -80,23 +80,22 @@ def _choice(store: Store) -> tuple[Residence, str]:
 
 
 def _free_memory() -> float:
-  """Bytes that are this process's to take.
+  """Bytes of memory that this process may use.
 
-  A process that is given some of the cores, as a sweep gives them, has as large
-  a part of the memory.
+  Its share of the free memory is its share of the cores, which sweeps limit.
   """
   cores = psutil.cpu_count() or 1
-  own = int(os.environ.get('TF_NUM_INTRAOP_THREADS') or cores)
-  share = min(own, len(os.sched_getaffinity(0)), cores) / cores
+  threads = int(os.environ.get('TF_NUM_INTRAOP_THREADS') or cores)
+  share = min(threads, len(os.sched_getaffinity(0)), cores) / cores
   free = psutil.virtual_memory().available
   return max(min(share * free, _free_in_groups()), 0)
 
 
 def _free_in_groups() -> float:
-  """What the limits of control groups leave, as jobs and containers have them.
+  """Bytes left under the memory limits of cgroups, as in jobs and containers.
 
-  Each line of /proc/self/cgroup is NUMBER:CONTROLLERS:PATH, of version 2 where
-  no controllers are named. Limits of the groups above hold too.
+  Each line of /proc/self/cgroup is NUMBER:CONTROLLERS:PATH; without controllers
+  it is of cgroup v2. The limits of parent groups apply as well.
   """
   left = math.inf
   try:

@@ -16,9 +16,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.constraints import Count, Decay
+from cql_atari.core.constraints import HalfOpenUnitInterval, PositiveInt
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
+from cql_atari.replay import held_out
 from cql_atari.replay import store as store_lib
 from cql_atari.replay.frames import (
   FRAME_SHAPE,
@@ -29,7 +30,6 @@ from cql_atari.replay.frames import (
 )
 
 _ROWS_AT_ONCE = 4096  # Of frames on their way to the device.
-_MOST_HELD_OUT = 1024
 
 
 class Transition(NamedTuple):
@@ -64,16 +64,16 @@ class TransitionSampler:
     update_horizon: n of the n-step return.
     gamma: discount per step, applied to rewards inside the n steps.
     seed: seeds the draws.
-    worker: which part of every batch this one assembles, of
-    num_workers: parts in all, for data-parallel training. Together they draw
-      the rows that one alone would.
-    num_threads: that prepare batches ahead of the learner.
-    held_out: share of the games that is never sampled, the same for every
-      seed; what agents say of it goes into the metrics.
-    LARGEST_BLOCK: how many batches a learner asks for at once, at most.
+    worker: index of the part of every batch that this worker assembles.
+    num_workers: parts of every batch, for data-parallel training. All workers
+      together sample the rows that a single one would.
+    num_threads: threads that prefetch batches.
+    held_out: share of the games that is held out, the same games for every
+      seed; `held_out_scalars` are measured on them.
+    MAX_CHUNK_SIZE: largest number of batches that a learner requests at once.
   """
 
-  LARGEST_BLOCK: ClassVar[int] = 8
+  MAX_CHUNK_SIZE: ClassVar[int] = 8
 
   store: store_lib.Store
   batch_size: int = 32
@@ -82,8 +82,8 @@ class TransitionSampler:
   seed: int = 0
   worker: int = 0
   num_workers: int = 1
-  num_threads: Count = 1
-  held_out: Decay = 0.0
+  num_threads: PositiveInt = 1
+  held_out: HalfOpenUnitInterval = 0.0
 
   def __post_init__(self):
     if self.batch_size % self.num_workers or not (
@@ -119,16 +119,7 @@ class TransitionSampler:
     edges = np.flatnonzero(self.store.terminals) + 1
     edges = np.union1d(edges, [start for start, _ in self.store.segments])
     game = np.searchsorted(edges, rows, side='right')
-    games, sizes = np.unique(game, return_counts=True)
-    order = np.random.default_rng(0).permutation(len(games))
-    before = np.cumsum(sizes[order]) - sizes[order]
-    chosen = games[order[before < self.held_out * len(rows)]]
-    if len(chosen) == len(games):
-      raise UserError(
-        f'TransitionSampler.held_out is {self.held_out:g}, but the data have '
-        f'{len(games)} games: lower it, or take more data.'
-      )
-    return np.isin(game, chosen)
+    return held_out.held_out(game, self.held_out, 'TransitionSampler.held_out')
 
   @functools.cached_property
   def held_out_rows(self) -> np.ndarray:
@@ -136,10 +127,7 @@ class TransitionSampler:
     valid = self.store.valid_transitions(self.update_horizon)
     if not self.held_out:
       return valid[:0]
-    rows = valid[self._is_held_out(valid)]
-    if len(rows) > _MOST_HELD_OUT:
-      rows = np.random.default_rng(0).choice(rows, _MOST_HELD_OUT, False)
-    return np.sort(rows)
+    return held_out.at_most(valid[self._is_held_out(valid)])
 
   def sample_rows(self, batch: int) -> np.ndarray:
     """The store rows of batch number `batch`: int64 (B / num_workers,)."""
@@ -201,14 +189,14 @@ class TransitionSampler:
     action = store.actions[rows].astype(np.int32)
     return action, reward, steps, terminal.astype(np.uint8)
 
-  def block(self, first: int, size: int) -> Transition:
+  def chunk(self, first: int, size: int) -> Transition:
     """Batches first, first + 1, ..., stacked: tensors (size, B, ...).
 
     What `with_frames` gives for it is what a learner sees.
     """
     rows = np.stack([self.sample_rows(first + k) for k in range(size)])
     if self.is_on_device:
-      return self._block_of_rows(rows)
+      return self._chunk_of_rows(rows)
     # In one go, so that threads rarely wait for Python's lock.
     stacked = Transition(
       *(
@@ -234,8 +222,8 @@ class TransitionSampler:
     record = {} if self.store is None else self.store.record
     return record.get('residence') == 'device'
 
-  def _block_of_rows(self, rows: np.ndarray) -> Transition:
-    """As `block`, with the rows of frames (size, B, 4) in place of states."""
+  def _chunk_of_rows(self, rows: np.ndarray) -> Transition:
+    """As `chunk`, with the rows of frames (size, B, 4) in place of states."""
     action, reward, steps, terminal = self._outcomes(rows.ravel())
     window = np.arange(1 - STACK_SIZE, 1)
     state = rows[..., None] + window
@@ -251,7 +239,7 @@ class TransitionSampler:
     """Part of a graph: states in place of the rows of frames.
 
     Args:
-      batches: a block, or one batch of it.
+      batches: a chunk, or one batch of it.
 
     Returns:
       The same; it is returned as it is where it has states already.
@@ -283,14 +271,14 @@ class TransitionSampler:
         frames[start:stop].assign(part)
     return frames
 
-  def blocks(self, start: int, size: int) -> Iterator[Transition]:
-    """Endless blocks start, start + 1, ... of `size` batches each.
+  def chunks(self, start: int, size: int) -> Iterator[Transition]:
+    """Endless chunks start, start + 1, ... of `size` batches each.
 
-    Background threads prepare them, ahead of the learner. Block n holds the
+    Background threads prepare them, ahead of the learner. Chunk n holds the
     batches n * size, n * size + 1, ...
     """
     return _Prefetcher(
-      lambda number: self.block(number * size, size), start, self.num_threads
+      lambda number: self.chunk(number * size, size), start, self.num_threads
     )
 
   def batches(self, start: int = 0) -> Iterator[Transition]:
@@ -304,8 +292,8 @@ class TransitionSampler:
       An iterator of `Transition` tensors.
     """
     return map(
-      lambda block: Transition(*(stacked[0] for stacked in block)),
-      self.blocks(start, 1),
+      lambda chunk: Transition(*(stacked[0] for stacked in chunk)),
+      self.chunks(start, 1),
     )
 
 
@@ -317,10 +305,10 @@ def _as_tensor(array: np.ndarray) -> tf.Tensor:
 
 
 class _Prefetcher(Iterator[Transition]):
-  """Keeps a few blocks ahead of the learner.
+  """Keeps a few chunks ahead of the learner.
 
-  Plain threads: deleting a tf.data iterator waits, with Python's lock held, for
-  the Python function that it runs, which waits for that lock.
+  It uses plain threads because deleting a tf.data iterator deadlocks: it waits,
+  holding the GIL, for a Python function that waits for the GIL.
   """
 
   def __init__(
@@ -335,10 +323,10 @@ class _Prefetcher(Iterator[Transition]):
     )
 
   def __next__(self) -> Transition:
-    block = self._ahead[0].result()  # Raises an error whenever it is asked for.
+    chunk = self._ahead[0].result()  # Raises an error whenever it is asked for.
     self._ahead.popleft()
     self._ahead.append(next(self._submitted))
-    return block
+    return chunk
 
   def __del__(self):
     self._pool.shutdown(wait=False, cancel_futures=True)

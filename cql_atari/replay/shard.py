@@ -25,7 +25,7 @@ from cql_atari.replay.npy_gz import ArrayReader, missing
 
 ELEMENTS = ('observation', 'action', 'reward', 'terminal')
 ROWS_PER_READ = 1024  # 7 MB of frames.
-_MOST_STITCHED = 64  # The published data needs one row.
+_MAX_STITCHED = 64  # The published data needs one row.
 
 
 def file_name(name: str, index: int) -> str:
@@ -158,7 +158,7 @@ class Shard:
       return None
     if start < self.capacity and self.num_rows > start:
       return None  # Overwritten already.
-    if self.capacity - start > _MOST_STITCHED:
+    if self.capacity - start > _MAX_STITCHED:
       return None
     return start, self.capacity
 
@@ -181,11 +181,14 @@ class Shard:
       return reader.read(self.num_rows if stop is None else stop)
 
   def endings(self, stop: int | None = None) -> np.ndarray:
-    """How the games of rows [0, stop) end, uint8 (stop,).
+    """Flags that mark the last rows of games, among rows [0, stop).
+
+    Args:
+      stop: rows to read; all usable rows by default.
 
     Returns:
-      1 where a game was over; `episodes.CUT_OFF` where it ended without being
-      over, as far as a file beside the others says; else 0.
+      uint8 (stop,): 1 where a game terminated, `episodes.CUT_OFF` where it was
+      cut off (known only from episode_end_indices), 0 elsewhere.
 
     Raises:
       UserError: a file is damaged.

@@ -1,4 +1,4 @@
-"""What other people's recordings look like, and how they are read.
+"""Readers of third-party recordings, by format.
 
 - A folder of `.npz` files, an episode each, in the order of their names:
   `frames` uint8 (T, 84, 84), each before its action, `actions` (T,), `rewards`
@@ -241,18 +241,18 @@ class MinariDataset(Source):
 class RLUnplugged(Source):
   """Episodes as tf.train.Example, in TFRecords.
 
-  Of the last step only the observation counts, as of RLDS's.
+  Only the observation of the last step is used, as in RLDS.
   """
 
   def files(self) -> list[pathlib.Path]:
     """The files of the folder, or those whose names begin so."""
     if self.path.is_file():
-      found = [self.path]
+      paths = [self.path]
     elif self.path.is_dir():
-      found = self.path.glob('*')
+      paths = self.path.glob('*')
     else:
-      found = self.path.parent.glob(f'{self.path.name}-*')
-    return sorted(path for path in found if '-of-' in path.name)
+      paths = self.path.parent.glob(f'{self.path.name}-*')
+    return sorted(path for path in paths if '-of-' in path.name)
 
   def lengths(self) -> Iterator[int]:
     """The length of every episode."""

@@ -16,7 +16,12 @@ from typing import Literal
 import numpy as np
 
 from cql_atari.core import fetched
-from cql_atari.core.constraints import Count, Fraction, Whole, Wholes
+from cql_atari.core.constraints import (
+  NonNegativeInt,
+  NonNegativeInts,
+  PositiveInt,
+  PositiveUnitInterval,
+)
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
 from cql_atari.replay import run as run_lib
@@ -55,7 +60,7 @@ class ShardRows:
   stitch: tuple[int, int] | None = None
 
   @property
-  def runs(self) -> np.ndarray:
+  def ranges_in_play_order(self) -> np.ndarray:
     """int64 (R', 2): all runs of rows in order of play, stitched ones first."""
     if self.stitch is None:
       return self.ranges
@@ -64,7 +69,9 @@ class ShardRows:
   @property
   def num_rows(self) -> int:
     """Rows in all runs."""
-    return int(np.sum(self.runs[:, 1] - self.runs[:, 0]))
+    return int(
+      np.sum(self.ranges_in_play_order[:, 1] - self.ranges_in_play_order[:, 0])
+    )
 
 
 @configurable
@@ -84,12 +91,12 @@ class Split:
     num_shards: how many of `shards` to use, drawn at random; None for all.
   """
 
-  fraction: Fraction = 1.0
-  shards: Wholes = (0, 50)
+  fraction: PositiveUnitInterval = 1.0
+  shards: NonNegativeInts = (0, 50)
   convention: Literal['prefix', 'trajectories', 'uniform'] = 'prefix'
-  seed: Whole = 0
-  update_horizon: Count = 1
-  num_shards: Count | None = None
+  seed: NonNegativeInt = 0
+  update_horizon: PositiveInt = 1
+  num_shards: PositiveInt | None = None
 
   def __post_init__(self):
     if len(self.shards) != 2 or not self.shards[0] < self.shards[1]:

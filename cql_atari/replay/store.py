@@ -167,7 +167,7 @@ class Store:
     return segments_of(self.manifest['shards'])
 
   @functools.cached_property
-  def game_starts(self) -> np.ndarray:
+  def episode_starts(self) -> np.ndarray:
     """int64 (G,): rows of first frames of games, as far as they are known."""
     ends = np.flatnonzero(self.terminals)
     begins = ends[self._are_of_one_segment(ends, ends + 1)] + 1
@@ -310,7 +310,7 @@ class Store:
 
   def initial_states(self, most: int) -> np.ndarray:
     """States that games begin in, (G, 84, 84, 4): `most` at most."""
-    starts = np.intersect1d(self.game_starts, self.valid_transitions())
+    starts = np.intersect1d(self.episode_starts, self.valid_transitions())
     return self._states(starts[:most])
 
   def _states(self, rows: np.ndarray) -> np.ndarray:
@@ -334,7 +334,7 @@ class Store:
     Returns:
       The mean, or None without a whole game.
     """
-    starts, ends = self.game_starts, np.flatnonzero(self.terminals)
+    starts, ends = self.episode_starts, np.flatnonzero(self.terminals)
     nexts = np.searchsorted(ends, starts)
     ends = np.append(ends, len(self.terminals))[nexts]
     is_whole = self._are_of_one_segment(starts, ends)

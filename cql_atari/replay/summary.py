@@ -11,7 +11,7 @@ from cql_atari.replay.store import Store, segments_of
 
 
 def gained(selection, columns, shards) -> int:
-  """Valid transitions that would not be if every shard stood for itself."""
+  """The number of transitions that are valid only because shards are joined."""
   valid = np.zeros(len(columns['drawn']), bool)
   for start, stop in segments_of(shards):
     valid[start + episodes.valid_rows(columns['terminals'][start:stop], 1)] = 1
@@ -19,9 +19,9 @@ def gained(selection, columns, shards) -> int:
   count, row = 0, 0
   for rows in selection:
     if rows.stitch is not None:
-      own = row + rows.stitch[1] - rows.stitch[0]
+      first = row + rows.stitch[1] - rows.stitch[0]
       horizon = len(rows.shard.invalid_range) - STACK_SIZE
-      count += int(valid[row - horizon : own + STACK_SIZE - 1].sum())
+      count += int(valid[row - horizon : first + STACK_SIZE - 1].sum())
     row += rows.num_rows
   return count
 
@@ -38,7 +38,10 @@ def behavior_return(selection, columns, shards, split) -> dict | None:
     source, returns = 'clipped rewards of the games whole in the split', []
     fresh, row = set(), 0  # Store rows where the run itself begins.
     for rows in selection:
-      if rows.shard.add_count <= rows.shard.capacity and not rows.runs[0, 0]:
+      if (
+        rows.shard.add_count <= rows.shard.capacity
+        and not rows.ranges_in_play_order[0, 0]
+      ):
         fresh.add(row)
       row += rows.num_rows
     if split.convention != 'uniform':  # Single transitions are no episodes.

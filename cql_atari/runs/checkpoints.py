@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import whole_file
+from cql_atari.core.files import atomic_file
 
 _JSON_KEY = 'json'
 
@@ -35,8 +35,8 @@ def save(
     step: gradient steps taken.
     arrays: what to save.
     data: JSON-compatible rest.
-    keep: newest checkpoints kept at multiples of `every`; older ones are
-      deleted, and others but the newest two.
+    keep: number of newest checkpoints at multiples of `every` to keep, besides
+      the newest two of the others; the rest are deleted.
     every: gradient steps.
 
   Raises:
@@ -44,7 +44,7 @@ def save(
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  with whole_file(directory / f'ckpt.{step}.npz') as file:
+  with atomic_file(directory / f'ckpt.{step}.npz') as file:
     np.savez(file, **arrays, **{_JSON_KEY: np.array(json.dumps(data))})
   saved = steps(directory)
   ends = [step for step in saved if step % every == 0]

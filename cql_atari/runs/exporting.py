@@ -4,7 +4,7 @@ import pathlib
 
 from cql_atari.core import quiet
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import through_tensorflow
+from cql_atari.core.files import tensorflow_errors_as_os_errors
 from cql_atari.runs.trained import TrainedRun
 
 
@@ -25,7 +25,7 @@ def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
   signature = [exported.states]
 
   class Policy(tf.Module):
-    """How the agent acts."""
+    """The agent's policy, to be saved."""
 
     def __init__(self):
       super().__init__()
@@ -38,7 +38,7 @@ def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
   policy = Policy()
   with quiet.quiet():
     quiet.import_tensorflow()
-    with through_tensorflow():
+    with tensorflow_errors_as_os_errors():
       tf.saved_model.save(policy, str(out), signatures=policy.act)
     if onnx:
       _save_onnx(policy.act, signature, out / 'model.onnx')

@@ -35,7 +35,7 @@ from cql_atari.runs import provenance
 FORMAT = 3
 
 # Parameters in which runs of one experiment may differ.
-_OF_NO_METHOD = frozenset(
+_NOT_METHOD_SETTINGS = frozenset(
   (
     'seed', 'game', 'task', 'path', 'replay_dir', 'rom_dir', 'cache_dir',
     'residence', 'num_threads', 'compile_step', 'num_iterations',
@@ -219,7 +219,7 @@ def operative_settings() -> dict[str, Any]:
   settings_in_force = {}
   for name, value in bound.items():
     owner, _, parameter = name.rpartition('.')
-    if owner and parameter not in _OF_NO_METHOD:
+    if owner and parameter not in _NOT_METHOD_SETTINGS:
       if owner in ('CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'):
         owner = 'CQLMixin'
       if isinstance(value, gin_text.Reference):

@@ -10,19 +10,18 @@ import gin
 from cql_atari.core import benchmarks, gin_state, gin_text, quiet, settings
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Agent, Benchmark, Data, Environments
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
 
 _RUNNER = 'FixedReplayRunner'
-AGENT = f'{_RUNNER}.create_agent_fn'  # Binds what makes a run's agent.
 
 
 def settings_of(folder: RunFolder) -> tuple[list[str], list[str]]:
-  """The gin files and lines that make a run's agent on this machine.
+  """The gin files and lines that build a run's agent on this machine.
 
-  It may have been trained on devices that are not here, and logged to what is
-  no matter of its agent.
+  They unset the run's strategy, whose devices may not be present, and its
+  loggers.
   """
   bound = gin_text.bindings(folder.config.read_text())
   elsewhere = [f'{n} = None' for n in bound if n.endswith('.strategy')]
@@ -77,7 +76,7 @@ class TrainedRun:
         f'the data of the run in {self.folder.path} have changed since it was '
         'trained: put those it learned from back.'
       )
-    create = gin.query_parameter(AGENT)
+    create = gin.query_parameter(settings.AGENT)
     known = {'seed': self.folder.record['seed']}
     if not self.data:
       known['num_actions'] = self.folder.manifest['num_actions']
@@ -86,12 +85,12 @@ class TrainedRun:
   def _configure(self, with_data: bool) -> Data | None:
     """Gives gin the run's settings; opens its data, if they are asked for."""
     config = settings_of(self.folder)
-    settings.parse(*config, final=False)
-    data = open_store.open_data() if with_data else None
+    settings.parse(*config, lock=False)
+    data = opening.open_data() if with_data else None
     with quiet.quiet():
       quiet.import_tensorflow()
       settings.import_all()
-    settings.parse(*config, final=True)
+    settings.parse(*config, lock=True)
     return data
 
   @property

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from cql_atari.core.errors import BusyError, UserError
-from cql_atari.sweeps.plan import Run
+from cql_atari.sweeps.plan import PlannedRun
 
 _SECONDS_BETWEEN_RETRIES = 5.0
 _SECONDS_WHILE_BUSY = 60.0  # Whoever holds the folder may take hours.
 
 
 def execute(
-  run: Run,
+  run: PlannedRun,
   max_retries: int,
   cpus: int | None = None,
   gpu: str | None = None,
@@ -92,7 +92,7 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
   return True
 
 
-def _command(run: Run) -> list[str]:
+def _command(run: PlannedRun) -> list[str]:
   return [
     sys.executable,
     '-m',
@@ -197,7 +197,7 @@ class LocalEngine:
     self.workers = len(gpu_slots)
     self._processes, self._stopped = [], threading.Event()
 
-  def start(self, runs: Sequence[Run]) -> None:
+  def start(self, runs: Sequence[PlannedRun]) -> None:
     """Begins with the runs; returns at once."""
     waiting = queue.SimpleQueue()
     for run in runs:
@@ -239,6 +239,6 @@ class LocalEngine:
     """Lets every run save and stop, and waits for it."""
     self._stopped.set()
     for process in self._processes:
-      process.terminate()  # Those that have ended don't mind.
+      process.terminate()  # Does nothing to those that have ended.
     for thread in self._threads:
       thread.join()

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from cql_atari.core import benchmarks, gin_text, settings
 from cql_atari.core.constraints import (
-  Count,
   NonNegative,
+  NonNegativeInt,
+  NonNegativeInts,
   Positive,
-  Whole,
-  Wholes,
+  PositiveInt,
 )
 from cql_atari.core.constraints import check as check_value
 from cql_atari.core.errors import UserError
@@ -25,12 +25,11 @@ from cql_atari.runs.folder import RunFolder
 
 STATE_FILE = 'sweep.json'
 _FORMAT = 2  # Of it; 1 had no number, and other digests.
-_REQUIRED = 'FixedReplayRunner.create_agent_fn'
 _LENGTHS = {'training_steps': 62_500, 'num_iterations': 200}
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class PlannedRun:
   """One training run of a sweep.
 
   Attributes:
@@ -123,17 +122,17 @@ class Sweep:
   """
 
   configs: Sequence[str]
-  seeds: Wholes
+  seeds: NonNegativeInts
   games: Sequence[str] = ()
   tasks: Sequence[str] = ()
   replay_dir: str | None = None
   replay_dirs: Mapping[str, str] = dataclasses.field(default_factory=dict)
   gin_files: Sequence[str] = ()
   gin_bindings: Sequence[str] = ()
-  cpus_per_run: Count = 1
+  cpus_per_run: PositiveInt = 1
   gpus_per_run: NonNegative = 0.0
   steps_per_second: Positive = 25.0
-  max_retries: Whole = 3
+  max_retries: NonNegativeInt = 3
 
   def __post_init__(self):
     for name in ('configs', 'seeds'):
@@ -159,7 +158,7 @@ class Sweep:
     """The games or the tasks."""
     return self.games or self.tasks
 
-  def runs(self, base_dir: str | os.PathLike) -> list[Run]:
+  def runs(self, base_dir: str | os.PathLike) -> list[PlannedRun]:
     """Every run, seeds outermost, so that all of a table fills evenly.
 
     Args:
@@ -198,8 +197,8 @@ class Sweep:
         )
     return runs
 
-  def _run(self, base, subject, config, seed) -> Run:
-    config, own = _split_config(config)
+  def _run(self, base, subject, config, seed) -> PlannedRun:
+    config, config_bindings = _split_config(config)
     bindings = [
       f'{self.benchmark.macro}={subject!r}',
       f'SEED={seed}',
@@ -208,7 +207,7 @@ class Sweep:
     folder = self._replay_dir(subject)
     if folder is not None:
       bindings.append(f'REPLAY_DIR={folder!r}')
-    bindings += own
+    bindings += config_bindings
     # Files by their whole path, for processes that start in other folders.
     files = [
       str(gin_text.find_config(name).absolute())
@@ -216,16 +215,16 @@ class Sweep:
       else name
       for name in (config, *self.gin_files)
     ]
-    values = settings.check(files, bindings, _REQUIRED)
+    values = settings.check(files, bindings, settings.AGENT)
     lengths = {
       name: values.get(f'FixedReplayRunner.{name}', default)
       for name, default in _LENGTHS.items()
     }
     for name, value in lengths.items():
-      check_value(f'FixedReplayRunner.{name}', value, Count)
+      check_value(f'FixedReplayRunner.{name}', value, PositiveInt)
     text = repr(sorted((name, repr(value)) for name, value in values.items()))
-    return Run(
-      base / subject / _folder_name(config, own) / str(seed),
+    return PlannedRun(
+      base / subject / _folder_name(config, config_bindings) / str(seed),
       tuple(files),
       tuple(bindings),
       hashlib.sha256(text.encode()).hexdigest()[:16],
@@ -249,13 +248,13 @@ class Sweep:
 
 def _split_config(config: str) -> tuple[str, list[str]]:
   """'cql.gin A.b=1 C.d=2' -> 'cql.gin', ['A.b=1', 'C.d=2']."""
-  file, *own = config.split() or ['']
-  if not file.endswith('.gin') or not all('=' in binding for binding in own):
+  file, *lines = config.split() or ['']
+  if not file.endswith('.gin') or not all('=' in line for line in lines):
     raise UserError(
       f'Sweep.configs has {config!r}: give a gin file, and after it bindings '
       "without spaces in them, as in 'cql_1pct.gin CQLMixin.alpha=2.0'."
     )
-  return file, own
+  return file, lines
 
 
 def _folder_name(config: str, bindings: Sequence[str]) -> str:
@@ -268,7 +267,7 @@ def _folder_name(config: str, bindings: Sequence[str]) -> str:
   return '_'.join([pathlib.Path(config).stem, *plain])
 
 
-def describe(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
+def describe(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   """All runs of a sweep, the `estimate`, and the data that are not there."""
   lines = [
     f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}'
@@ -281,7 +280,7 @@ def describe(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   return '\n'.join(lines)
 
 
-def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
+def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   """Says in a sentence how much is left: runs, hours, disk.
 
   Args:
@@ -313,7 +312,7 @@ def estimate(sweep: Sweep, runs: Sequence[Run], workers: int) -> str:
   )
 
 
-def _measured_speed(run: Run) -> float | None:
+def _measured_speed(run: PlannedRun) -> float | None:
   """Gradient steps a second of all its time, by its metrics."""
   row = run.last_metrics
   if not row:

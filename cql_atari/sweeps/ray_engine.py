@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cql_atari.core.errors import UserError
 from cql_atari.sweeps import execute
-from cql_atari.sweeps.plan import Run
+from cql_atari.sweeps.plan import PlannedRun
 
 
 class RayEngine:
@@ -78,7 +78,7 @@ class RayEngine:
     self._arguments = max_retries, cpus_per_run
     self._pending = []
 
-  def start(self, runs: Sequence[Run]) -> None:
+  def start(self, runs: Sequence[PlannedRun]) -> None:
     """Begins with the runs; returns at once."""
     self._pending = [self._task.remote(run, *self._arguments) for run in runs]
 

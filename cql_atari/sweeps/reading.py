@@ -46,7 +46,7 @@ def read(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> plan.Sweep:
         f'the gin files of the sweep bind {name}, which its runs never see: '
         'put it into Sweep.gin_bindings.'
       )
-  settings.parse(gin_files, of_sweep, final=False)
+  settings.parse(gin_files, of_sweep, lock=False)
   sweep = plan.Sweep()
   return dataclasses.replace(
     sweep, gin_bindings=(*sweep.gin_bindings, *of_runs)

@@ -14,7 +14,7 @@ from cql_atari.training import signals
 _SECONDS_PER_LOOK = 2.0
 
 
-def watch(engine, runs: Sequence[plan.Run]) -> None:
+def watch(engine, runs: Sequence[plan.PlannedRun]) -> None:
   """Starts what is not done, and shows how it goes until all has ended."""
   console, stop_signal = rich.console.Console(), signals.StopSignal()
   seen = {}
@@ -47,7 +47,7 @@ def watch(engine, runs: Sequence[plan.Run]) -> None:
     console.print(table(runs))
 
 
-def table(runs: Sequence[plan.Run]) -> rich.table.Table:
+def table(runs: Sequence[plan.PlannedRun]) -> rich.table.Table:
   """One row a run that has begun; those that wait are counted."""
   shown = rich.table.Table('run', 'status', 'steps', 'steps/s', 'last return')
   states = [run.state for run in runs]
@@ -69,7 +69,7 @@ def table(runs: Sequence[plan.Run]) -> rich.table.Table:
   return shown
 
 
-def tell_failures(runs: Sequence[plan.Run]) -> int:
+def tell_failures(runs: Sequence[plan.PlannedRun]) -> int:
   """Prints why runs failed; returns the exit status, 1 if any did."""
   failed = [run for run in runs if not run.is_done]
   for run in failed:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cql_atari.analysis import curves
+from cql_atari.analysis import plotting
 from cql_atari.tabular import (
   fixed_points,
   improvement,
@@ -38,7 +38,7 @@ def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
   """
   figure, panels = plt.subplots(1, 2, figsize=(10.4, 3.6))
   for panel in panels:
-    curves.plain(panel)
+    plotting.plain(panel)
 
   def sample(size=_SIZE):  # The same MDPs and policies for every size.
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
 
   FIGURES[name](panels, sample)
   path = out / f'{name}.png'
-  curves.save(figure, path)
+  plotting.save(figure, path)
   return path
 
 
@@ -81,10 +81,10 @@ def _q_and_v(p: problems.Problems) -> tuple[np.ndarray, np.ndarray]:
   return q_values, np.sum(p.policy * q_values, axis=-1)
 
 
-def _learned(p, penalty, alpha, given=None) -> np.ndarray:
-  given = p.policy if given is None else given
+def _learned(p, penalty, alpha, distribution=None) -> np.ndarray:
+  distribution = p.policy if distribution is None else distribution
   return fixed_points.fixed_point(
-    p.dataset.empirical, p.policy, penalty, alpha, p.behavior, given
+    p.dataset.empirical, p.policy, penalty, alpha, p.behavior, distribution
   )
 
 
@@ -199,7 +199,7 @@ def _theorem_3_3(panels, sample) -> None:
       )  # fmt: skip
     panel.axhline(0, color='k', lw=0.8)
     panel.axvline(0, color='k', lw=0.8, ls=':')
-    panel.set(title=rf'CQL({penalty})', xlabel='condition: left less right')
+    panel.set(title=rf'CQL({penalty})', xlabel='condition: left minus right')
     panel.set(ylabel=r'min $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
     panel.set_xscale('symlog', linthresh=0.1)
     panel.set_yscale('symlog', linthresh=0.01)

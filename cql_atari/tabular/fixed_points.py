@@ -21,12 +21,12 @@ from cql_atari.losses import conservative
 from cql_atari.tabular import mdp as mdp_lib
 
 # By the agents' names: the function of `losses.conservative`, and what it takes
-# beside Q: the data's actions, or a given distribution, mu or the prior.
+# beside Q: the data's actions, or a distribution, mu or the prior.
 PENALTIES = {
-  'eq1': ('eq1_penalty', ('given',)),
-  'mu': ('cql_mu_penalty', ('actions', 'given')),
+  'eq1': ('eq1_penalty', ('distribution',)),
+  'mu': ('cql_mu_penalty', ('actions', 'distribution')),
   'H': ('cql_h_penalty', ('actions',)),
-  'rho': ('cql_rho_penalty', ('actions', 'given')),
+  'rho': ('cql_rho_penalty', ('actions', 'distribution')),
   'var': ('cql_var_penalty', ('actions',)),
 }
 _CHI2_RADIUS = 1.0  # Of 'var', as the penalty has it by default.
@@ -41,7 +41,7 @@ def penalty_gradient(
   penalty: str,
   q_values: np.ndarray,
   behavior: np.ndarray,
-  given: np.ndarray | None = None,
+  distribution: np.ndarray | None = None,
 ) -> np.ndarray:
   """The gradient by Q(s, .) of a penalty averaged over the behavior policy.
 
@@ -49,19 +49,19 @@ def penalty_gradient(
     penalty: one of PENALTIES.
     q_values: (..., S, A).
     behavior: (..., S, A) beta(a|s).
-    given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+    distribution: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
 
   Returns:
     (..., S, A).
   """
   name, takes = PENALTIES[penalty]
-  if given is None:
-    if 'given' in takes:
+  if distribution is None:
+    if 'distribution' in takes:
       raise ValueError(f'{penalty} needs a distribution: mu, or the prior.')
-    given = behavior
+    distribution = behavior
   flat = (
     np.broadcast_to(array, q_values.shape).reshape(-1, q_values.shape[-1])
-    for array in (q_values, behavior, given)
+    for array in (q_values, behavior, distribution)
   )
   gradient = _gradient_fn(getattr(conservative, name), takes)(*flat)
   return gradient.numpy().reshape(q_values.shape)
@@ -71,14 +71,14 @@ def penalty_gradient(
 def _gradient_fn(
   penalty: Callable[..., tf.Tensor], takes: tuple[str, ...]
 ) -> Callable[..., tf.Tensor]:
-  """The graph of a penalty's gradient: of Q, beta and `given`, all (B, A)."""
+  """A penalty's gradient as a graph: of Q, beta, the distribution, (B, A)."""
 
   @tf.function(input_signature=[tf.TensorSpec((None, None), tf.float64)] * 3)
-  def gradient(q_values, behavior, given):
+  def gradient(q_values, behavior, distribution):
     states, actions = tf.unstack(tf.shape(q_values))
     inputs = {
       'actions': tf.tile(tf.range(actions), [states]),
-      'given': tf.repeat(given, actions, axis=0),
+      'distribution': tf.repeat(distribution, actions, axis=0),
     }
     with tf.GradientTape() as tape:
       tape.watch(q_values)
@@ -95,7 +95,7 @@ def update(
   penalty: str,
   alpha: np.ndarray | float,
   behavior: np.ndarray,
-  given: np.ndarray | None = None,
+  distribution: np.ndarray | None = None,
 ) -> np.ndarray:
   """One iteration: the minimum of alpha penalty + (Q - targets)^2 / 2.
 
@@ -104,7 +104,7 @@ def update(
     penalty: one of PENALTIES.
     alpha: weight of the penalty, (...) or one for all.
     behavior: (..., S, A) beta(a|s), nowhere zero.
-    given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+    distribution: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
 
   Returns:
     (..., S, A), NaN for an MDP where Newton's method finds no minimum.
@@ -113,7 +113,7 @@ def update(
     return _var_update(targets, np.asarray(alpha)[..., None, None], behavior)
   no_backup = np.zeros((*targets.shape, targets.shape[-2]))
   gradient = functools.partial(
-    penalty_gradient, penalty, behavior=behavior, given=given
+    penalty_gradient, penalty, behavior=behavior, distribution=distribution
   )
   return _solve(
     targets, no_backup, targets, gradient, alpha, behavior, behavior
@@ -127,7 +127,7 @@ def linear_update(
   alpha: np.ndarray | float,
   behavior: np.ndarray,
   states: np.ndarray,
-  given: np.ndarray,
+  distribution: np.ndarray,
 ) -> np.ndarray:
   """One iteration of Eq. 1 or 2 with Q linear in features (appendix D.1).
 
@@ -138,13 +138,13 @@ def linear_update(
     alpha: weight of the penalty, (...) or one for all.
     behavior: (..., S, A) beta(a|s).
     states: (..., S) the data's distribution of states d(s).
-    given: (..., S, A) mu.
+    distribution: (..., S, A) mu.
 
   Returns:
     (..., S, A): features times the weights of the least loss.
   """
   pairs = states[..., None] * behavior
-  gradient = penalty_gradient(penalty, targets, behavior, given)
+  gradient = penalty_gradient(penalty, targets, behavior, distribution)
   wanted = pairs * targets
   wanted = wanted - np.asarray(alpha)[..., None, None] * (
     states[..., None] * gradient
@@ -161,16 +161,16 @@ def fixed_point(
   penalty: str,
   alpha: np.ndarray | float,
   behavior: np.ndarray,
-  given: np.ndarray | None = None,
+  distribution: np.ndarray | None = None,
   maximized: np.ndarray | None = None,
 ) -> np.ndarray:
   """The fixed point of an update: the Q^ that is its own update.
 
-  For 'eq1' and 'mu' it is (I - gamma P^pi)^-1 (r - alpha g / beta), where one
-  step of Newton's method leads. For 'H' and 'rho' the update contracts by gamma
-  in the largest difference, like B^pi itself: the matrix I + alpha dg /
-  beta has rows that sum to 1 and no positive entry off its diagonal, so its
-  inverse averages.
+  For 'eq1' and 'mu' it is (I - gamma P^pi)^-1 (r - alpha g / beta), which one
+  step of Newton's method reaches. For 'H' and 'rho' the update is a
+  gamma-contraction in the maximum norm, like B^pi: the rows of I + alpha dg /
+  beta sum to 1 and its off-diagonal entries are not positive, so its inverse is
+  a stochastic matrix.
 
   Args:
     mdp: the MDP backed up in: the empirical one for the paper's B^^pi.
@@ -178,7 +178,7 @@ def fixed_point(
     penalty: one of PENALTIES.
     alpha: weight of the penalty, (...) or one for all.
     behavior: (..., S, A) beta(a|s), nowhere zero: the Bellman error's weights.
-    given: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
+    distribution: (..., S, A) mu of 'eq1' and 'mu', the prior of 'rho'.
     maximized: (..., S, A) the actions in the penalty that are pushed up; the
       data's, beta, by default (appendix D.2 tries others).
 
@@ -196,7 +196,7 @@ def fixed_point(
   backup = mdp.gamma * mdp.transitions
   pushed_up = behavior if maximized is None else maximized
   gradient = functools.partial(
-    penalty_gradient, penalty, behavior=pushed_up, given=given
+    penalty_gradient, penalty, behavior=pushed_up, distribution=distribution
   )
   return _solve(mdp.rewards, backup, start, gradient, alpha, behavior, policy)
 

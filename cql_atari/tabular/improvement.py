@@ -52,7 +52,7 @@ def improved_policy(
     q_values = mdp_lib.action_values(
       mdp, policy, mdp.rewards - alpha * (policy / behavior - 1)
     )
-    # What a round improves is the value less the penalty of this step's action.
+    # A round improves the value minus the penalty of this step's action.
     q_values = q_values + alpha * (policy / behavior - 1)
     last, policy = policy, _greedy(q_values, behavior, alpha)
     # What rounding makes of the values, divided by alpha.
@@ -117,7 +117,7 @@ def improvement_bound(
     delta: probability that it fails.
 
   Returns:
-    (...): the sampling errors of pi and beta less J(pi, M^) - J(beta, M^).
+    (...): the sampling errors of pi and beta minus J(pi, M^) - J(beta, M^).
   """
   empirical, behavior = dataset.empirical, dataset.behavior
   # `error_bound` is the same constant everywhere, over sqrt|D(s, a)|.

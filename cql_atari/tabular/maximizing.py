@@ -1,7 +1,7 @@
 """Appendix D.2: Eq. 2 with another distribution than the data's pushed up.
 
 The paper's Eq. 2 pushes up the values of the data's actions. With a
-distribution nu in their place, its value is V less the discounted sum of
+distribution nu in their place, its value is V minus the discounted sum of
 alpha E_pi[(pi - nu) / beta], which can have either sign; with the Bellman error
 weighed by nu as well, it is alpha E_pi[pi / nu - 1], which cannot be negative.
 """
@@ -51,7 +51,7 @@ def appendix_d_2(
     expected = mdp_lib.state_values(mdp, policy, mdp.rewards - alpha * pushed)
     return checks.check_equal(
       'app. D.2',
-      'V^ is V less the discounted sum of alpha E_pi[(pi - nu) / beta]',
+      'V^ is V minus the discounted sum of alpha E_pi[(pi - nu) / beta]',
       values(alpha, behavior, random),
       expected,
       unit,

@@ -67,10 +67,10 @@ def garnet(
 def gridworld(
   rng: np.random.Generator, count: int, side: int = 4, gamma: float = 0.9
 ) -> MDP:
-  """Grids with a goal and a pit, and a wind that takes every fifth step.
+  """Gridworlds with a goal and a pit; a step is random with probability 0.2.
 
-  Actions are up, down, left and right; a wall holds one back. The goal pays 1,
-  the pit -1, and both lead back to the first corner, where play begins.
+  Actions are up, down, left and right; a move into a wall changes nothing. The
+  goal pays 1, the pit -1, and both lead back to the first corner, the start.
 
   Args:
     rng: random numbers, for where the goal and the pit are.

@@ -36,7 +36,7 @@ class Round(NamedTuple):
   Attributes:
     values: (n, S) V of its policy.
     learned: (n, S) V^.
-    condition: (n, S) of Theorem 3.3, the left side less the right.
+    condition: (n, S) of Theorem 3.3, the left side minus the right.
     by_mu: (n, S) what V^ is by Eq. 2 with the mu that the penalty chose.
     policy: (n, S, A) the policy.
     conservatism: (n, S, A) mu / beta - 1.
@@ -102,7 +102,7 @@ def slow_policy(
 def slowness(
   policy: np.ndarray, mu: np.ndarray, behavior: np.ndarray
 ) -> np.ndarray:
-  """Theorem 3.3's condition, the left side less the right, (..., S).
+  """Theorem 3.3's condition, the left side minus the right, (..., S).
 
   It is the least that E_pi[mu / beta - 1], the conservatism that pi meets, can
   be at this total variation distance of pi from mu, if some mu(a|s) is 0.
@@ -178,7 +178,7 @@ def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
     ),
     checks.check_equal(
       '3.3',
-      f'V^ of CQL({penalty}) is V less the conservatism of its mu',
+      f'V^ of CQL({penalty}) is V minus the conservatism of its mu',
       learned,
       by_mu,
       unit,
@@ -195,8 +195,8 @@ def sampled_theorem_3_3(
   """Theorem 3.3 with sampling error, as the paper says it can be had.
 
   The backup is the empirical MDP's. As in Theorem 3.2, V^ is then at most V
-  less the discounted conservatism that the policy meets, of which the condition
-  is the least, plus the discounted sampling error.
+  minus the discounted conservatism that the policy meets, of which the
+  condition is the least, plus the discounted sampling error.
 
   Args:
     problems: the problems.
@@ -211,40 +211,43 @@ def sampled_theorem_3_3(
   return [check for checks_of_one in checked for check in checks_of_one]
 
 
+def _with_bounds(mdp, empirical, alpha, round_, count_bound):
+  """A round's V, V^, the condition's margin, and upper bounds of V^.
+
+  The bounds, and what the condition has to cover, are by the sampling error
+  measured and by its bound by counts.
+  """
+  policy, q_values = round_.policy, round_.q_values
+  error = np.abs(
+    mdp_lib.backup(empirical, policy, q_values)
+    - mdp_lib.backup(mdp, policy, q_values)
+  )
+  conservatism = alpha * round_.conservatism
+  measured, counted = (
+    round_.values + mdp_lib.state_values(dynamics, policy, size - conservatism)
+    for dynamics, size in ((mdp, error), (empirical, count_bound))
+  )
+  margin = alpha * round_.condition - checks.expectation(policy, error)
+  return round_.values, round_.learned, margin, measured, counted
+
+
 def _sampled_rounds(
   problems, penalty, delta, alphas, rounds
 ) -> list[checks.Check]:
   mdp, empirical = problems.mdp, problems.dataset.empirical
   by_counts = dataset_lib.error_bound(problems.dataset, delta)
-  rows = []
-  for alpha in alphas:
-    for one in slow_policy(problems, penalty, alpha, rounds, empirical):
-      met = alpha * one.conservatism
-      error = np.abs(
-        mdp_lib.backup(empirical, one.policy, one.q_values)
-        - mdp_lib.backup(mdp, one.policy, one.q_values)
-      )
-
-      def bound(mdp, error, one=one, met=met):
-        return one.values + mdp_lib.state_values(mdp, one.policy, error - met)
-
-      margin = alpha * one.condition - checks.expectation(one.policy, error)
-      rows.append(
-        (
-          one.values,
-          one.learned,
-          margin,
-          bound(mdp, error),
-          bound(empirical, by_counts),
-        )
-      )
+  rows = [
+    _with_bounds(mdp, empirical, alpha, round_, by_counts)
+    for alpha in alphas
+    for round_ in slow_policy(problems, penalty, alpha, rounds, empirical)
+  ]
   values, learned, margin, measured, counted = map(np.concatenate, zip(*rows))
-  makes_up = np.all(margin >= 0, axis=-1)
+  covers_error = np.all(margin >= 0, axis=-1)
   unit, often = mdp.v_max, f'with probability {1 - delta:g}'
   return [
     checks.check(
       '3.3',
-      f'V^ of CQL({penalty}) <= V less the conservatism it meets, plus the '
+      f'V^ of CQL({penalty}) <= V minus the conservatism it meets, plus the '
       'sampling error measured',
       measured,
       learned,
@@ -265,7 +268,7 @@ def _sampled_rounds(
       values,
       learned,
       unit,
-      tried=makes_up,
+      tried=covers_error,
     ),
     checks.counter_example(
       '3.3',
@@ -273,6 +276,6 @@ def _sampled_rounds(
       np.max(learned - values, axis=-1),
       unit,
       required=checks.ONCE,
-      tried=~makes_up,
+      tried=~covers_error,
     ),
   ]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from cql_atari.core import devices, quiet, settings
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import alone_in, write_text
+from cql_atari.core.files import exclusive_lock, write_text
 from cql_atari.core.gin_text import binding, bindings
 from cql_atari.core.protocols import Benchmark, Collecting
 from cql_atari.runs import folder, provenance
 from cql_atari.runs.folder import RunFolder
-from cql_atari.runs.trained import AGENT, settings_of
+from cql_atari.runs.trained import settings_of
 
 
 def collect(
@@ -48,8 +48,8 @@ def collect(
   if init_from:
     files, lines = _going_on(init_from, how, gin_files, lines)
   settings.check(files, lines, how.required)
-  settings.parse(files, lines, final=False)
-  with alone_in(run_dir, 'collecting'):
+  settings.parse(files, lines, lock=False)
+  with exclusive_lock(run_dir, 'collecting'):
     with quiet.quiet():
       quiet.import_tensorflow()
       import tensorflow as tf
@@ -57,7 +57,7 @@ def collect(
       settings.import_all()
       devices.share_cores()
       tf.constant(0)
-    settings.parse(files, lines, final=True)
+    settings.parse(files, lines, lock=True)
     collector = how.make(run_dir, name, steps)
     if not collector.is_finished:
       folder.write_config(run_dir)
@@ -82,7 +82,7 @@ def _going_on(
     raise UserError('--init_from goes on with agents of Atari games alone.')
   files, lines = settings_of(run)
   lines += [
-    binding(how.required, bindings(run.config.read_text())[AGENT]),
+    binding(how.required, bindings(run.config.read_text())[settings.AGENT]),
     binding('Collector.init_from', run.path.resolve()),
   ]
   files += gin_files or [how.gin_file_of_runs]

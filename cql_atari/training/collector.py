@@ -13,7 +13,12 @@ import tqdm
 
 from cql_atari.agents import fixed_replay_agent
 from cql_atari.core import progress
-from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  UnitInterval,
+)
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv
 from cql_atari.core.protocols import Arrays
@@ -59,17 +64,17 @@ class Collector(job.Job):
     num_actions: int,
     create_agent_fn: Callable[..., fixed_replay_agent.FixedReplayAgent],
     create_environment_fn: Callable[..., AtariEnvironments] = AtariEnvironments,
-    num_shards: Count = 50,
-    replay_capacity: Count = 1_000_000,
-    min_replay_history: Count = 20_000,
-    update_period: Count = 4,
-    epsilon_start: Share = 1.0,
-    epsilon_train: Share = 0.01,
-    epsilon_decay_period: Count = 250_000,
+    num_shards: PositiveInt = 50,
+    replay_capacity: PositiveInt = 1_000_000,
+    min_replay_history: PositiveInt = 20_000,
+    update_period: PositiveInt = 4,
+    epsilon_start: UnitInterval = 1.0,
+    epsilon_train: UnitInterval = 0.01,
+    epsilon_decay_period: PositiveInt = 250_000,
     init_from: str | os.PathLike | None = None,
-    offline_share: Share = 0.5,
+    offline_share: UnitInterval = 0.5,
     checkpoint_minutes: NonNegative = 5.0,
-    seed: Whole = 0,
+    seed: NonNegativeInt = 0,
   ):
     """Builds the agent and goes back to the newest checkpoint, if any.
 
@@ -83,13 +88,13 @@ class Collector(job.Job):
       num_shards: shards that the rows fill.
       replay_capacity: rows that the agent learns from, the newest, in memory.
       min_replay_history: rows in memory before it learns.
-      update_period: agent steps for a gradient step.
-      epsilon_start: probability of a random action until min_replay_history,
-      epsilon_train: and in the end,
-      epsilon_decay_period: reached linearly after so many agent steps.
-      init_from: the folder of an offline run, whose agent goes on learning;
+      update_period: agent steps per gradient step.
+      epsilon_start: probability of a random action until min_replay_history.
+      epsilon_train: probability of a random action after the decay.
+      epsilon_decay_period: agent steps of the linear decay between the two.
+      init_from: the folder of an offline run whose agent is fine-tuned;
         `create_agent_fn` and its settings are that run's.
-      offline_share: how much of every batch is of that run's data.
+      offline_share: share of every batch that is sampled from that run's data.
       checkpoint_minutes: minutes between checkpoints.
       seed: seeds the weights, the batches, the games and the exploration.
 

@@ -18,11 +18,10 @@ from cql_atari.core import (
   settings,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, alone_in, make_folder
+from cql_atari.core.files import absolute, exclusive_lock, make_folder
 from cql_atari.core.gin_text import Reference, binding, last_bindings
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.runs.folder import RunFolder, unused
-from cql_atari.runs.trained import AGENT
 
 
 def fit(
@@ -78,24 +77,29 @@ def fit(
   values |= parameters or {}
   lines = [*gin_bindings, *(binding(*item) for item in values.items())]
   bound = last_bindings(gin_files, lines)
-  if bound.get('GAME', '') is None:
-    data = bound.get('open_store.replay_dir')
-    data = bound.get('REPLAY_DIR') if data == '%REPLAY_DIR' else data
-    if isinstance(data, Reference):
-      raise UserError(f'{data} does not tell the game: add --game=Pong.')
-    lines.append(binding('GAME', open_store.game_of(data)))
-  bound = settings.check(gin_files, lines, AGENT)
+  if 'GAME' in bound and bound['GAME'] is None:  # D4RL's have no such macro.
+    lines.append(binding('GAME', _game_of_data(bound)))
+  bound = settings.check(gin_files, lines, settings.AGENT)
   folder = make_folder('base_dir', base_dir)
-  given = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
-  if _is_finished(RunFolder(folder), bound, given):
+  digest = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
+  if _is_finished(RunFolder(folder), bound, digest):
     print('all iterations of this run are done already.')
     return RunFolder(folder)
   with gin_state.isolated():
-    _fit(folder, gin_files, lines, given)
+    _fit(folder, gin_files, lines, digest)
   return RunFolder(folder)
 
 
-def _is_finished(run: RunFolder, bound: dict[str, Any], given: str) -> bool:
+def _game_of_data(bound: dict[str, Any]) -> str:
+  data = bound.get('open_store.replay_dir')
+  if data == '%REPLAY_DIR':
+    data = bound.get('REPLAY_DIR')
+  if isinstance(data, Reference):
+    raise UserError(f'{data} does not tell the game: add --game=Pong.')
+  return opening.game_of(data)
+
+
+def _is_finished(run: RunFolder, bound: dict[str, Any], digest: str) -> bool:
   """Whether a run of just these settings has done all of its iterations.
 
   It is known without TensorFlow; where it can't be, the runner will find out.
@@ -104,7 +108,7 @@ def _is_finished(run: RunFolder, bound: dict[str, Any], given: str) -> bool:
     bound.get(f'FixedReplayRunner.{name}', 0)
     for name in ('num_iterations', 'training_steps')
   ]
-  if not run.has_records or run.record.get('given') != given:
+  if not run.has_records or run.record.get('given') != digest:
     return False
   steps = run.metrics().get('gradient_steps', ())
   return 0 < math.prod(lengths) <= max(steps, default=0)
@@ -114,12 +118,13 @@ def _fit(
   base_dir: pathlib.Path,
   gin_files: Sequence[str],
   gin_bindings: Sequence[str],
-  given: str,
+  digest: str,
 ) -> None:
-  settings.parse(gin_files, gin_bindings, final=False)
-  with alone_in(base_dir, 'training'):
+  # Twice: without TensorFlow for the data, and once everything is imported.
+  settings.parse(gin_files, gin_bindings, lock=False)
+  with exclusive_lock(base_dir, 'training'):
     progress.status('opening the data')
-    data = open_store.open_data()
+    data = opening.open_data()
     if 'residence_reason' in data.record:
       print(data.record['residence_reason'], flush=True)
     progress.status('starting TensorFlow')
@@ -133,7 +138,7 @@ def _fit(
       devices.share_cores()
       tf.constant(0)  # Starts the devices, which is noisy too.
     devices.warn_of_idle_gpus()
-    settings.parse(gin_files, gin_bindings, final=True)
+    settings.parse(gin_files, gin_bindings, lock=True)
     runner = runner_lib.FixedReplayRunner(base_dir, data)
     for name in unused(gin_bindings):
       logging.warning('%s is bound, but nothing in this run uses it.', name)
@@ -143,6 +148,6 @@ def _fit(
     else:
       benchmark = benchmarks.load(runner.environments.benchmark)
       benchmark.check(data, runner.environments)
-      folder.write_records({**runner.record, 'given': given}, data.manifest)
+      folder.write_records({**runner.record, 'given': digest}, data.manifest)
     progress.status('compiling the first step')
     runner.run_experiment()

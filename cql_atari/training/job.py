@@ -1,7 +1,7 @@
 """The base of long, resumable work.
 
-A job is killed at any moment and goes on from its newest checkpoint; SIGTERM
-and Ctrl-C save first. A subclass says what its state is.
+A job can be killed at any moment and resumes from its newest checkpoint; on
+SIGTERM and Ctrl-C it saves one first. A subclass defines the state to save.
 """
 
 import abc
@@ -30,27 +30,28 @@ class Job(abc.ABC):
     self,
     folder: pathlib.Path,
     checkpoint_minutes: float,
-    fixed: dict[str, Any],
-    elsewhere: str,
+    fixed_settings: dict[str, Any],
+    alternative: str,
     keep: int = 1,
-    every: int = 1,
+    keep_every: int = 1,
   ):
     """Begins at step 0; `resume` goes back to the newest checkpoint.
 
     Args:
       folder: the run folder.
       checkpoint_minutes: minutes between checkpoints.
-      fixed: settings that a resumed job has to share with the one that began.
-      elsewhere: what to give for a job of other settings, such as 'a new
-        --base_dir', for the error's text.
-      keep: checkpoints kept at multiples of `every`, besides the newest two.
-      every: steps.
+      fixed_settings: settings that must not change when the job is resumed.
+      alternative: what to give for other settings, such as 'a new --base_dir',
+        for the error's text.
+      keep: checkpoints at multiples of `keep_every` to keep, besides the newest
+        two of the others.
+      keep_every: steps between checkpoints that `keep` counts.
     """
     self.folder, self.wall_seconds = pathlib.Path(folder), 0.0
     self._checkpoints = RunFolder(self.folder).checkpoints
     self._checkpoint_seconds = 60 * checkpoint_minutes
-    self._fixed, self._elsewhere = fixed, elsewhere
-    self._keep, self._every = keep, every
+    self._fixed_settings, self._alternative = fixed_settings, alternative
+    self._keep, self._keep_every = keep, keep_every
     self._stop_signal = signals.StopSignal()
     self._saved_at = time.monotonic()
 
@@ -82,7 +83,10 @@ class Job(abc.ABC):
       return
     _, arrays, data = newest
     checkpoints.check_same(
-      self.folder, data.get('fixed', data), self._fixed, self._elsewhere
+      self.folder,
+      data.get('fixed', data),
+      self._fixed_settings,
+      self._alternative,
     )
     self.wall_seconds = data['wall_seconds']
     self.load_state(arrays, data)
@@ -94,13 +98,13 @@ class Job(abc.ABC):
       UserError: the disk is full; older checkpoints remain.
     """
     arrays, data = self.state()
-    data |= {'fixed': self._fixed, 'wall_seconds': self.wall_seconds}
+    data |= {'fixed': self._fixed_settings, 'wall_seconds': self.wall_seconds}
     with writing(
       f'the checkpoint in {self._checkpoints}',
       'make room and give the same command again; older checkpoints are safe',
     ):
       checkpoints.save(
-        self._checkpoints, self.step, arrays, data, self._keep, self._every
+        self._checkpoints, self.step, arrays, data, self._keep, self._keep_every
       )
     self._saved_at = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Logs elsewhere: Weights & Biases and MLflow, each behind the same small door.
+"""Loggers for Weights & Biases and MLflow, with the same interface.
 
 Bind one or more: --gin_bindings="FixedReplayRunner.loggers=[@WandbLogger]".
 A logger of your own is a gin.configurable class with the methods of
@@ -16,6 +16,7 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Logger, Record
 from cql_atari.core.settings import configurable
 from cql_atari.runs.folder import RunFolder
+from cql_atari.training.signals import Stopped
 
 
 class Loggers:
@@ -39,12 +40,17 @@ class Loggers:
         raise
       except Exception as error:  # Of whatever library.
         raise UserError(f'a logger cannot begin: {error}') from None
+    failed = True
     try:
       yield
+      failed = False
+    except Stopped:  # It can go on.
+      failed = False
+      raise
     finally:
       for logger in self._loggers:
         with _warned_of(logger):
-          logger.close()
+          logger.close(failed)
 
   def log(self, step: int, values: dict[str, float]) -> None:
     """Gives all of them the numbers of an iteration."""
@@ -108,9 +114,9 @@ class WandbLogger:
     """Keeps what an iteration came to, by gradient step."""
     self._run.log(metrics, step=step)
 
-  def close(self) -> None:
-    """Ends the log."""
-    self._run.finish()
+  def close(self, failed: bool) -> None:
+    """Ends the log; an exit code of 1 marks a failed run."""
+    self._run.finish(exit_code=int(failed))
 
 
 @configurable(denylist=['folder', 'record'])
@@ -143,10 +149,10 @@ class MLflowLogger:
       ) from None
     del folder
     self._client = mlflow.MlflowClient(tracking_uri)
-    found = self._client.get_experiment_by_name(experiment)
+    existing = self._client.get_experiment_by_name(experiment)
     place = (
-      found.experiment_id
-      if found
+      existing.experiment_id
+      if existing
       else self._client.create_experiment(experiment)
     )
     tag = 'cql_atari.run_id'
@@ -168,9 +174,10 @@ class MLflowLogger:
     for name, value in metrics.items():
       self._client.log_metric(self._id, name, value, step=step)
 
-  def close(self) -> None:
-    """Ends the log."""
-    self._client.set_terminated(self._id)
+  def close(self, failed: bool) -> None:
+    """Ends the log, with the status of the run."""
+    status = 'FAILED' if failed else 'FINISHED'
+    self._client.set_terminated(self._id, status)
 
 
 def _name(record: Record) -> str:

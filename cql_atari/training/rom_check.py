@@ -59,7 +59,7 @@ def start_difference(
     Share of the pixels that differ from the most similar start in the data;
     None when the store holds no start of a game.
   """
-  starts = store.game_starts[:64]
+  starts = store.episode_starts[:64]
   if not len(starts):
     return None
   recorded = store.read_frames(starts, 1)[:, 0].astype(np.int16)

@@ -22,9 +22,9 @@ from dopamine.discrete_domains import iteration_statistics
 from dopamine.discrete_domains import logger as dopamine_logger
 
 from cql_atari.core import progress
-from cql_atari.core.constraints import Count, NonNegative, Whole
+from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import through_tensorflow
+from cql_atari.core.files import tensorflow_errors_as_os_errors
 from cql_atari.core.protocols import Agent, Arrays, Data, Environments, Logger
 from cql_atari.core.settings import configurable
 from cql_atari.environments import evaluation
@@ -61,7 +61,9 @@ _KEPT_LOGS = 4  # Dopamine's default, given so that no config.gin binds it.
 class FixedReplayRunner(job.Job):
   """Trains an agent on data and evaluates it, iteration by iteration.
 
-  It keeps Dopamine's log files and statistics, and its names of settings.
+  It keeps Dopamine's log files and statistics, and its names of settings. The
+  gin file names the agent: `create_agent_fn = @CQLAgent`. `Job` brings what
+  resumes a run: `resume`, `save`, `timed` and `pause`.
 
   Attributes:
     agent: what learns.
@@ -77,14 +79,14 @@ class FixedReplayRunner(job.Job):
     data: Data,
     create_agent_fn: Callable[..., Agent],
     create_environment_fn: Callable[..., Environments] = AtariEnvironments,
-    num_iterations: Count = 200,
-    training_steps: Count = 62_500,
-    evaluation_steps: Whole = 125_000,
-    max_steps_per_episode: Count = 27_000,
+    num_iterations: PositiveInt = 200,
+    training_steps: PositiveInt = 62_500,
+    evaluation_steps: NonNegativeInt = 125_000,
+    max_steps_per_episode: PositiveInt = 27_000,
     checkpoint_minutes: NonNegative = 5.0,
-    checkpoint_duration: Count = 4,
+    checkpoint_duration: PositiveInt = 4,
     loggers: Sequence[Callable[..., Logger]] = (),
-    seed: Whole = 0,
+    seed: NonNegativeInt = 0,
   ):
     """Builds the agent and restores the newest checkpoint, if there is one.
 
@@ -98,8 +100,8 @@ class FixedReplayRunner(job.Job):
       evaluation_steps: least number of agent steps an evaluation; 0 for none.
       max_steps_per_episode: agent steps after which a game is cut off.
       checkpoint_minutes: minutes between checkpoints inside an iteration.
-      checkpoint_duration: how many checkpoints of ends of iterations to keep;
-        the newest two from between are kept besides.
+      checkpoint_duration: number of end-of-iteration checkpoints to keep, in
+        addition to the newest two from within iterations.
       loggers: make further logs, called with (folder, record) of the run;
         see `loggers`.
       seed: seeds the weights, the batches, and the play of evaluations.
@@ -110,10 +112,10 @@ class FixedReplayRunner(job.Job):
     super().__init__(
       pathlib.Path(base_dir),
       checkpoint_minutes,
-      {'training_steps': training_steps, 'seed': seed},
-      'a new --base_dir',
+      fixed_settings={'training_steps': training_steps, 'seed': seed},
+      alternative='a new --base_dir',
       keep=checkpoint_duration,
-      every=training_steps,
+      keep_every=training_steps,
     )
     _warn_of_another_limit(max_steps_per_episode)
     self._run_folder, self._data, self._seed = (
@@ -234,7 +236,7 @@ class FixedReplayRunner(job.Job):
         statistics = iteration_statistics.IterationStatistics()
         self._train(statistics)
         episodes = self._evaluate(statistics)
-        with through_tensorflow():
+        with tensorflow_errors_as_os_errors():
           self._report(episodes, statistics)
         self._iteration += 1
         self.save()
@@ -255,35 +257,42 @@ class FixedReplayRunner(job.Job):
 
   def _train(self, statistics) -> None:
     """Takes the gradient steps that the iteration still lacks."""
-    target = (self._iteration + 1) * self._training_steps
+    end = (self._iteration + 1) * self._training_steps
     first = step = self.step
-    if step == target - self._training_steps:
+    if step == end - self._training_steps:
       self._train_seconds = 0.0
-    done = self._training_steps - (target - first)
-    at_once = _STEPS_PER_REPORT
+    done = self._training_steps - (end - first)
+    steps_per_call = _STEPS_PER_REPORT
     with self._bar(self._training_steps, 'training', done) as bar:
-      while step < target:
-        count, clock = min(at_once, target - step), time.monotonic()
+      while step < end:
+        count, clock = min(steps_per_call, end - step), time.monotonic()
         with self.timed():
+          # FixedReplayAgent's on Atari, ContinuousAgent's on D4RL.
           self.agent.train_steps(count)
           loss = self.agent.mean_scalars()['loss']  # Waits for the steps.
         seconds = time.monotonic() - clock
         self._train_seconds += seconds
         step += count
-        at_once *= 2 if seconds < 0.5 else 1
-        self._tell(bar, loss, step, count)
+        steps_per_call *= 2 if seconds < 0.5 else 1
+        self._check_finite(loss, step)
+        self._update_bar(bar, loss, step, count)
         self.pause()
     speed = self._training_steps / self._train_seconds
     statistics.append({'train_average_steps_per_second': speed})
-    if first < target and self._evaluation_steps:
+    if first < end and self._evaluation_steps:
       self.save()  # An evaluation may take long.
 
-  def _tell(self, bar: tqdm.tqdm, loss: float, step: int, count: int) -> None:
+  def _check_finite(self, loss: float, step: int) -> None:
     if not math.isfinite(loss):
       raise UserError(
         f'the loss is {loss} by gradient step {step}: {self._remedy()} and '
         'start in a new --base_dir.'
       )
+
+  def _update_bar(
+    self, bar: tqdm.tqdm, loss: float, step: int, count: int
+  ) -> None:
+    """Shows the loss, the last evaluation, and the time left for the run."""
     last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
     text = f'loss {loss:.4f}' + ''.join(f', last return {r:.1f}' for r in last)
     steps, seconds = step - self._begun_at[0], self.wall_seconds

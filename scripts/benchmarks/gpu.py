@@ -21,7 +21,7 @@ import time
 import learner
 
 from cql_atari.core import command, devices, quiet
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.replay import run as run_lib
 
 _COMMAND = command.Command(__doc__)
@@ -79,7 +79,7 @@ def contenders():
 
   turns = {}
   for residence in _RESIDENCES:
-    store = open_store.open_store(
+    store = opening.open_store(
       _REPLAY_DIR.value or run_lib.demo_replay_dir(), residence=residence
     )
     for dtype in _DTYPES:

@@ -19,7 +19,7 @@ import numpy as np
 import turns as turns_lib
 
 from cql_atari.core import command, quiet, settings
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.replay import run as run_lib
 
 _COMMAND = command.Command(__doc__)
@@ -82,8 +82,8 @@ def ours_and_bare(base_dir):
     from cql_atari.training import runner as runner_lib
 
     settings.import_all()
-  settings.parse(_GIN_FILES.value, _GIN_BINDINGS.value, final=False)
-  store = open_store.open_store(run_lib.demo_replay_dir())
+  settings.parse(_GIN_FILES.value, _GIN_BINDINGS.value, lock=False)
+  store = opening.open_store(run_lib.demo_replay_dir())
   # The paper's games have up to 18 actions; Pong's 6 are the usual example.
   store = dataclasses.replace(
     store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}
@@ -98,14 +98,16 @@ def ours_and_bare(base_dir):
   )
   agent = runner.agent
   runner.save = lambda: None  # Not timed here.
-  size = agent._block_size
+  size = agent._chunk_size
   agent.train_steps(size)
-  held = next(agent._blocks)
+  held = next(agent._chunks)
   tf.config.experimental.set_synchronous_execution(False)  # As `run` does.
 
-  def learn(block, count):
-    targets = agent._next_targets(block)
-    agent._learn(block, targets, tf.constant(0), tf.constant(count))
+  def learn(chunk, count):
+    targets = agent._compiled_next_target_outputs(chunk)
+    agent._compiled_train_on_chunk(
+      chunk, targets, tf.constant(0), tf.constant(count)
+    )
 
   def ours(steps):
     # One training phase, from wherever the step counter stands.
@@ -128,9 +130,9 @@ def ours_and_bare(base_dir):
     began, waited = time.perf_counter(), 0.0
     for _ in range(0, steps, size):
       asked = time.perf_counter()
-      block = next(agent._blocks)
+      chunk = next(agent._chunks)
       waited += time.perf_counter() - asked
-      learn(block, size)
+      learn(chunk, size)
     share = waited / (time.perf_counter() - began)
     tf.config.experimental.set_synchronous_execution(False)
     return share

@@ -75,7 +75,7 @@ PEERS = {
 }
 _MODE = 'ours, the mode in the target'  # On D4RL, as d3rlpy's.
 _STATES = 2000  # Of the data, for mean Q-values.
-_EVALUATION_STEPS, _GAMES, _MOST_STEPS = 10_000, 16, 4_500
+_EVALUATION_STEPS, _GAMES, _MAX_STEPS = 10_000, 16, 4_500
 _EPSILON = 0.001
 
 
@@ -235,13 +235,13 @@ def atari_contender(name, seed, store, folder):
 def run_atari(name, seed, folder):
   """The rows of a contender."""
   from cql_atari.environments import atari, evaluation
-  from cql_atari.replay import open_store
+  from cql_atari.replay import opening
 
-  store = open_store.open_store(_DATA.value, _GAME.value)
+  store = opening.open_store(_DATA.value, _GAME.value)
   train, q_values = atari_contender(name, seed, store, folder)
   sampler = store_states(store, seed=0)
   games = atari.AtariEnvironments(
-    _GAME.value, _GAMES, max_steps_per_episode=_MOST_STEPS
+    _GAME.value, _GAMES, max_steps_per_episode=_MAX_STEPS
   )
 
   def select(states, rng):

@@ -14,14 +14,14 @@ import time
 import numpy as np
 
 from cql_atari.core import command, quiet
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.replay import run as run_lib
 
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
 _ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of each.')
 _BATCHES = _COMMAND.integer('batches', 160, 'Batches a turn.')
-_BLOCK = 8
+_CHUNK = 8
 
 
 def dopamine(store):
@@ -51,13 +51,13 @@ def ours(store, num_threads):
   """Our sampler, as a turn."""
   from cql_atari.replay import sampler
 
-  blocks = sampler.TransitionSampler(store, num_threads=num_threads).blocks(
-    0, _BLOCK
+  chunks = sampler.TransitionSampler(store, num_threads=num_threads).chunks(
+    0, _CHUNK
   )
 
   def turn(batches):
-    for _ in range(batches // _BLOCK):
-      next(blocks)
+    for _ in range(batches // _CHUNK):
+      next(chunks)
 
   return turn
 
@@ -67,7 +67,7 @@ def main():
   threads = len(os.sched_getaffinity(0))
   with quiet.quiet():
     stores = {
-      residence: open_store.open_store(
+      residence: opening.open_store(
         _REPLAY_DIR.value or run_lib.demo_replay_dir(), residence=residence
       )
       for residence in ('raw', 'compressed', 'mapped')
@@ -78,11 +78,11 @@ def main():
         turns[f'{residence}, {count} threads'] = ours(store, count)
   rates = {name: [] for name in turns}
   for turn in turns.values():
-    turn(4 * _BLOCK)
+    turn(4 * _CHUNK)
   for _ in range(_ROUNDS.value):
     for name, turn in turns.items():
       # What was prepared between the turns is not to count.
-      turn((threads + 1) * _BLOCK)
+      turn((threads + 1) * _CHUNK)
       began = time.perf_counter()
       turn(_BATCHES.value)
       rates[name].append(_BATCHES.value / (time.perf_counter() - began))

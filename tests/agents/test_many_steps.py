@@ -59,7 +59,7 @@ def assert_same(first, second):
     np.testing.assert_array_equal(states[0][key], states[1][key], err_msg=key)
 
 
-# Periods of one block, of two blocks, and shorter than a block.
+# Periods of one chunk, of two chunks, and shorter than a chunk.
 @pytest.mark.parametrize(
   'name, period', [*((name, 8) for name in AGENTS), ('CQL', 10), ('CQL', 3)]
 )

@@ -73,7 +73,7 @@ def test_every_cql_penalty_reaches_the_loss(penalty, demo_store):
   outputs = outputs._replace(
     **{
       name: tf.constant(getattr(outputs, name))
-      for name in ('online', 'next_target', 'next_selector', 'target')
+      for name in ('online', 'next_target', 'next_selector', 'reference')
     }
   )
   _, scalars = agent.loss(outputs, batch)
@@ -293,7 +293,7 @@ def test_configs_set_alpha_of_every_cql(name, demo_store):
     gin.clear_config()
     bindings.append(f'FixedReplayRunner.create_agent_fn=@{name}')
     settings.import_all()
-    settings.parse(['cql_1pct.gin', 'small.gin'], bindings, final=True)
+    settings.parse(['cql_1pct.gin', 'small.gin'], bindings, lock=True)
     create = gin.query_parameter('FixedReplayRunner.create_agent_fn')
     agent = create.scoped_configurable_fn(demo_store)
     gin.clear_config()

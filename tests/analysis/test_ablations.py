@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from cql_atari.analysis import ablations, curves, figures, loading, reporting
+from cql_atari.analysis import ablations, figures, loading, plotting, reporting
 from cql_atari.core import benchmarks
 
 
@@ -18,7 +18,7 @@ def run(settings, finals=(5.0,), agent='CQL', data='1 %', **fields):
     'behavior_return': behavior, 'discounted_return': None, **fields,
   }  # fmt: skip
   return [
-    loading.Run(
+    loading.LoadedRun(
       pathlib.Path(f'{settings}/{seed}'),
       benchmarks.load(record['benchmark']),
       {**record, 'seed': seed},
@@ -57,7 +57,7 @@ def test_each_setting_is_varied_while_the_others_are_common():
   (found,) = ablations.find(RUNS)
   assert (found.game, found.agent, found.data) == ('Breakout', 'CQL', '1 %')
   alpha, penalty, fraction = found.factors
-  assert alpha.name == 'CQLMixin.alpha' and alpha.common == '4'
+  assert alpha.name == 'CQLMixin.alpha' and alpha.baseline == '4'
   assert list(alpha.groups) == ['0.25', '4', '16']
   assert [len(g.runs) for g in alpha.groups.values()] == [1, 3, 1]
   assert list(penalty.groups) == ['H', 'rho']
@@ -96,7 +96,7 @@ def test_kinds_of_d4rl_s_data_are_ablated_apart():
 def test_the_figure_has_the_means_of_final_and_peak(tmp_path, monkeypatch):
   drawn = []
   monkeypatch.setattr(
-    curves, 'save', lambda figure, *files: drawn.append((figure, files))
+    plotting, 'save', lambda figure, *files: drawn.append((figure, files))
   )
   (found,) = ablations.find(RUNS)
   figures.ablation(found, tmp_path / 'ablation.png')

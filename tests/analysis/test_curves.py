@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from cql_atari.analysis import curves, grouping, loading
+from cql_atari.analysis import figures, grouping, loading, reporting
 from cql_atari.core.errors import UserError
 from cql_atari.runs import folder as folder_lib
 
@@ -34,8 +34,8 @@ def load(*patterns, **settings):
 
 
 def table(tmp_path):
-  games = grouping.by_game(load(tmp_path / '*'))
-  lines = curves.table(games).splitlines()[2:]
+  games = grouping.group_by_game(load(tmp_path / '*'))
+  lines = reporting.curve_table(games).splitlines()[2:]
   return [re.sub(' +', ' ', line) for line in lines]
 
 
@@ -93,7 +93,7 @@ def test_runs_of_the_dataset_are_told_apart(make_run, tmp_path):
 def test_clipped_rewards_are_labelled_beside_scores(make_run, tmp_path):
   make_run('a', [1.0], clipped=True)
   assert table(tmp_path)[0].endswith('| -15.7 (clipped) |')
-  figure = curves.learning_curves(grouping.by_game(load(tmp_path / '*')))
+  figure = figures.learning_curves(grouping.group_by_game(load(tmp_path / '*')))
   texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
   assert 'data, mean game (clipped rewards)' in texts
 
@@ -120,11 +120,11 @@ def test_runs_of_different_lengths_are_cut_with_a_word(
 
 def test_the_picture_is_drawn(make_run, tmp_path):
   make_run('a', [1.0, 2.0])
-  games = grouping.by_game(load(tmp_path / '*'))
-  out = curves.plot(games, tmp_path / 'figures' / 'curve')
+  games = grouping.group_by_game(load(tmp_path / '*'))
+  out = figures.plot(games, tmp_path / 'figures' / 'curve')
   assert out.name == 'curve.png' and out.stat().st_size > 5000
   with pytest.raises(UserError, match='cannot be written'):
-    curves.plot(games, tmp_path / 'curve.nonsense')
+    figures.plot(games, tmp_path / 'curve.nonsense')
 
 
 def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):

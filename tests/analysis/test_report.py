@@ -160,7 +160,7 @@ def test_what_does_not_compare_is_left_out_of_aggregates(root):
 
   def aggregated(*left_out):
     kept = [r for r in runs if (r.agent, r.game, r.seed) not in left_out]
-    return scores.matrices(grouping.by_game(kept), 'final')
+    return scores.normalized_scores(grouping.group_by_game(kept), 'final')
 
   whole = aggregated()
   assert sorted(whole) == ['CQL', 'QR-DQN'] and whole['CQL'].shape == (3, 2)
@@ -177,7 +177,23 @@ def test_what_does_not_compare_is_left_out_of_aggregates(root):
     else run
     for run in runs
   ]
-  assert list(scores.matrices(grouping.by_game(short), 'final')) == ['QR-DQN']
+  assert list(
+    scores.normalized_scores(grouping.group_by_game(short), 'final')
+  ) == ['QR-DQN']
+
+
+def test_evaluations_that_cut_games_off_are_marked(tmp_path, write_run):
+  for seed, limit in enumerate((27_000, 4500)):
+    write_run(
+      tmp_path / str(seed),
+      ('gradient_steps', 'eval_return_mean'),
+      [(100, 1.0)],
+      seed=seed,
+      settings={'FixedReplayRunner.max_steps_per_episode': limit},
+    )
+  (sentence,) = reporting._cut_offs(load(tmp_path))
+  assert 'of 1 of the 2 runs are cut off after 4,500 agent steps' in sentence
+  assert not list(reporting._cut_offs(load(tmp_path / '0')))
 
 
 def test_the_same_seed_twice_is_refused(root, tmp_path):

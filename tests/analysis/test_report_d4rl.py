@@ -63,7 +63,7 @@ def test_tables_1_and_2_by_hand(runs, tmp_path):
 def test_returns_are_told_as_scores(runs):
   run = next(run for run in runs if run.agent == 'BC' and run.seed == 1)
   np.testing.assert_allclose(run.metrics['eval_return_mean'], [34, 42])
-  assert run.mean_game == pytest.approx(40)
+  assert run.behavior_return == pytest.approx(40)
   assert run.record['discounted_return'] == 20.0
 
 

@@ -81,8 +81,8 @@ def test_conservative_evaluation_is_eq1_and_eq2_with_the_policy_as_mu(
   target = fitted.target_network(batch.next_state)
   online = fitted.online_network(batch.state)
   chosen = fitted.next_selector(batch, target)
-  at_states = fitted.at_states(batch)
-  loss, _ = fitted.loss(Outputs(online, target, chosen, at_states, 0), batch)
+  reference = fitted.reference(batch)
+  loss, _ = fitted.loss(Outputs(online, target, chosen, reference, 0), batch)
   rows, q_values = np.arange(32), online.numpy().astype(np.float64)
 
   def policy(states):

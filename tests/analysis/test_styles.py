@@ -1,12 +1,12 @@
 """One look a method, in every figure."""
 
-from cql_atari.analysis import curves
+from cql_atari.analysis import plotting
 
 
 def looks(*labels):
   return {
     label: (look['color'], look['marker'], look['ls'])
-    for label, look in curves.styles({'Pong': dict.fromkeys(labels)}).items()
+    for label, look in plotting.styles({'Pong': dict.fromkeys(labels)}).items()
   }
 
 

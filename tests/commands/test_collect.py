@@ -13,7 +13,7 @@ import pytest
 import training_runs
 from training_runs import call, without_progress
 
-from cql_atari.replay import open_store, split
+from cql_atari.replay import opening, split
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.runs import trained
@@ -85,7 +85,7 @@ def test_a_run_that_was_killed_is_whole(collected):
   assert 0 <= len(whole) - terminals <= 4
   lengths = sum(episode['length'] + 3 for episode in whole)
   assert 6000 - 1200 < lengths <= 5999
-  store = open_store.open_store(
+  store = opening.open_store(
     str(collected), 'Breakout', 4, split.Split(shards=(0, 5)),
     cache_dir=str(collected / 'cache'),
   )  # fmt: skip

@@ -11,7 +11,7 @@ from training_runs import without_progress
 
 from cql_atari.analysis import film
 from cql_atari.environments import atari
-from cql_atari.training import atari as training
+from cql_atari.training import atari_benchmark
 
 
 def call(*arguments, **settings):
@@ -152,7 +152,7 @@ class Valued:
 def draw(game, q_values, chosen, values=()):
   games = atari.AtariEnvironments(game, 1)
   screen, states = np.zeros((420, 320, 3), np.uint8), np.zeros((1, 84, 84, 4))
-  panel = training.BENCHMARK.panel(
+  panel = atari_benchmark.BENCHMARK.panel(
     Valued(q_values), games, states, np.array([chosen])
   )
   assert [name for name, *_ in panel.rows][:2] == ['NOOP', 'FIRE']

@@ -17,7 +17,7 @@ import pytest
 
 from cql_atari.core import fetched
 from cql_atari.core.errors import UserError
-from cql_atari.replay import open_store, recorder
+from cql_atari.replay import opening, recorder
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
@@ -266,7 +266,7 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
 
   def opened(split):
     split = split_lib.named_split(split)
-    return open_store.open_store(
+    return opening.open_store(
       str(out), 'Breakout', 4, split, str(tmp_path / 'stores')
     )
 

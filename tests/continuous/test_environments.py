@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.utils import env_checker
 
-from cql_atari.continuous import d4rl, environments, tasks
+from cql_atari.continuous import d4rl_benchmark, environments, tasks
 from cql_atari.core.errors import UserError
 from cql_atari.environments import evaluation
 
@@ -143,7 +143,9 @@ def test_what_is_missing_is_named(monkeypatch):
     environments.make(tasks.task('hopper-medium'))
   games = environments.D4RLEnvironments('hopper-medium')
   with pytest.raises(UserError, match='needs mujoco'):  # Before any training.
-    d4rl.BENCHMARK.check(mock.Mock(task=tasks.task('hopper-medium')), games)
+    d4rl_benchmark.BENCHMARK.check(
+      mock.Mock(task=tasks.task('hopper-medium')), games
+    )
   monkeypatch.undo()
   monkeypatch.setitem(sys.modules, 'gymnasium_robotics', None)
   with pytest.raises(UserError, match='needs gymnasium_robotics'):

@@ -116,7 +116,7 @@ def test_configs_have_d4rls_settings():
   settings.import_all()
   for name, values in expected.items():
     gin.clear_config()
-    settings.parse([f'd4rl/{name}.gin'], [], final=True)
+    settings.parse([f'd4rl/{name}.gin'], [], lock=True)
     for key, value in values.items():
       assert gin.query_parameter(key) == value, key
   gin.clear_config()

@@ -38,13 +38,13 @@ def test_every_config_is_found_and_says_what_it_should(agent, split):
   """The bare name works from anywhere, and binds the published settings."""
   cls, (fraction, shards, alpha) = AGENTS[agent], (SPLITS | SECOND)[split]
   gin.clear_config()
-  settings.parse([f'{agent}_{split}.gin'], [], final=False)
+  settings.parse([f'{agent}_{split}.gin'], [], lock=False)
   chosen = split_lib.Split()
   assert (chosen.fraction, chosen.shards) == (fraction, shards)
   assert chosen.convention == 'prefix'
   assert chosen.num_shards == (10 if split == '10pct_10shards' else None)
   settings.import_all()
-  settings.parse([f'{agent}_{split}.gin'], [], final=True)
+  settings.parse([f'{agent}_{split}.gin'], [], lock=True)
   made = gin.query_parameter('FixedReplayRunner.create_agent_fn').selector
   assert made.split('.')[-1] == cls
   if agent == 'cql':

@@ -6,19 +6,24 @@ from typing import Literal
 import pytest
 
 from cql_atari.core import constraints
-from cql_atari.core.constraints import Count, Counts, Fraction, Share
+from cql_atari.core.constraints import (
+  PositiveInt,
+  PositiveInts,
+  PositiveUnitInterval,
+  UnitInterval,
+)
 from cql_atari.core.errors import UserError
 
 
 @constraints.checked
 def made(
-  count: Count = 1,
-  share: Share | None = None,
+  count: PositiveInt = 1,
+  share: UnitInterval | None = None,
   kind: Literal['H', 'rho'] = 'H',
-  sizes: Counts = (1, 2),
+  sizes: PositiveInts = (1, 2),
   names: Sequence[str] = (),
   on: bool = False,
-  fraction: Fraction = 1.0,
+  fraction: PositiveUnitInterval = 1.0,
   make: Callable[[], object] | None = None,
   *rest,
   **more,
@@ -56,12 +61,12 @@ def test_what_fits_goes_through():
 def test_a_constructor_is_checked_with_its_bases():
   @constraints.checked
   class Base:
-    def __init__(self, size: Count):
+    def __init__(self, size: PositiveInt):
       self.size = size
 
   @constraints.checked
   class Own(Base):
-    def __init__(self, *args, share: Share = 0.5, **kwargs):
+    def __init__(self, *args, share: UnitInterval = 0.5, **kwargs):
       super().__init__(*args, **kwargs)
 
   assert Own(2).size == 2

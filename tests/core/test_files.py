@@ -14,7 +14,7 @@ from cql_atari.core.errors import BusyError, UserError
 def test_an_interrupted_file_leaves_the_old_one(tmp_path):
   path = tmp_path / 'file'
   files.write_text(path, 'old')
-  with pytest.raises(ZeroDivisionError), files.whole_file(path, 'w') as file:
+  with pytest.raises(ZeroDivisionError), files.atomic_file(path, 'w') as file:
     file.write('new')
     _ = 1 / 0
   assert path.read_text() == 'old'
@@ -25,7 +25,7 @@ def test_another_process_holds_the_folder(tmp_path):
   program = (
     'import pathlib, sys\n'
     'from cql_atari.core import files\n'
-    "with files.alone_in(pathlib.Path(sys.argv[1]), 'training'):\n"
+    "with files.exclusive_lock(pathlib.Path(sys.argv[1]), 'training'):\n"
     "  print('held', flush=True)\n"
     '  sys.stdin.read()\n'
   )
@@ -38,12 +38,12 @@ def test_another_process_holds_the_folder(tmp_path):
   assert process.stdout.readline() == 'held\n'
   with (
     pytest.raises(BusyError, match='another process is training'),
-    files.alone_in(tmp_path, 'training'),
+    files.exclusive_lock(tmp_path, 'training'),
   ):
     pass
   process.kill()  # The system lets go.
   process.wait()
-  with files.alone_in(tmp_path, 'training'):
+  with files.exclusive_lock(tmp_path, 'training'):
     pass
 
 
@@ -58,7 +58,7 @@ def test_without_locks_work_goes_on_with_a_warning(
     raise error
 
   monkeypatch.setattr(filelock.FileLock, 'acquire', acquire)
-  with files.alone_in(tmp_path, 'training'):
+  with files.exclusive_lock(tmp_path, 'training'):
     (tmp_path / 'file').touch()
   assert 'has no locks' in caplog.text
 
@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').touch()
   with (
     pytest.raises(UserError, match='cannot be written'),
-    files.alone_in(tmp_path / 'file', 'training'),
+    files.exclusive_lock(tmp_path / 'file', 'training'),
   ):
     pass
 

@@ -14,7 +14,7 @@ from cql_atari.agents import (
 )
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
-from cql_atari.replay import open_store
+from cql_atari.replay import opening
 from cql_atari.runs import folder, provenance, trained
 from cql_atari.sweeps import plan
 from cql_atari.training import rom_check
@@ -57,10 +57,10 @@ def sweep(**settings):
     ("sticky_actions is 'no'", lambda: ATARI('Pong', sticky_actions='no')),
     ('did you mean Pong', lambda: ATARI('PONG')),
     ('did you mean MsPacman', lambda: ATARI('mspacman')),
-    ('replay_dir is 3', lambda: open_store.open_store(3, 'Pong', 6)),
+    ('replay_dir is 3', lambda: opening.open_store(3, 'Pong', 6)),
     (
       "residence is 'no'",
-      lambda: open_store.open_store('x', 'Pong', 6, residence='no'),
+      lambda: opening.open_store('x', 'Pong', 6, residence='no'),
     ),
     (r'Sweep.configs is \[1\]', lambda: sweep(configs=[1])),
     (r'Sweep.gin_bindings is \[1\]', lambda: sweep(gin_bindings=[1])),

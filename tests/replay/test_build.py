@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import build, open_store
+from cql_atari.replay import build, opening
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import split as split_lib
@@ -50,7 +50,7 @@ def long_run(tmp_path, dopamine_buffer, demo_frames):
 
 
 def open_run(folder, stores, **split):
-  return open_store.open_store(
+  return opening.open_store(
     str(folder), 'Breakout', 4, split_lib.Split(**split), str(stores)
   )
 
@@ -101,8 +101,8 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 
 _BUILD = """
 import sys
-from cql_atari.replay import open_store, split
-open_store.open_store(
+from cql_atari.replay import opening, split
+opening.open_store(
   sys.argv[1], 'Breakout', 4, split.Split(shards=(0, 20)), sys.argv[2]
 )
 """
@@ -159,7 +159,7 @@ def test_parts_of_another_split_are_not_used(demo_dir, tmp_path, monkeypatch):
 
   def prepare(fraction):
     split = split_lib.Split(shards=(10, 15), fraction=fraction)
-    return open_store.ensure_store(
+    return opening.ensure_store(
       demo_dir, 'Breakout', 4, split, out=tmp_path / 'store'
     )
 

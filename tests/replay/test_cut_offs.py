@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import cut_offs, episodes, examine, open_store, split
+from cql_atari.replay import cut_offs, episodes, examine, opening, split
 from cql_atari.replay import shard as shard_lib
 
 
@@ -62,7 +62,7 @@ def test_valid_transitions_are_dopamines_but_for_padding(
 
 def test_a_store_leads_over_no_cut(cut_run, tmp_path):
   folder, buffer, _ = cut_run()
-  store = open_store.open_store(
+  store = opening.open_store(
     str(folder.parent), 'Breakout', 4, split.Split(), str(tmp_path / 'cache')
   )
   np.testing.assert_array_equal(
@@ -70,7 +70,7 @@ def test_a_store_leads_over_no_cut(cut_run, tmp_path):
   )
   # Games begin after every end, and only whole ones have a return.
   ends = sorted(buffer.episode_end_indices)
-  assert store.game_starts.tolist() == [
+  assert store.episode_starts.tolist() == [
     end + 4 for end in ends if end + 4 < 250
   ]
   over = [end for end in ends if store.terminals[end] == 1]

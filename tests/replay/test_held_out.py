@@ -8,12 +8,12 @@ import pytest
 
 import cql_atari
 from cql_atari.core.errors import UserError
-from cql_atari.replay import open_store, sampler, split
+from cql_atari.replay import opening, sampler, split
 
 
 @pytest.fixture(scope='module')
 def store(demo_dir, tmp_path_factory):
-  return open_store.open_store(
+  return opening.open_store(
     demo_dir,
     split=split.Split(shards=(10, 21)),
     cache_dir=str(tmp_path_factory.mktemp('stores')),
@@ -64,7 +64,7 @@ def test_too_large_a_share_is_told(store):
 
 
 def test_single_transitions_are_of_no_game(demo_dir, tmp_path):
-  drawn = open_store.open_store(
+  drawn = opening.open_store(
     demo_dir,
     split=split.Split(0.1, shards=(10, 13), convention='uniform'),
     cache_dir=str(tmp_path),

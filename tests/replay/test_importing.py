@@ -10,7 +10,7 @@ import pytest
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import importing, open_store, record_replay, sources
+from cql_atari.replay import importing, opening, record_replay, sources
 from cql_atari.replay import run as run_lib
 from cql_atari.training import rom_check
 
@@ -70,7 +70,7 @@ def assert_holds(store, games):
 
 def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
   source = write_npz(tmp_path / 'mine', games)
-  store = open_store.open_store(
+  store = opening.open_store(
     source, 'Breakout', cache_dir=str(tmp_path / 'cache')
   )
   assert_holds(store, games)
@@ -81,7 +81,7 @@ def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
   assert not behavior['is_clipped']
   # It is converted once, and again when it changes.
   runs = list((tmp_path / 'cache' / 'converted').iterdir())
-  again = open_store.open_store(
+  again = opening.open_store(
     source, 'Breakout', cache_dir=str(tmp_path / 'cache')
   )
   assert again.digest == store.digest
@@ -89,7 +89,7 @@ def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
   write_npz(tmp_path / 'other', games[:2])
   for path in (tmp_path / 'other').iterdir():
     path.rename(source / f'9{path.name}')
-  longer = open_store.open_store(
+  longer = opening.open_store(
     source, 'Breakout', cache_dir=str(tmp_path / 'cache')
   )
   assert_holds(longer, games + games[:2])
@@ -104,7 +104,7 @@ def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
   assert len(shards) == 3
   for shard in shards:
     shard.check(num_actions=4)
-  store = open_store.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
   assert_holds(store, games)  # Rows at the borders are stitched in.
   episodes = json.loads((run / 'episodes.json').read_text())['episodes']
   assert all(episode['complete'] for episode in episodes)
@@ -164,7 +164,7 @@ def test_what_d3rlpy_dumps(games, tmp_path):
   ]
   with open(tmp_path / 'replay.h5', 'w+b') as file:
     d3rlpy.dataset.dump(episodes, file)
-  store = open_store.open_store(
+  store = opening.open_store(
     tmp_path / 'replay.h5', 'Breakout', cache_dir=str(tmp_path / 'cache')
   )
   assert_holds(store, games)
@@ -203,11 +203,11 @@ def test_minari_datasets(tmp_path, monkeypatch, make):
     frames = np.stack([seen(o) for o in episode.observations[:-1]])
     assert np.abs(frames.astype(int) - games[number].frames).max() < 40
     games[number] = games[number]._replace(frames=frames)
-  assert open_store.game_of(source) == 'Breakout'
-  store = open_store.open_store(source, cache_dir=str(tmp_path / 'cache'))
+  assert opening.game_of(source) == 'Breakout'
+  store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
   assert_holds(store, games)
   with pytest.raises(UserError, match='minari download nothing-v0'):
-    open_store.open_store('minari:nothing-v0', 'Breakout')
+    opening.open_store('minari:nothing-v0', 'Breakout')
 
 
 def seen(observation):
@@ -236,7 +236,7 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
   outer.reset()
   outer.step(1)
   outer.close()
-  store = open_store.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
   endings = store.terminals[store.terminals > 0].tolist()
   assert endings == [1, 1, 1, episodes_lib.CUT_OFF]
   assert store.manifest['num_rows'] == played + 1 + 4 * 3
@@ -245,7 +245,7 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
     np.mean([*scores, 0.0])
   )
   outer.close()  # Once more: nothing happens.
-  again = open_store.open_store(run, cache_dir=str(tmp_path / 'again'))
+  again = opening.open_store(run, cache_dir=str(tmp_path / 'again'))
   np.testing.assert_array_equal(again.terminals, store.terminals)
   with pytest.raises(UserError, match='holds data already'):
     record_replay.RecordReplay(preprocessed(), run)
@@ -298,7 +298,7 @@ def test_rl_unpluggeds_episodes(games, tmp_path, style, compression):
       for game in games[2 * number : 2 * number + 2]:
         writer.write(example(game, style, tf.io.encode_png))
   for source in (folder, folder / 'run_1'):
-    store = open_store.open_store(source, cache_dir=str(tmp_path / 'cache'))
+    store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
     assert store.manifest['game'] == 'Breakout'
     assert_holds(store, games)
   content = (folder / 'run_1-00001-of-00002').read_bytes()

@@ -7,7 +7,7 @@ import numpy as np
 from dopamine.tf.replay_memory import circular_replay_buffer
 from hypothesis import strategies as st
 
-from cql_atari.replay import episodes, open_store
+from cql_atari.replay import episodes, opening
 from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
@@ -50,7 +50,7 @@ def test_a_shard_of_any_shape_gives_what_dopamines_buffer_does(
     np.testing.assert_array_equal(valid, expected)
     if not expected:
       return
-    store = open_store.open_store(
+    store = opening.open_store(
       folder, 'Breakout', 4, split_lib.Split(shards=(0, 1)), f'{folder}/stores'
     )
     sampler = dataset_lib.TransitionSampler(

@@ -203,12 +203,12 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
   mixed = memory.MixedSampler(replay, 32, *rest, store=demo_store, share=share)
   of_split = sampler_lib.TransitionSampler(demo_store, int(32 * share), *rest)
   of_memory = memory.OnlineSampler(replay, 32 - int(32 * share), *rest)
-  blocks = mixed.blocks(7, 2)
+  chunks = mixed.chunks(7, 2)
   for first in (14, 16):
-    block = mixed.with_frames(next(blocks))
-    parts = [of_split.block(first, 2)]
+    chunk = mixed.with_frames(next(chunks))
+    parts = [of_split.chunk(first, 2)]
     if share < 1:
-      parts.insert(0, of_memory.block(first, 2))
-    for column, *expected in zip(block, *parts):
+      parts.insert(0, of_memory.chunk(first, 2))
+    for column, *expected in zip(chunk, *parts):
       assert column.shape[:2] == (2, 32)
       np.testing.assert_array_equal(column, np.concatenate(expected, axis=1))

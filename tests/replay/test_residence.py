@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cql_atari.replay import open_store, residence, sampler
+from cql_atari.replay import opening, residence, sampler
 from cql_atari.replay import split as split_lib
 
 RESIDENCES = ('device', 'raw', 'compressed', 'mapped')
@@ -14,7 +14,7 @@ def opened(demo_dir, tmp_path_factory):
   """The same two shards in every residence."""
   folder = str(tmp_path_factory.mktemp('stores'))
   return {
-    name: open_store.open_store(
+    name: opening.open_store(
       str(demo_dir),
       'Breakout',
       4,
@@ -49,13 +49,13 @@ class NearEnds(sampler.TransitionSampler):
 @pytest.mark.parametrize('draws', [sampler.TransitionSampler, NearEnds])
 @pytest.mark.parametrize('update_horizon', [1, 3])
 def test_batches_are_the_same_in_every_residence(opened, update_horizon, draws):
-  blocks = []
+  chunks = []
   for store in opened.values():
     samples = draws(store, 64, update_horizon, seed=3)
-    blocks.append(samples.with_frames(next(samples.blocks(2, 5))))
-  assert blocks[0].terminal.numpy().any() or draws is not NearEnds
-  for block in blocks[1:]:
-    for name, a, b in zip(block._fields, blocks[0], block):
+    chunks.append(samples.with_frames(next(samples.chunks(2, 5))))
+  assert chunks[0].terminal.numpy().any() or draws is not NearEnds
+  for chunk in chunks[1:]:
+    for name, a, b in zip(chunk._fields, chunks[0], chunk):
       assert a.dtype == b.dtype
       np.testing.assert_array_equal(a, b, err_msg=name)
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import frames, open_store
+from cql_atari.replay import frames, opening
 from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
@@ -55,7 +55,7 @@ def test_every_valid_index_of_dopamines_shards_equals_dopamines(
   buffer = dopamine_buffer(500, update_horizon)
   record(buffer, rows)
   buffer.save(tmp_path, 0)
-  store = open_store.open_store(
+  store = opening.open_store(
     str(tmp_path), 'Breakout', 4, split_lib.Split(), str(tmp_path / 'stores')
   )
   sampler = dataset_lib.TransitionSampler(store, update_horizon=update_horizon)
@@ -117,10 +117,10 @@ def test_failures_reach_the_learner(demo_store):
 
 def test_dropped_prefetchers_end_their_thread(demo_store):
   for _ in range(20):  # At once, while it is busy preparing.
-    blocks = dataset_lib.TransitionSampler(demo_store).blocks(0, 2)
-    next(blocks)
-    (thread,) = blocks._pool._threads
-    del blocks
+    chunks = dataset_lib.TransitionSampler(demo_store).chunks(0, 2)
+    next(chunks)
+    (thread,) = chunks._pool._threads
+    del chunks
   thread.join()
   assert not thread.is_alive()
 
@@ -146,8 +146,8 @@ def test_blocks_hold_consecutive_batches_whoever_prepares_them(demo_store):
     demo_store, batch_size=8, num_threads=3
   )
   one_by_one = list(itertools.islice(sampler.batches(start=6), 6))
-  blocks = itertools.islice(sampler.blocks(start=2, size=3), 2)
-  stacked = [zip(*block) for block in blocks]
+  chunks = itertools.islice(sampler.chunks(start=2, size=3), 2)
+  stacked = [zip(*chunk) for chunk in chunks]
   for a, b in zip(one_by_one, itertools.chain(*stacked)):
     for x, y in zip(a, b):
       np.testing.assert_array_equal(x, y)

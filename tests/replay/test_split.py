@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes, open_store, recorder
+from cql_atari.replay import episodes, opening, recorder
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 
@@ -160,7 +160,7 @@ def test_shards_that_give_no_episode_are_not_missing(replay, tmp_path, caplog):
     caplog.clear()
     split = split_lib.Split(0.05, shards, 'trajectories')
     assert len(split.select(replay)) < 4
-    open_store.open_store(str(replay), 'Pong', 18, split, str(tmp_path / 's'))
+    opening.open_store(str(replay), 'Pong', 18, split, str(tmp_path / 's'))
     return caplog.text
 
   assert 'lacks' not in opened((0, 4))

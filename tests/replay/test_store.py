@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import open_store, recorder
+from cql_atari.replay import opening, recorder
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
@@ -17,7 +17,7 @@ from cql_atari.training import rom_check
 
 def open_demo(demo_dir, folder, **settings):
   split = split_lib.Split(**{'shards': (10, 15), **settings})
-  return open_store.open_store(str(demo_dir), 'Breakout', 4, split, str(folder))
+  return opening.open_store(str(demo_dir), 'Breakout', 4, split, str(folder))
 
 
 @pytest.mark.parametrize('convention', ['prefix', 'uniform'])
@@ -72,9 +72,7 @@ def test_games_start_where_the_data_say(tmp_path, convention):
     ones = np.ones(1000)
     recorder.write_shard(folder, index, [frames], ones, ones, terminals, 10_999)
   split = split_lib.Split(0.3, convention=convention, seed=1)
-  store = open_store.open_store(
-    str(folder), 'Pong', 3, split, str(tmp_path / 's')
-  )
+  store = opening.open_store(str(folder), 'Pong', 3, split, str(tmp_path / 's'))
   kept, starts, ends = [], set(), set()
   for entry in store.manifest['shards']:
     shard = shard_lib.Shard(folder, entry['shard'])
@@ -91,7 +89,7 @@ def test_games_start_where_the_data_say(tmp_path, convention):
     if (shard, row) in starts
     and all((shard, row - back) in kept for back in range(reach))
   ]
-  assert expected and store.game_starts.tolist() == expected
+  assert expected and store.episode_starts.tolist() == expected
   valid = np.intersect1d(expected, store.valid_transitions())
   first = store.initial_states(100)[:, 0, 0]
   values = np.array([kept[row][1] for row in valid])
@@ -135,7 +133,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
   split = split_lib.Split(shards=(10, 11))
 
   def digest():
-    return open_store.open_store(
+    return opening.open_store(
       str(copy), 'Breakout', 4, split, str(tmp_path / 'stores')
     ).digest
 
@@ -199,11 +197,11 @@ def test_a_prefix_is_the_same_whatever_the_seed(demo_dir, tmp_path):
 
 def test_play_of_another_game_is_refused(demo_dir, tmp_path):
   with pytest.raises(UserError, match="GAME='Breakout'"):
-    open_store.open_store(
+    opening.open_store(
       str(demo_dir), 'Pong', 6, split_lib.Split(), str(tmp_path)
     )
   with pytest.raises(UserError, match='action set, 0 to 1'):
-    open_store.open_store(
+    opening.open_store(
       str(demo_dir), 'Breakout', 2, split_lib.Split(), str(tmp_path)
     )
 
@@ -211,7 +209,7 @@ def test_play_of_another_game_is_refused(demo_dir, tmp_path):
 def test_missing_data_names_the_command_that_gets_it(tmp_path):
   for replay_dir in (None, str(tmp_path / 'nowhere')):
     with pytest.raises(UserError, match=r'cql_atari\.fetch --game=Pong'):
-      open_store.open_store(replay_dir, 'Pong', 6)
+      opening.open_store(replay_dir, 'Pong', 6)
 
 
 def test_too_long_returns_for_a_drawn_split_are_refused(demo_dir, tmp_path):
@@ -239,7 +237,7 @@ def test_a_folder_that_is_called_like_no_game_is_of_any(
   demo_dir, tmp_path, name
 ):
   shutil.copytree(demo_dir, tmp_path / name)
-  store = open_store.open_store(
+  store = opening.open_store(
     str(tmp_path / name), 'Breakout', 4, split_lib.Split(shards=(10, 11)),
     str(tmp_path / 'stores'),
   )  # fmt: skip

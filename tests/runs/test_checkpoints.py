@@ -29,7 +29,7 @@ def test_tensorflow_that_cannot_write_ends_in_one_sentence(tmp_path):
   with (
     pytest.raises(errors.UserError, match='run cannot be written'),
     files.writing('run'),
-    files.through_tensorflow(),
+    files.tensorflow_errors_as_os_errors(),
     tf.io.gfile.GFile(str(tmp_path / 'nowhere' / 'log'), 'w') as file,
   ):
     file.write('x')

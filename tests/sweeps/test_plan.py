@@ -33,7 +33,7 @@ from cql_atari.sweeps import execute, plan, ray_engine
 )
 def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
   gin.clear_config()
-  settings.parse([f'sweeps/{name}.gin'], [], final=False)
+  settings.parse([f'sweeps/{name}.gin'], [], lock=False)
   sweep = plan.Sweep()
   runs = sweep.runs(tmp_path)
   gin.clear_config()
@@ -67,7 +67,7 @@ def test_a_config_with_bindings_is_a_run_of_its_own(tmp_path):
 
 
 def test_states_are_written_whole_and_read_back(tmp_path):
-  run = plan.Run(tmp_path / 'a' / 'b', ('x.gin',), ('Y=1',), 'd', 10, 3)
+  run = plan.PlannedRun(tmp_path / 'a' / 'b', ('x.gin',), ('Y=1',), 'd', 10, 3)
   assert run.state['status'] == 'waiting' and not run.is_done
   run.write_state(status='done', attempts=2)
   assert run.is_done and run.state['attempts'] == 2

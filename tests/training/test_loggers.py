@@ -30,8 +30,8 @@ class Lines:
   def log(self, step, metrics):
     self._write(f'{step} {metrics["loss"]:.6f}')
 
-  def close(self):
-    self._write('ends')
+  def close(self, failed):
+    self._write('fails' if failed else 'ends')
 
 
 def fit(tmp_path, logger, iterations, **settings):
@@ -61,6 +61,13 @@ def test_a_logger_of_ones_own(tmp_path):
     40 {second:.6f}
     ends
     """)
+
+
+def test_a_log_ends_with_a_run_that_fails(tmp_path):
+  with pytest.raises(UserError, match='the loss is'):
+    fit(tmp_path, 'Lines', 1, **{'CQLMixin.alpha': 1e39})
+  lines = (tmp_path / 'run' / 'own.txt').read_text().splitlines()
+  assert lines[-1] == 'fails'
 
 
 @gin.configurable(denylist=['folder', 'record'])

@@ -15,11 +15,21 @@ from cql_atari.agents import base, optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
-from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  UnitInterval,
+)
 from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 
 _STEPS_PER_MEASURE = 100
+_HELD_OUT = (
+  'held_out_action_difference',
+  'held_out_td_error',
+  'held_out_value',
+)
 
 # A loss is a scalar, and the scalars to record.
 Loss = tuple[tf.Tensor, dict[str, tf.Tensor]]
@@ -62,10 +72,10 @@ class ContinuousAgent(base.OfflineAgent):
       ..., networks.TanhGaussianPolicy
     ] = networks.TanhGaussianPolicy,
     policy_learning_rate: NonNegative = 3e-4,
-    gamma: Share = 0.99,
-    batch_size: Count = 256,
+    gamma: UnitInterval = 0.99,
+    batch_size: PositiveInt = 256,
     sampler: Callable[..., FixedSampler] = FixedSampler,
-    seed: Whole = 0,
+    seed: NonNegativeInt = 0,
   ):
     """Builds the networks, the optimizers and the compiled step.
 
@@ -92,7 +102,7 @@ class ContinuousAgent(base.OfflineAgent):
     self._build()
     losses = [part.name for part in self.parts]
     self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
-    self._learn = tf.function(self._learn_steps)
+    self._compiled_train = tf.function(self._train_in_graph)
 
   def _build(self) -> None:
     """Makes all variables."""
@@ -132,7 +142,7 @@ class ContinuousAgent(base.OfflineAgent):
     return {}
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """Part of the gradient step: moves what no gradient moves.
+    """Updates what has no gradient, such as target networks and multipliers.
 
     Args:
       scalars: of the parts that have just been updated; 'loss' is the critic's.
@@ -150,7 +160,7 @@ class ContinuousAgent(base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.step_number().numpy())
 
-  def _take_steps(self, count: int) -> None:
+  def _train_steps(self, count: int) -> None:
     """Takes gradient steps on the next batches, all in one graph.
 
     What has to be learned before is learned first, if it isn't yet.
@@ -158,14 +168,14 @@ class ContinuousAgent(base.OfflineAgent):
     if not self._is_pretrained:
       self.pretrain_steps(self.pretraining_left)
       self._is_pretrained = True
-    self._learn(tf.constant(count))
+    self._compiled_train(tf.constant(count))
 
-  def _learn_steps(self, count: tf.Tensor) -> None:
+  def _train_in_graph(self, count: tf.Tensor) -> None:
     for _ in tf.range(count):
-      self._learn_from_next_batch()
+      self._train_step()
 
   @tf.autograph.experimental.do_not_convert
-  def _learn_from_next_batch(self) -> None:
+  def _train_step(self) -> None:
     number = self.step_number()
     noise, scalars = Noise(self.seed, number), {}
     is_measured = number % _STEPS_PER_MEASURE == 0
@@ -204,6 +214,43 @@ class ContinuousAgent(base.OfflineAgent):
     """The number of this gradient step, an int64 scalar of the graph."""
     first = self.parts[0]
     return first.optimizer.iterations.read_value() // first.repeats
+
+  # --- Episodes held out. ---
+
+  @property
+  def held_out_names(self) -> tuple[str, ...]:
+    """Names of `held_out_scalars`; none where nothing is held out."""
+    if getattr(self._sampler, 'held_out', None) is None:
+      return ()
+    return _HELD_OUT if self.has_values else _HELD_OUT[:1]
+
+  def held_out_scalars(self) -> dict[str, float]:
+    """Scalars of the agent on held-out episodes, as d3rlpy's evaluators.
+
+    Returns:
+      By _HELD_OUT: the mean squared distance of its actions from the data's,
+      the mean squared TD error, and the mean Q-value of its actions; {} if
+      nothing is held out.
+    """
+    if not self.held_out_names:
+      return {}
+    batch, rng = self._sampler.held_out, np.random.default_rng(0)
+    states, next_states = (
+      part * self._state_std + self._state_mean  # As observed.
+      for part in (batch.state, batch.next_state)
+    )
+    actions = self.select_actions(states, rng)
+    squares = np.sum((actions - batch.action) ** 2, axis=1)
+    measured = [float(np.mean(squares))]
+    if self.has_values:
+      following = self.predict_q_values(
+        next_states, self.select_actions(next_states, rng)
+      )
+      target = batch.reward + self.gamma * (1 - batch.terminal) * following
+      errors = self.predict_q_values(states, batch.action) - target
+      measured.append(float(np.mean(errors**2)))
+      measured.append(float(np.mean(self.predict_q_values(states, actions))))
+    return dict(zip(_HELD_OUT, measured))
 
   # --- Acting. ---
 

@@ -13,12 +13,17 @@ from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  UnitInterval,
+)
 from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
-_MOST_LATENT = 0.5  # Of what likely actions are decoded from.
+_MAX_LATENT = 0.5  # Of what likely actions are decoded from.
 _LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
@@ -39,11 +44,11 @@ class BEARAgent(SACAgent):
     bandwidth: NonNegative = 20.0,
     threshold: NonNegative = 0.05,
     multiplier_learning_rate: NonNegative = 1e-3,
-    mmd_samples: Count = 4,
-    num_samples: Count = 10,
-    play_samples: Count = 100,
-    least_weight: Share = 0.75,
-    warmup_steps: Whole = 40_000,
+    mmd_samples: PositiveInt = 4,
+    num_samples: PositiveInt = 10,
+    play_samples: PositiveInt = 100,
+    least_weight: UnitInterval = 0.75,
+    warmup_steps: NonNegativeInt = 40_000,
     temperature: NonNegative = 0.0,
     entropy_backup: bool = False,
     **kwargs,
@@ -58,14 +63,14 @@ class BEARAgent(SACAgent):
       kernel: kernel of the MMD; by default D4RL's, 'gaussian' for halfcheetah
         and 'laplacian' for all others.
       bandwidth: sigma of the kernel.
-      threshold: what the MMD is kept below.
+      threshold: upper bound on the MMD.
       multiplier_learning_rate: Adam's, on the log of its Lagrange multiplier.
       mmd_samples: actions of each distribution in every state, for the MMD.
-      num_samples: actions of the policy in every next state, of which the best
-        counts.
-      play_samples: actions of the policy in play, of which the best is taken.
-      least_weight: share of the least Q-function in the value of the next
-        state; the greatest has the rest.
+      num_samples: policy samples at every next state; the target is the value
+        of the best one.
+      play_samples: policy samples in play; the best one is taken.
+      least_weight: lambda, weight of the minimum over the Q-functions in the
+        target; the maximum has weight 1 - lambda.
       warmup_steps: gradient steps in which the policy learns by the MMD alone.
       temperature: see SACAgent; BEAR has no entropy term.
       entropy_backup: see SACAgent.
@@ -100,9 +105,9 @@ class BEARAgent(SACAgent):
       self._behavior_learning_rate,
       self.behavior,
     )
-    least, most = map(math.exp, _LOG_MULTIPLIER_RANGE)
+    low, high = map(math.exp, _LOG_MULTIPLIER_RANGE)
     self._multiplier = optimizers.DualVariable(
-      1.0, self._multiplier_learning_rate, most, least
+      1.0, self._multiplier_learning_rate, high, low
     )
 
   def behavior_loss(self, batch: Transition, noise: Noise) -> Loss:
@@ -182,24 +187,24 @@ class BEARAgent(SACAgent):
     return tf.gather(actions, tf.argmax(value, axis=1), batch_dims=1)
 
   def warmup_value(self, batch: Transition) -> tf.Tensor:
-    """None: the MMD alone."""
+    """Zeros (B,): during warm-up the policy learns by the MMD alone."""
     return tf.zeros_like(batch.reward)
 
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:
     """The multiplier times (MMD to the model's actions - threshold).
 
-    The MMD is between what the actions are tanh of.
+    The MMD is between pre-tanh actions.
     """
     latent = noise.normal(
       self.batch_size, self.mmd_samples, self.behavior.latent_size
     )
-    latent = tf.clip_by_value(latent, -_MOST_LATENT, _MOST_LATENT)
+    latent = tf.clip_by_value(latent, -_MAX_LATENT, _MAX_LATENT)
     likely = self.behavior.decode_before_tanh(batch.state, latent)
-    own, _ = self.policy.sample_before_tanh(
+    actions, _ = self.policy.sample_before_tanh(
       batch.state, self._normal(noise, self.mmd_samples)
     )
     mmd = tf.reduce_mean(
-      actor_critic.mmd(own, likely, self.kernel, self.bandwidth)
+      actor_critic.mmd(actions, likely, self.kernel, self.bandwidth)
     )
     multiplier = self._multiplier.value
     return multiplier * (mmd - self.threshold), {

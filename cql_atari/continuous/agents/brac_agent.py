@@ -9,17 +9,16 @@ from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.cloning import BehaviorCloning
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import Count, NonNegative, Whole
+from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 
 @configurable
 class BRACAgent(SACAgent):
-  """Keeps the policy near a clone of the data's, by KL divergence.
+  """Regularizes the policy towards a cloned behavior policy, by KL divergence.
 
-  The data's policy is cloned before the first gradient step, and stays as it
-  is then.
+  The behavior policy is cloned before the first gradient step and then fixed.
   """
 
   LABEL = 'BRAC-{variant}'
@@ -32,10 +31,10 @@ class BRACAgent(SACAgent):
     penalize_value: bool = True,
     behavior: Callable[..., networks.TanhGaussianPolicy] | None = None,
     behavior_learning_rate: NonNegative = 5e-4,
-    behavior_steps: Whole = 1_000_000,
-    behavior_check_period: Count = 5_000,
-    behavior_patience: Count = 4,
-    warmup_steps: Whole = 20_000,
+    behavior_steps: NonNegativeInt = 1_000_000,
+    behavior_check_period: PositiveInt = 5_000,
+    behavior_patience: PositiveInt = 4,
+    warmup_steps: NonNegativeInt = 20_000,
     temperature: NonNegative = 0.0,
     entropy_backup: bool = False,
     **kwargs,
@@ -52,10 +51,10 @@ class BRACAgent(SACAgent):
       behavior_learning_rate: Adam's, of the clone.
       behavior_steps: gradient steps of the cloning, which come before the
         agent's own and are not counted with them.
-      behavior_check_period: gradient steps between looks at the likelihood of
-        the twentieth of the data that is held out.
-      behavior_patience: looks without a gain of 0.01 nats after which the
-        cloning ends before its steps.
+      behavior_check_period: gradient steps between validations, on 5 % of the
+        data (at most 10,000 transitions).
+      behavior_patience: validations without a gain of 0.01 nats in likelihood
+        after which cloning stops early.
       warmup_steps: gradient steps in which the policy learns by the divergence
         alone.
       temperature: see SACAgent; BRAC on D4RL has no entropy term.
@@ -108,14 +107,14 @@ class BRACAgent(SACAgent):
     )
 
   def next_value(self, batch: Transition, noise: Noise) -> tf.Tensor:
-    """V(s') (B,), less alpha times the divergence there for BRAC-v."""
+    """V(s') (B,), minus alpha times the divergence there for BRAC-v."""
     value = super().next_value(batch, noise)
     if self.penalize_value:
       value -= self.alpha * self.divergence(batch.next_state)
     return value
 
   def warmup_value(self, batch: Transition) -> tf.Tensor:
-    """None: the divergence alone."""
+    """Zeros (B,): during warm-up the policy learns by the divergence alone."""
     return tf.zeros_like(batch.reward)
 
   def policy_penalty(self, batch: Transition, noise: Noise) -> Loss:

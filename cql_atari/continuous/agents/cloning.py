@@ -10,7 +10,7 @@ from cql_atari.continuous import networks
 from cql_atari.continuous.sampling import FixedSampler, Noise
 from cql_atari.core.errors import UserError
 
-_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.05, 10_000
+_HELD_OUT_SHARE, _MAX_HELD_OUT = 0.05, 10_000
 _LEAST_GAIN = 0.01  # Nats; less is no improvement.
 # As in BRAC's code: actions at the ends of their range have no finite density,
 # and next to them one that outweighs all others.
@@ -20,14 +20,13 @@ _LARGEST_ACTION = 1.0 - 1e-3
 class BehaviorCloning(tf.Module):
   """Fits a policy to the data by likelihood, as BRAC's code does.
 
-  Its entropy is kept at -A or above by a weight that is tuned. It ends after a
-  number of steps, or once the likelihood of transitions that were held out has
-  stopped rising.
+  A tuned temperature keeps the entropy at -A or above. Training ends after a
+  number of steps, or early once the held-out likelihood stops rising.
 
   Attributes:
-    policy: what is fitted.
-    held_out_loss: -log-likelihood of the transitions held out, in nats, at the
-      last look that was a gain; a scalar variable.
+    policy: the fitted policy.
+    held_out_loss: negative log-likelihood of the held-out transitions, in nats,
+      at the last validation that improved it; a scalar variable.
   """
 
   def __init__(
@@ -59,7 +58,7 @@ class BehaviorCloning(tf.Module):
     self._check_period, self._patience = check_period, patience
     size = len(sampler)
     order = np.random.default_rng([seed, size]).permutation(size)
-    held_out = max(1, min(int(_HELD_OUT_SHARE * size), _MOST_HELD_OUT))
+    held_out = max(1, min(int(_HELD_OUT_SHARE * size), _MAX_HELD_OUT))
     self._held_out = tf.constant(order[:held_out], tf.int32)
     self._learned = tf.constant(order[held_out:] if size > 1 else order)
     self._adam = optimizers.Adam(learning_rate, epsilon=1e-8)

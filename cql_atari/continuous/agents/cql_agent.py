@@ -9,11 +9,11 @@ from cql_atari.agents import optimizers
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import Count, NonNegative, Positive
+from cql_atari.core.constraints import NonNegative, Positive, PositiveInt
 from cql_atari.core.settings import configurable
 from cql_atari.losses import conservative
 
-_MOST_ALPHA = 1e6
+_MAX_ALPHA = 1e6
 
 
 @configurable
@@ -28,7 +28,7 @@ class CQLSACAgent(SACAgent):
     *args,
     alpha: NonNegative = 2.5,
     penalty: Literal['H', 'rho', 'rho-code', 'mu', 'eq1', 'var'] = 'H',
-    num_samples: Count = 10,
+    num_samples: PositiveInt = 10,
     cql_temperature: Positive = 1.0,
     target_gap: float | None = None,
     alpha_learning_rate: NonNegative = 3e-4,
@@ -65,19 +65,26 @@ class CQLSACAgent(SACAgent):
     self.penalty = penalty
     self.num_samples, self.cql_temperature = num_samples, cql_temperature
     self.max_backup, self.chi2_radius = max_backup, chi2_radius
-    self.alpha, self.target_gap = alpha, target_gap
-    self._alpha_learning_rate = alpha_learning_rate
+    self.target_gap = target_gap
+    self._initial_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
     super().__init__(*args, **kwargs)
 
   def _build(self) -> None:
     super()._build()
     is_fixed = self.target_gap is None
     self._alpha = optimizers.DualVariable(
-      self.alpha, None if is_fixed else self._alpha_learning_rate, _MOST_ALPHA
+      self._initial_alpha,
+      None if is_fixed else self._alpha_learning_rate,
+      _MAX_ALPHA,
     )
 
+  @property
+  def alpha(self) -> float:
+    """The penalty's weight as it is now."""
+    return float(self._alpha.value)
+
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
-    """Eq. 4: alpha (log-integral of exp Q - Q(s, a_data)) + SAC's loss."""
+    """SAC's loss plus alpha times each critic's penalty (Eq. 4 for 'H')."""
     q_data = self.critic(batch.state, batch.action)
     td_loss, scalars = self.td_loss(q_data, batch, noise)
     penalties = tf.reduce_mean(
@@ -100,22 +107,21 @@ class CQLSACAgent(SACAgent):
       return conservative.sampled_cql_var_penalty(
         self.critic(state, uniform), q_data, self.chi2_radius
       )
-    own, own_density = self.policy.sample(state, self._normal(noise, count))
+    actions, density = self.policy.sample(state, self._normal(noise, count))
     if self.penalty in ('rho', 'mu', 'eq1'):
-      q_own = self.critic(state, own)
+      q_policy = self.critic(state, actions)
       if self.penalty == 'rho':
-        return conservative.sampled_cql_rho_penalty(q_own, q_data)
+        return conservative.sampled_cql_rho_penalty(q_policy, q_data)
       if self.penalty == 'mu':
-        return conservative.sampled_cql_mu_penalty(q_own, q_data)
-      return conservative.sampled_eq1_penalty(q_own)
-    following, following_density = self.policy.sample(
+        return conservative.sampled_cql_mu_penalty(q_policy, q_data)
+      return conservative.sampled_eq1_penalty(q_policy)
+    next_actions, next_density = self.policy.sample(
       batch.next_state, self._normal(noise, count)
     )
     uniform = noise.uniform(self.batch_size, count, self.action_size)
-    # One kind at a time: smaller products keep what they make in the cache.
-    q_samples = tf.concat(
-      [self.critic(state, each) for each in (uniform, own, following)], axis=-1
-    )
+    # One kind at a time: the results of smaller products fit in the cache.
+    kinds = (uniform, actions, next_actions)
+    q_samples = tf.concat([self.critic(state, kind) for kind in kinds], axis=-1)
     if self.penalty == 'rho-code':
       return conservative.sampled_cql_rho_code_penalty(
         q_samples, q_data, self.cql_temperature
@@ -125,7 +131,7 @@ class CQLSACAgent(SACAgent):
     )
     return conservative.sampled_cql_h_penalty(
       q_samples,
-      tf.concat([uniform_density, own_density, following_density], axis=1),
+      tf.concat([uniform_density, density, next_density], axis=1),
       q_data,
       self.cql_temperature,
     )

@@ -23,9 +23,9 @@ _PENALTY_SAMPLES = 10  # Of the policy, in every state.
 class ContinuousFQEAgent(SACAgent):
   """Learns Q^pi of another agent's policy, from the data alone.
 
-  It is SAC's critic, one, of the policy's size, beside a policy that does not
-  move. BEAR's choice among several actions is not part of it. With a penalty,
-  the loss is that of Eq. 1 or 2, with mu the policy.
+  It is a single SAC critic, of the policy's size, for a fixed policy. BEAR's
+  choice of the best of several actions is not evaluated. With a penalty, the
+  loss is that of Eq. 1 or 2 with mu = pi.
   """
 
   MEASURED = ()
@@ -73,18 +73,18 @@ class ContinuousFQEAgent(SACAgent):
     return 'td_loss', 'q_data', 'gradient_norm'
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
-    """SAC's; with a penalty, alpha times it more."""
+    """SAC's loss, plus alpha times the penalty if there is one."""
     q_data = self.critic(batch.state, batch.action)
     loss, scalars = self.td_loss(q_data, batch, noise)
     if self._penalty is not None:
-      own, _ = self.policy.sample(
+      actions, _ = self.policy.sample(
         batch.state, self._normal(noise, _PENALTY_SAMPLES)
       )
-      q_own = self.critic(batch.state, own)
+      q_samples = self.critic(batch.state, actions)
       if self._penalty == 'eq1':
-        penalty = conservative.sampled_eq1_penalty(q_own)
+        penalty = conservative.sampled_eq1_penalty(q_samples)
       else:
-        penalty = conservative.sampled_cql_mu_penalty(q_own, q_data)
+        penalty = conservative.sampled_cql_mu_penalty(q_samples, q_data)
       loss += self._alpha * tf.reduce_sum(tf.reduce_mean(penalty, axis=1))
     return loss, scalars
 
@@ -93,5 +93,5 @@ class ContinuousFQEAgent(SACAgent):
     self._move_targets()
 
   def policy_loss(self, batch: Transition, noise: Noise) -> Loss:
-    """None: the policy stays as it is."""
+    """Not implemented: the evaluated policy is fixed."""
     raise NotImplementedError

@@ -9,7 +9,12 @@ from cql_atari.agents import optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import Count, NonNegative, Share, Whole
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  UnitInterval,
+)
 from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
@@ -17,27 +22,27 @@ from cql_atari.losses import actor_critic
 
 @configurable
 class SACAgent(ContinuousAgent):
-  """A policy and an ensemble of Q-functions that teach each other."""
+  """Soft actor-critic: a stochastic policy and an ensemble of Q-functions."""
 
   LABEL = 'SAC'
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
   MEASURED = ('q_policy', 'q_uniform')
-  value_samples = 10  # Actions that a predicted value is of.
-  uniform_samples = 10  # Actions that q_uniform is the greatest Q of.
+  value_samples = 10  # Action samples that a predicted value is computed from.
+  uniform_samples = 10  # Uniform actions that q_uniform is the maximum over.
 
   def __init__(
     self,
     *args,
     critic: Callable[..., networks.Critic] = networks.Critic,
     critic_learning_rate: NonNegative = 3e-4,
-    target_rate: Share = 0.005,
+    target_rate: UnitInterval = 0.005,
     temperature: NonNegative | None = None,
     temperature_learning_rate: NonNegative = 3e-4,
     target_entropy: float | None = None,
     entropy_backup: bool = True,
-    warmup_steps: Whole = 0,
-    critic_steps: Count = 1,
-    policy_steps: Count = 1,
+    warmup_steps: NonNegativeInt = 0,
+    critic_steps: PositiveInt = 1,
+    policy_steps: PositiveInt = 1,
     **kwargs,
   ):
     """Initializes the agent.
@@ -46,8 +51,8 @@ class SACAgent(ContinuousAgent):
       *args: see ContinuousAgent.
       critic: makes the Q-functions, called with (S, A, seed).
       critic_learning_rate: Adam's.
-      target_rate: share of the way that the target networks go to the online
-        ones in a gradient step.
+      target_rate: tau of the Polyak averaging of the target networks, per
+        gradient step.
       temperature: weight of the policy's entropy; None to tune it so that the
         entropy is at least target_entropy.
       temperature_learning_rate: Adam's, on log temperature.
@@ -191,15 +196,15 @@ class SACAgent(ContinuousAgent):
   def measure(self, batch: Transition, noise: Noise) -> dict[str, tf.Tensor]:
     """Mean Q of the policy's actions, and of the best of several uniform ones.
 
-    Q of the data's less the latter is the gap of appendix B.
+    Q of the data's minus the latter is the gap of appendix B.
     """
-    own, _ = self.policy.sample(batch.state, self._normal(noise))
+    actions, _ = self.policy.sample(batch.state, self._normal(noise))
     uniform = noise.uniform(
       self.batch_size, self.uniform_samples, self.action_size
     )
     q_uniform = tf.reduce_max(self.critic(batch.state, uniform), axis=2)
     return {
-      'q_policy': tf.reduce_mean(self.critic(batch.state, own)),
+      'q_policy': tf.reduce_mean(self.critic(batch.state, actions)),
       'q_uniform': tf.reduce_mean(q_uniform),
     }
 

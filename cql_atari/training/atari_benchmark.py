@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Agent, Collecting, Data, Panel
+from cql_atari.core.protocols import (
+  Agent,
+  Collecting,
+  Column,
+  Data,
+  Panel,
+  ScoreTable,
+)
 from cql_atari.environments import atari, published
 from cql_atari.replay import games
 from cql_atari.runs.folder import RunFolder
@@ -56,49 +63,54 @@ def _make_collector(run_dir: pathlib.Path, game: str, steps: int | None):
   return collector.Collector(run_dir, steps or 1_000_000, games.num_actions())
 
 
-class Atari:
+class AtariBenchmark:
   """See `core.protocols.Benchmark`."""
 
   name = 'atari'
   macro = 'GAME'
   needs_data_to_act = False
   steps_per_second = 15  # Agent steps of four frames at 60 a second.
-  share_is_a_setting = True
+  data_share_is_hyperparameter = True
   return_label = 'evaluation return'
   policy_metric = 'q_max'  # The policy takes the best action.
   checkpoint_bytes = 420e6  # Six of 70 MB.
-  table = (
+  table = ScoreTable(
     'table3',
     'Scores (Table 3)',
     'Numbers of the paper and of d3rlpy are of the DQN Replay dataset at 12.5 '
     'million gradient steps: compare with them only what was trained on that. '
     "d3rlpy's Asterix is of the dataset's run 2.",
   )
-  columns = {  # noqa: RUF012
-    'human-normalised final': (
+  columns = (
+    Column(
+      'human-normalised final',
       lambda record, label, final: published.human_normalized(
         record['game'], final
       ),
       2,
     ),
-    'gamer-normalised final': (
+    Column(
+      'gamer-normalised final',
       lambda record, label, final: published.gamer_normalized(
         record['game'], final
       ),
       0,
     ),
-    'paper': (_published(published.PAPER_TABLE_3), 1),
-    'd3rlpy final': (_published(published.D3RLPY, 0), 1),
-    'd3rlpy peak': (_published(published.D3RLPY, 1), 1),
-  }
+    Column('paper', _published(published.PAPER_TABLE_3), 1),
+    Column('d3rlpy final', _published(published.D3RLPY, 0), 1),
+    Column('d3rlpy peak', _published(published.D3RLPY, 1), 1),
+  )
   create_environments = atari.AtariEnvironments
   collecting = Collecting(
-    'collect.gin',
-    'collect_finetune.gin',
-    'Collector.create_agent_fn',
-    lambda game: [f'GAME={game!r}'],
-    _make_collector,
-    lambda collector, game: {'game': game, **collector.environment.record},
+    gin_file='collect.gin',
+    gin_file_of_runs='collect_finetune.gin',
+    required='Collector.create_agent_fn',
+    bindings=lambda game: [f'GAME={game!r}'],
+    make=_make_collector,
+    record=lambda collector, game: {
+      'game': game,
+      **collector.environment.record,
+    },
   )
 
   def check_name(self, name: str) -> None:
@@ -157,4 +169,4 @@ class Atari:
     return fqe_agent.FQEAgent(agent, data, seed=seed, **penalty)
 
 
-BENCHMARK = Atari()
+BENCHMARK = AtariBenchmark()

@@ -8,7 +8,14 @@ import numpy as np
 from cql_atari.continuous import environments as environments_lib
 from cql_atari.continuous import published, tasks
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Agent, Collecting, Data, Panel
+from cql_atari.core.protocols import (
+  Agent,
+  Collecting,
+  Column,
+  Data,
+  Panel,
+  ScoreTable,
+)
 
 
 def _published(table: dict[str, dict[str, float]]):
@@ -36,18 +43,18 @@ def _make_collector(run_dir: pathlib.Path, name: str, steps: int | None):
   return collector.SACCollector(run_dir, task, steps or 150_000)
 
 
-class D4RL:
+class D4RLBenchmark:
   """See `core.protocols.Benchmark`."""
 
   name = 'd4rl'
   macro = 'TASK'
   needs_data_to_act = True
   steps_per_second = 30
-  share_is_a_setting = False
+  data_share_is_hyperparameter = False
   return_label = 'D4RL score'
   policy_metric = 'q_policy'
   checkpoint_bytes = 60e6  # Six of 10 MB.
-  table = (
+  table = ScoreTable(
     'tables1and2',
     'Scores (Tables 1 and 2)',
     "D4RL's normalized scores: 0 is random play, 100 an expert's. Numbers of "
@@ -55,18 +62,18 @@ class D4RL:
     "D4RL's own data at a million gradient steps: compare with them only what "
     'was trained on that.',
   )
-  columns = {  # noqa: RUF012
-    'paper': (_published(published.PAPER), 1),
-    'CORL': (_published(published.CORL), 1),
-  }
+  columns = (
+    Column('paper', _published(published.PAPER), 1),
+    Column('CORL', _published(published.CORL), 1),
+  )
   create_environments = environments_lib.D4RLEnvironments
   collecting = Collecting(
-    'd4rl/collect.gin',
-    None,
-    'SACCollector.create_agent_fn',
-    lambda name: [],
-    _make_collector,
-    lambda collector, name: {'task': name},
+    gin_file='d4rl/collect.gin',
+    gin_file_of_runs=None,
+    required='SACCollector.create_agent_fn',
+    bindings=lambda name: [],
+    make=_make_collector,
+    record=lambda collector, name: {'task': name},
   )
 
   def check_name(self, name: str) -> None:
@@ -138,4 +145,4 @@ class D4RL:
     return fqe_agent.ContinuousFQEAgent(agent, data, seed=seed, **penalty)
 
 
-BENCHMARK = D4RL()
+BENCHMARK = D4RLBenchmark()

@@ -1,0 +1,83 @@
+"""Draws what scripts/online.sh has run, and prints it as a table.
+
+  python scripts/plot_online.py --runs=runs/online --out=docs/online.png
+
+Returns of the games that ended while 20,000 rows were logged, against rows; the
+mean over seeds and its standard error.
+"""
+
+import csv
+import pathlib
+
+import numpy as np
+
+from cql_atari.analysis import document, grouping, plotting
+from cql_atari.analysis.plotting import plt
+from cql_atari.core import command
+from cql_atari.core.errors import UserError
+from cql_atari.runs.folder import RunFolder
+
+_COMMAND = command.Command(__doc__)
+_RUNS = _COMMAND.string('runs', 'runs/online', "The script's folder.")
+_OUT = _COMMAND.string('out', 'online.png', 'The picture.')
+_SHARDS = 5  # To a point.
+_ARMS = {
+  'cql': 'offline, then online with alpha 4',
+  'qrdqn': 'offline, then online with alpha 0',
+  'nothing': 'online from nothing, alpha 0',
+}
+
+
+def _curve(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """Rows and mean returns, (T,) each, of a collecting run."""
+  with open(folder / 'metrics.csv', newline='') as file:
+    shards = list(csv.DictReader(file))
+  rows, returns = [], []
+  for first in range(0, len(shards) - _SHARDS + 1, _SHARDS):
+    part = shards[first : first + _SHARDS]
+    games = np.array([float(shard['episodes']) for shard in part])
+    means = np.array([float(shard['return_mean'] or 0) for shard in part])
+    rows.append(int(part[-1]['rows']) + 1)
+    returns.append(np.nansum(games * means) / games.sum())
+  return np.array(rows), np.array(returns)
+
+
+def main() -> None:
+  """Draws and prints by the flags."""
+  root = pathlib.Path(_RUNS.value)
+  figure, panel = plt.subplots(figsize=(5.6, 3.6))
+  styles = plotting.styles({'Breakout': dict.fromkeys(_ARMS.values())})
+  table = []
+  for arm, label in _ARMS.items():
+    folders = sorted(root.glob(f'{arm}-*/Breakout/1'))
+    if not folders:
+      raise UserError(f'there is no {arm}-* in {root}: run scripts/online.sh.')
+    curves = [_curve(folder) for folder in folders]
+    length = min(len(rows) for rows, _ in curves)
+    rows = curves[0][0][:length]
+    returns = np.stack([of_run[:length] for _, of_run in curves])
+    name = f'{label} ({len(curves)} seeds)'
+    plotting.draw_band(panel, rows, returns, name, styles[label])
+    cells = [grouping.with_error(returns[:, k]) for k in range(length)]
+    table.append((label, *cells))
+  offline = [
+    RunFolder(folder).metrics()['eval_return_mean'][-1]
+    for folder in sorted(root.glob('offline-*'))
+  ]
+  panel.axhline(
+    np.mean(offline),
+    color='0.35',
+    ls='--',
+    lw=1,
+    label='after offline training',
+  )
+  panel.set(xlabel='rows played online', ylabel='return of a game')
+  plotting.plain(panel)
+  plotting.legend_below(panel, *panel.get_legend_handles_labels())
+  plotting.save(figure, pathlib.Path(_OUT.value))
+  print(document.table(('', *(f'{r:,}' for r in rows)), table))
+  print(f'After offline training: {grouping.with_error(np.array(offline))}.')
+
+
+if __name__ == '__main__':
+  _COMMAND.run(main)
