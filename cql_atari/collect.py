@@ -72,6 +72,8 @@ def main() -> None:
   )
   if run:
     print(f'The agent that it ended with: {folder / "agent.npz"}')
+    if not (folder / 'replay_logs').is_dir():
+      return
   config = 'cql_1pct.gin'
   if _TASK.value:
     config = f'd4rl/cql.gin --gin_bindings="TASK=\'{name}-medium\'"'

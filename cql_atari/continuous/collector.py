@@ -9,31 +9,30 @@ reached.
 
 import json
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from cql_atari.continuous import environments, files, minari_files, tasks
+from cql_atari.continuous import (
+  environments,
+  files,
+  minari_files,
+  online,
+  tasks,
+)
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 from cql_atari.core import progress
 from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_csv, write_text
-from cql_atari.core.protocols import Arrays
+from cql_atari.core.files import write_text
 from cql_atari.core.settings import configurable
-from cql_atari.training import job
 
-METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
 _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
-
-# A policy as plain arrays: kernel, bias, kernel, bias, ...
-Weights = list[np.ndarray]
 
 
 @configurable(denylist=['run_dir', 'task', 'steps'])
-class SACCollector(job.Job):
+class SACCollector(online.OnlineLearner):
   """Plays a task, learns from it and makes datasets of it."""
 
   def __init__(
@@ -72,33 +71,24 @@ class SACCollector(job.Job):
     Raises:
       UserError: the numbers of steps do not fit one another.
     """
-    if steps % snapshot_period or snapshot_period % steps_per_call:
-      raise UserError(
-        f'--steps={steps}: give a multiple of SACCollector.snapshot_period '
-        f'{snapshot_period}, and that one of steps_per_call {steps_per_call}.'
-      )
+    self._rows, self._write_minari = rows, write_minari
+    domain = task.settings
+    memory = ReplayMemory(steps, domain.state_size, domain.action_size)
     super().__init__(
       run_dir,
-      checkpoint_minutes,
-      {'task': task.domain, 'steps': steps, 'seed': seed},
-      'another --run',
+      task,
+      steps,
+      memory,
+      create_agent_fn(memory, sampler=lambda memory: memory, seed=seed),
+      random_steps=random_steps,
+      learning_starts=random_steps,
+      steps_per_call=steps_per_call,
+      snapshot_period=snapshot_period,
+      snapshot_episodes=snapshot_episodes,
+      checkpoint_minutes=checkpoint_minutes,
+      seed=seed,
+      fixed_settings={},
     )
-    self._task, self._steps, self._seed = task, steps, seed
-    self._rows, self._random_steps = rows, random_steps
-    self._steps_per_call = steps_per_call
-    self._snapshot_period = snapshot_period
-    self._snapshot_episodes = snapshot_episodes
-    self._write_minari = write_minari
-    domain = task.settings
-    self._memory = ReplayMemory(steps, domain.state_size, domain.action_size)
-    self._timeouts = np.zeros(steps, bool)
-    self._agent = create_agent_fn(
-      self._memory, sampler=lambda memory: memory, seed=seed
-    )
-    self._environment = environments.make(task)
-    self._snapshots: list[Weights] = []
-    self._metrics: list[list] = []
-    self.resume()
 
   @property
   def is_finished(self) -> bool:
@@ -116,93 +106,15 @@ class SACCollector(job.Job):
       print(f'{self.folder} has all datasets already.')
       return
     with self.working():
-      if not self._snapshots:
-        self._take_snapshot()
       self._learn()
       self._write_datasets()
-
-  # --- Learning. ---
-
-  def _learn(self) -> None:
-    bar = progress.bar(
-      self._steps, ' steps', 'learning', len(self._memory), leave=True
-    )
-    # Every part of a run plays other episodes.
-    rng = np.random.default_rng([self._seed, len(self._memory)])
-    self._state = self._environment.reset(seed=int(rng.integers(1 << 31)))[0]
-    if len(self._memory):
-      last = len(self._memory) - 1
-      self._timeouts[last] = not self._memory.columns().terminal[last]
-    with bar:
-      while len(self._memory) < self._steps:
-        with self.timed():
-          self._play(rng)
-          if len(self._memory) > self._random_steps:
-            self._agent.train_steps(self._steps_per_call)
-        bar.update(self._steps_per_call)
-        if len(self._memory) % self._snapshot_period == 0:
-          self._take_snapshot()
-          bar.set_postfix_str(f'return {self._metrics[-1][1]:.0f}', False)
-        self.pause()
-    self.save()
-
-  def _play(self, rng: np.random.Generator) -> None:
-    """Takes a few steps with the policy as it is, and remembers them."""
-    weights = self._weights()
-    rows, size = [], self._task.settings.action_size
-    first = len(self._memory)
-    for index in range(self._steps_per_call):
-      if first < self._random_steps:
-        action = rng.uniform(-1.0, 1.0, size)
-      else:
-        action = self._act(weights, self._state, rng.normal(size=size))
-      following, reward, terminal, cut_off, _ = self._environment.step(action)
-      rows.append((self._state, action, reward, following, terminal))
-      self._timeouts[first + index] = cut_off and not terminal
-      self._state = following
-      if terminal or cut_off:
-        self._state = self._environment.reset()[0]
-    self._memory.extend(*map(np.array, zip(*rows)))
-
-  def _act(self, weights: Weights, state, noise=0.0) -> np.ndarray:
-    return act(weights, state, noise, self._agent.policy.log_std_range)
-
-  def _weights(self) -> Weights:
-    return [variable.numpy() for variable in self._agent.policy.layers]
-
-  def _take_snapshot(self) -> None:
-    """Keeps the policy, and how it plays without noise."""
-    weights = self._weights()
-    environment = environments.make(self._task)
-    returns = []
-    for episode in range(self._snapshot_episodes):
-      state, _ = environment.reset(seed=episode)
-      returns.append(0.0)
-      over = False
-      while not over:
-        state, reward, terminal, cut_off, _ = environment.step(
-          self._act(weights, state)
-        )
-        returns[-1] += reward
-        over = terminal or cut_off
-    self._snapshots.append(weights)
-    self._metrics.append(
-      [
-        len(self._memory),
-        float(np.mean(returns)),
-        float(np.std(returns)),
-        len(returns),
-        round(self.wall_seconds, 1),
-      ]
-    )
-    write_csv(self.folder / 'metrics.csv', METRICS, self._metrics)
 
   # --- Datasets. ---
 
   def _write_datasets(self) -> None:
     """Chooses the snapshots, plays them and writes everything."""
     returns = np.array(
-      [row[METRICS.index('return_mean')] for row in self._metrics]
+      [row[online.METRICS.index('return_mean')] for row in self._metrics]
     )
     expert = int(np.argmax(returns))
     low, high = returns[0], returns[expert]
@@ -255,7 +167,7 @@ class SACCollector(job.Job):
     text = json.dumps(about, indent=1) + '\n'
     write_text(self.folder / 'datasets.json', text)
 
-  def _roll_out(self, weights: Weights, name: str) -> files.Steps:
+  def _roll_out(self, weights: online.Weights, name: str) -> files.Steps:
     """Plays a policy with its noise; the last episode is cut off."""
     rng = np.random.default_rng([self._seed, len(name), *name.encode()])
     environment = environments.make(self._task)
@@ -285,66 +197,6 @@ class SACCollector(job.Job):
       self._timeouts[:count],
       columns.next_state[:count],
     )
-
-  # --- Saving. ---
-
-  @property
-  def step(self) -> int:
-    """Steps played."""
-    return len(self._memory)
-
-  def place(self) -> str:
-    """Where it is, in words."""
-    return f'step {self.step}'
-
-  def state(self) -> tuple[Arrays, dict[str, Any]]:
-    """The agent, all that was played, the snapshots and their returns."""
-    arrays = self._agent.state()
-    for name, column in self._memory.columns()._asdict().items():
-      arrays[f'memory.{name}'] = column
-    for index, weights in enumerate(self._snapshots):
-      for layer, array in enumerate(weights):
-        arrays[f'snapshot.{index}.{layer}'] = array
-    arrays['timeouts'] = self._timeouts[: self.step]
-    return arrays, {'metrics': self._metrics}
-
-  def load_state(self, arrays: Arrays, data: dict[str, Any]) -> None:
-    """Goes back to what `state` gave."""
-    others = ('memory.', 'snapshot.', 'timeouts')
-    self._agent.load_state(
-      {n: v for n, v in arrays.items() if not n.startswith(others)}
-    )
-    self._memory.extend(
-      *(arrays[f'memory.{name}'] for name in self._memory.columns()._fields)
-    )
-    self._timeouts[: self.step] = arrays['timeouts']
-    self._metrics = data['metrics']
-    layers = range(len(self._agent.policy.layers))
-    self._snapshots = [
-      [arrays[f'snapshot.{index}.{layer}'] for layer in layers]
-      for index in range(len(self._metrics))
-    ]
-
-
-def act(
-  weights: Sequence[np.ndarray],
-  state: np.ndarray,
-  noise: np.ndarray | float,
-  log_std_range: tuple[float, float],
-) -> np.ndarray:
-  """One action (A,) of a tanh-Gaussian policy, without TensorFlow's overhead.
-
-  Args:
-    weights: kernel and bias of every layer.
-    state: (S,).
-    noise: standard normal (A,), or 0 for the mode.
-    log_std_range: what log deviations are cut off to.
-  """
-  *hidden, last = zip(weights[::2], weights[1::2])
-  for kernel, bias in hidden:
-    state = np.maximum(state @ kernel + bias, 0.0)
-  mean, log_std = np.split(state @ last[0] + last[1], 2)
-  return np.tanh(mean + np.exp(np.clip(log_std, *log_std_range)) * noise)
 
 
 def _steps(observations, actions, rewards, terminals, timeouts, following):

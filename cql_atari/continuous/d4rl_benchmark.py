@@ -43,6 +43,13 @@ def _make_collector(run_dir: pathlib.Path, name: str, steps: int | None):
   return collector.SACCollector(run_dir, task, steps or 150_000)
 
 
+def _make_fine_tuner(run_dir: pathlib.Path, name: str, steps: int | None):
+  from cql_atari.continuous import online
+
+  del name  # The run knows it.
+  return online.FineTuner(run_dir, steps or 100_000)
+
+
 class D4RLBenchmark:
   """See `core.protocols.Benchmark`."""
 
@@ -69,11 +76,15 @@ class D4RLBenchmark:
   create_environments = environments_lib.D4RLEnvironments
   collecting = Collecting(
     gin_file='d4rl/collect.gin',
-    gin_file_of_runs=None,
     required='SACCollector.create_agent_fn',
     bindings=lambda name: [],
     make=_make_collector,
     record=lambda collector, name: {'task': name},
+  )
+  fine_tuning = collecting._replace(
+    gin_file='d4rl/collect_finetune.gin',
+    required='FineTuner.create_agent_fn',
+    make=_make_fine_tuner,
   )
 
   def check_name(self, name: str) -> None:

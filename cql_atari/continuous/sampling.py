@@ -147,3 +147,33 @@ class ReplayMemory:
     """Part of the gradient step: a batch of B transitions."""
     rows = noise.integers(batch_size, self._size.read_value())
     return Transition(*(tf.gather(column, rows) for column in self._columns))
+
+
+class MixedSampler:
+  """Draws a share of every batch from a dataset, and the rest from a memory.
+
+  Its length and its `rows` are the dataset's.
+  """
+
+  held_out = None
+
+  def __init__(self, memory: ReplayMemory, fixed: FixedSampler, share: float):
+    """Remembers its sources.
+
+    Args:
+      memory: what was played.
+      fixed: samples the dataset.
+      share: the dataset's part of a batch, rounded to whole transitions.
+    """
+    self._memory, self._fixed, self._share = memory, fixed, share
+    self.rows = fixed.rows
+
+  def __len__(self) -> int:
+    return len(self._fixed)
+
+  def sample(self, noise: Noise, batch_size: int) -> Transition:
+    """Part of the gradient step: a batch of B transitions."""
+    of_fixed = round(self._share * batch_size)
+    played = self._memory.sample(noise, batch_size - of_fixed)
+    logged = self._fixed.sample(noise, of_fixed)
+    return Transition(*(tf.concat(both, 0) for both in zip(played, logged)))

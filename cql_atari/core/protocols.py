@@ -230,8 +230,6 @@ class Collecting(NamedTuple):
 
   Attributes:
     gin_file: the default gin file.
-    gin_file_of_runs: the default gin file for fine-tuning a run's agent; None
-      if that is not supported.
     required: the parameter that has to be bound.
     bindings: the bindings for a game or task, given its name.
     make: makes the collector, called with (run_dir, name, steps or None).
@@ -239,7 +237,6 @@ class Collecting(NamedTuple):
   """
 
   gin_file: str
-  gin_file_of_runs: str | None
   required: str
   bindings: Callable[[str], list[str]]
   make: Callable[..., Any]
@@ -264,6 +261,7 @@ class Benchmark(Protocol):
     create_environments: makes them by gin's settings, called with
       num_environments and max_steps_per_episode.
     collecting: the way data of it are made.
+    fine_tuning: the way on from an offline run.
   """
 
   name: str
@@ -278,6 +276,7 @@ class Benchmark(Protocol):
   columns: Sequence[Column]
   create_environments: Callable[..., Environments]
   collecting: Collecting
+  fine_tuning: Collecting
 
   def check_name(self, name: str) -> None:
     """Raises a UserError where there is no such game or task."""

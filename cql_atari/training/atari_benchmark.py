@@ -103,7 +103,6 @@ class AtariBenchmark:
   create_environments = atari.AtariEnvironments
   collecting = Collecting(
     gin_file='collect.gin',
-    gin_file_of_runs='collect_finetune.gin',
     required='Collector.create_agent_fn',
     bindings=lambda game: [f'GAME={game!r}'],
     make=_make_collector,
@@ -112,6 +111,8 @@ class AtariBenchmark:
       **collector.environment.record,
     },
   )
+
+  fine_tuning = collecting._replace(gin_file='collect_finetune.gin')
 
   def check_name(self, name: str) -> None:
     """Raises a UserError where there is no such game."""

@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Sequence
 
 from cql_atari.core import devices, quiet, settings
-from cql_atari.core.errors import UserError
 from cql_atari.core.files import exclusive_lock, write_text
 from cql_atari.core.gin_text import binding, bindings
 from cql_atari.core.protocols import Benchmark, Collecting
@@ -42,11 +41,12 @@ def collect(
     BusyError: another process is collecting in the folder.
     Stopped: SIGTERM or Ctrl-C came; progress is saved.
   """
-  how = benchmark.collecting
+  how = benchmark.fine_tuning if init_from else benchmark.collecting
   files = list(gin_files) or [how.gin_file]
   lines = [*gin_bindings, f'SEED={seed}', *how.bindings(name)]
   if init_from:
-    files, lines = _going_on(init_from, how, gin_files, lines)
+    of_run, of_agent = _settings_of(init_from, how)
+    files, lines = [*of_run, *files], [*of_agent, *lines]
   settings.check(files, lines, how.required)
   settings.parse(files, lines, lock=False)
   with exclusive_lock(run_dir, 'collecting'):
@@ -71,19 +71,15 @@ def collect(
     collector.run()
 
 
-def _going_on(
-  run: RunFolder,
-  how: Collecting,
-  gin_files: Sequence[str],
-  gin_bindings: Sequence[str],
+def _settings_of(
+  run: RunFolder, how: Collecting
 ) -> tuple[list[str], list[str]]:
   """The gin files and lines with which a run's agent goes on."""
-  if how.gin_file_of_runs is None:
-    raise UserError('--init_from goes on with agents of Atari games alone.')
   files, lines = settings_of(run)
-  lines += [
-    binding(how.required, bindings(run.config.read_text())[settings.AGENT]),
-    binding('Collector.init_from', run.path.resolve()),
+  agent = bindings(run.config.read_text())[settings.AGENT]
+  owner = how.required.split('.')[0]
+  return files, [
+    *lines,
+    binding(how.required, agent),
+    binding(f'{owner}.init_from', run.path.resolve()),
   ]
-  files += gin_files or [how.gin_file_of_runs]
-  return files, [*lines, *gin_bindings]

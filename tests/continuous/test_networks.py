@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import integrate
 
-from cql_atari.continuous import collector, networks
+from cql_atari.continuous import networks, online
 
 SEED = np.random.SeedSequence(0)
 
@@ -74,13 +74,13 @@ def test_numpy_acts_as_the_policy_does(policy):
   noise = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
   limits = policy.log_std_range
   np.testing.assert_allclose(
-    [collector.act(weights, s, n, limits) for s, n in zip(STATES, noise)],
+    [online.act(weights, s, n, limits) for s, n in zip(STATES, noise)],
     policy.sample(STATES, noise)[0],
     rtol=1e-5,
     atol=1e-6,
   )
   np.testing.assert_allclose(
-    [collector.act(weights, s, 0.0, limits) for s in STATES],
+    [online.act(weights, s, 0.0, limits) for s in STATES],
     policy.mode(STATES),
     rtol=1e-5,
     atol=1e-6,

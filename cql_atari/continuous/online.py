@@ -1,0 +1,352 @@
+"""Learning a task online: from nothing, or on from an offline agent."""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cql_atari.continuous import environments, tasks
+from cql_atari.continuous.agents import sac_agent
+from cql_atari.continuous.sampling import (
+  FixedSampler,
+  MixedSampler,
+  ReplayMemory,
+)
+from cql_atari.core import progress
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  UnitInterval,
+)
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import write_csv
+from cql_atari.core.protocols import Arrays
+from cql_atari.core.settings import configurable
+from cql_atari.runs import trained
+from cql_atari.training import job
+
+METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
+
+# A policy as plain arrays: kernel, bias, kernel, bias, ...
+Weights = list[np.ndarray]
+
+
+class OnlineLearner(job.Job):
+  """Plays a task, step by step, and learns from what it played."""
+
+  def __init__(
+    self,
+    run_dir: pathlib.Path,
+    task: tasks.Task,
+    steps: int,
+    memory: ReplayMemory,
+    agent: sac_agent.SACAgent,
+    random_steps: int,
+    learning_starts: int,
+    steps_per_call: int,
+    snapshot_period: int,
+    snapshot_episodes: int,
+    checkpoint_minutes: float,
+    seed: int,
+    fixed_settings: dict[str, Any],
+  ):
+    """Goes back to the newest checkpoint, if any.
+
+    Args:
+      run_dir: gets `metrics.csv` and checkpoints.
+      task: what to play.
+      steps: steps to play.
+      memory: gets every transition; the agent samples from it.
+      agent: plays and learns.
+      random_steps: steps of uniformly random actions at first.
+      learning_starts: steps played before it learns.
+      steps_per_call: steps played between the calls in which it learns, a
+        gradient step for each.
+      snapshot_period: steps between snapshots.
+      snapshot_episodes: episodes that a snapshot plays without noise.
+      checkpoint_minutes: minutes between checkpoints.
+      seed: seeds the episodes and the exploration.
+      fixed_settings: further settings that a resumed run must share.
+
+    Raises:
+      UserError: the numbers of steps do not fit one another.
+    """
+    if steps % snapshot_period or snapshot_period % steps_per_call:
+      name = type(self).__name__
+      raise UserError(
+        f'--steps={steps}: give a multiple of {name}.snapshot_period '
+        f'{snapshot_period}, and that one of steps_per_call {steps_per_call}.'
+      )
+    super().__init__(
+      run_dir,
+      checkpoint_minutes,
+      {'task': task.domain, 'steps': steps, 'seed': seed, **fixed_settings},
+      'another --run',
+    )
+    self._task, self._steps, self._seed = task, steps, seed
+    self._memory, self._agent = memory, agent
+    self._random_steps, self._learning_starts = random_steps, learning_starts
+    self._steps_per_call = steps_per_call
+    self._snapshot_period = snapshot_period
+    self._snapshot_episodes = snapshot_episodes
+    self._timeouts = np.zeros(steps, bool)
+    self._environment = environments.make(task)
+    self._snapshots: list[Weights] = []
+    self._metrics: list[list] = []
+    self.resume()
+
+  def _learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
+    """Rewards as the agent learns from them."""
+    return rewards
+
+  def _learn(self) -> None:
+    """Plays and learns to the end."""
+    if not self._snapshots:
+      self._take_snapshot()
+    bar = progress.bar(
+      self._steps, ' steps', 'learning', len(self._memory), leave=True
+    )
+    # Every part of a run plays other episodes.
+    rng = np.random.default_rng([self._seed, len(self._memory)])
+    self._state = self._environment.reset(seed=int(rng.integers(1 << 31)))[0]
+    if len(self._memory):
+      last = len(self._memory) - 1
+      self._timeouts[last] = not self._memory.columns().terminal[last]
+    with bar:
+      while len(self._memory) < self._steps:
+        with self.timed():
+          self._play(rng)
+          if len(self._memory) > self._learning_starts:
+            self._agent.train_steps(self._steps_per_call)
+        bar.update(self._steps_per_call)
+        if len(self._memory) % self._snapshot_period == 0:
+          self._take_snapshot()
+          bar.set_postfix_str(f'return {self._metrics[-1][1]:.0f}', False)
+        self.pause()
+    self.save()
+
+  def _play(self, rng: np.random.Generator) -> None:
+    """Takes a few steps with the policy as it is, and remembers them."""
+    weights = self._weights()
+    rows, size = [], self._task.settings.action_size
+    first = len(self._memory)
+    for index in range(self._steps_per_call):
+      if first < self._random_steps:
+        action = rng.uniform(-1.0, 1.0, size)
+      else:
+        action = self._act(weights, self._state, rng.normal(size=size))
+      following, reward, terminal, cut_off, _ = self._environment.step(action)
+      rows.append((self._state, action, reward, following, terminal))
+      self._timeouts[first + index] = cut_off and not terminal
+      self._state = following
+      if terminal or cut_off:
+        self._state = self._environment.reset()[0]
+    states, actions, rewards, next_states, terminals = map(np.array, zip(*rows))
+    self._memory.extend(
+      self._normalized(states),
+      actions,
+      self._learned_rewards(rewards),
+      self._normalized(next_states),
+      terminals,
+    )
+
+  def _normalized(self, states: np.ndarray) -> np.ndarray:
+    return (states - self._memory.state_mean) / self._memory.state_std
+
+  def _act(self, weights: Weights, state, noise=0.0) -> np.ndarray:
+    log_std_range = self._agent.policy.log_std_range
+    return act(weights, self._normalized(state), noise, log_std_range)
+
+  def _weights(self) -> Weights:
+    return [variable.numpy() for variable in self._agent.policy.layers]
+
+  def _take_snapshot(self) -> None:
+    """Keeps the policy, and how it plays without noise."""
+    weights = self._weights()
+    environment = environments.make(self._task)
+    returns = []
+    for episode in range(self._snapshot_episodes):
+      state, _ = environment.reset(seed=episode)
+      returns.append(0.0)
+      over = False
+      while not over:
+        state, reward, terminal, cut_off, _ = environment.step(
+          self._act(weights, state)
+        )
+        returns[-1] += reward
+        over = terminal or cut_off
+    self._snapshots.append(weights)
+    self._metrics.append(
+      [
+        len(self._memory),
+        float(np.mean(returns)),
+        float(np.std(returns)),
+        len(returns),
+        round(self.wall_seconds, 1),
+      ]
+    )
+    write_csv(self.folder / 'metrics.csv', METRICS, self._metrics)
+
+  # --- Saving. ---
+
+  @property
+  def step(self) -> int:
+    """Steps played."""
+    return len(self._memory)
+
+  def place(self) -> str:
+    """Where it is, in words."""
+    return f'step {self.step}'
+
+  def state(self) -> tuple[Arrays, dict[str, Any]]:
+    """The agent, all that was played, the snapshots and their returns."""
+    arrays = self._agent.state()
+    for name, column in self._memory.columns()._asdict().items():
+      arrays[f'memory.{name}'] = column
+    for index, weights in enumerate(self._snapshots):
+      for layer, array in enumerate(weights):
+        arrays[f'snapshot.{index}.{layer}'] = array
+    arrays['timeouts'] = self._timeouts[: self.step]
+    return arrays, {'metrics': self._metrics}
+
+  def load_state(self, arrays: Arrays, data: dict[str, Any]) -> None:
+    """Goes back to what `state` gave."""
+    others = ('memory.', 'snapshot.', 'timeouts')
+    self._agent.load_state(
+      {n: v for n, v in arrays.items() if not n.startswith(others)}
+    )
+    self._memory.extend(
+      *(arrays[f'memory.{name}'] for name in self._memory.columns()._fields)
+    )
+    self._timeouts[: self.step] = arrays['timeouts']
+    self._metrics = data['metrics']
+    layers = range(len(self._agent.policy.layers))
+    self._snapshots = [
+      [arrays[f'snapshot.{index}.{layer}'] for layer in layers]
+      for index in range(len(self._metrics))
+    ]
+
+
+def act(
+  weights: Sequence[np.ndarray],
+  state: np.ndarray,
+  noise: np.ndarray | float,
+  log_std_range: tuple[float, float],
+) -> np.ndarray:
+  """One action (A,) of a tanh-Gaussian policy, without TensorFlow's overhead.
+
+  Args:
+    weights: kernel and bias of every layer.
+    state: (S,).
+    noise: standard normal (A,), or 0 for the mode.
+    log_std_range: what log deviations are cut off to.
+  """
+  *hidden, last = zip(weights[::2], weights[1::2])
+  for kernel, bias in hidden:
+    state = np.maximum(state @ kernel + bias, 0.0)
+  mean, log_std = np.split(state @ last[0] + last[1], 2)
+  return np.tanh(mean + np.exp(np.clip(log_std, *log_std_range)) * noise)
+
+
+@configurable(denylist=['run_dir', 'steps'])
+class FineTuner(OnlineLearner):
+  """Goes on learning online from an offline run on a task."""
+
+  def __init__(
+    self,
+    run_dir: pathlib.Path,
+    steps: int,
+    create_agent_fn: Callable[..., sac_agent.SACAgent],
+    init_from: str | os.PathLike,
+    offline_share: UnitInterval = 0.5,
+    learning_starts: PositiveInt = 1000,
+    steps_per_call: PositiveInt = 50,
+    snapshot_period: PositiveInt = 5000,
+    snapshot_episodes: PositiveInt = 10,
+    checkpoint_minutes: NonNegative = 2.0,
+    seed: NonNegativeInt = 0,
+  ):
+    """Builds the run's agent, or goes back to the newest checkpoint.
+
+    Args:
+      run_dir: gets `metrics.csv`, and in the end `agent.npz`, the agent.
+      steps: steps to play.
+      create_agent_fn: makes the agent; that run's, as its settings are.
+      init_from: the offline run's folder.
+      offline_share: share of every batch that is sampled from that run's data.
+      learning_starts: steps played before it learns.
+      steps_per_call: steps played between the calls in which it learns, a
+        gradient step for each.
+      snapshot_period: steps between two rows of `metrics.csv`.
+      snapshot_episodes: episodes whose mean return, played without noise, is in
+        such a row.
+      checkpoint_minutes: minutes between checkpoints.
+      seed: seeds the batches, the episodes and the exploration.
+
+    Raises:
+      UserError: the numbers of steps do not fit one another, or the run or its
+        data are not there, or its agent has no values.
+    """
+    offline = trained.TrainedRun(init_from)
+    if not offline.agent.has_values:
+      raise UserError(
+        f'the agent of {init_from} learns no values to go on with.'
+      )
+    self._data = offline.data
+    memory = ReplayMemory(
+      steps, *self._data.state.shape[1:], self._data.action_size
+    )
+    memory.state_mean = self._data.state_mean
+    memory.state_std = self._data.state_std
+    agent = create_agent_fn(
+      self._data,
+      sampler=lambda data: MixedSampler(
+        memory, FixedSampler(data), offline_share
+      ),
+      seed=seed,
+    )
+    agent.load_weights(offline.agent.state())
+    super().__init__(
+      run_dir,
+      tasks.task(offline.folder.record['task']),
+      steps,
+      memory,
+      agent,
+      0,
+      learning_starts,
+      steps_per_call,
+      snapshot_period,
+      snapshot_episodes,
+      checkpoint_minutes,
+      seed,
+      {'--init_from': str(init_from)},
+    )
+
+  @property
+  def _agent_file(self) -> pathlib.Path:
+    return self.folder / 'agent.npz'
+
+  @property
+  def is_finished(self) -> bool:
+    """Whether all steps are played."""
+    return self._agent_file.is_file()
+
+  def run(self) -> None:
+    """Plays and learns.
+
+    Raises:
+      Stopped: SIGTERM or Ctrl-C came; progress is saved.
+      UserError: the disk is full.
+    """
+    if self.is_finished:
+      print(f'all {self._steps} steps are played already.')
+      return
+    with self.working():
+      self._learn()
+      self._agent.save(self._agent_file)
+
+  def _learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
+    return self._data.learned_rewards(rewards)
