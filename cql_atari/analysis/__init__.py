@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = lazy.exports(
   __name__,
   {
     'loading': ('LoadedRun', 'load_runs'),
-    'grouping': ('Group', 'by_data', 'group_by_game'),
+    'grouping': ('Group', 'group_by_data', 'group_by_game'),
   },
 )

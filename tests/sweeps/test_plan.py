@@ -17,7 +17,7 @@ from cql_atari.sweeps import execute, plan, ray_engine
     ('table3', 5 * 3 * 2 * 3, 12_500_000),
     ('figure1', 4 * 3 * 3, 12_500_000),
     ('small', 2 * 5 * 2 * 3, 25_000),
-    ('figure1_small', 5 * 4 * 3, 50_000),
+    ('figure1_small', 5 * 5 * 3, 50_000),
     ('longer_small', 2 * 2, 250_000),
     ('d4rl_longer', 7 * 4 * 3, 200_000),
     ('table1', 6 * 18 * 4, 1_000_000),

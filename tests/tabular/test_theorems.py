@@ -121,7 +121,7 @@ def test_eq2_without_the_data_is_reported(drawn, monkeypatch):
 )
 def test_cql_broken_is_reported(drawn, monkeypatch, penalty, name):
   right = getattr(conservative, name)
-  claim = f'V^ of CQL({penalty}) is V less the conservatism of its mu'
+  claim = f'V^ of CQL({penalty}) is V minus the conservatism of its mu'
   for broken in (
     lambda *args: -right(*args),
     lambda q, actions, *rest: (
@@ -170,7 +170,7 @@ def test_sampled_theorem_3_3_broken_is_reported(drawn, monkeypatch, penalty):
     patch.setattr(conservative, name, lambda *args: -right(*args))
     fixed_points._gradient_fn.cache_clear()
     claims = found()
-    assert f'V^ of CQL({penalty}) <= V less the conservatism' in claims
+    assert f'V^ of CQL({penalty}) <= V minus the conservatism' in claims
     assert f'of CQL({penalty}), with probability' in claims
   fixed_points._gradient_fn.cache_clear()
   with monkeypatch.context() as patch:  # The condition, as if always met.
