@@ -29,11 +29,15 @@ _INIT_FROM = _COMMAND.string(
   'Goes on with the agent of an offline run, such as runs/pong, its data in '
   "every batch; the game is that run's.",
 )
+_REPLAY_DIR = _COMMAND.string(
+  'replay_dir', None, "With --init_from: where that run's data are now."
+)
 _STEPS = _COMMAND.integer(
   'steps',
   None,
-  'Of a game: rows to log, padding rows included, 50 shards of them; 1,000,000 '
-  'by default. Of a task: steps to learn for; 150,000 by default.',
+  'For a game, rows to log, padding rows included, in 50 shards; 1,000,000 by '
+  'default. For a task, steps to play; 150,000 by default, 100,000 with '
+  '--init_from.',
   least=1,
 )
 _OUT = _COMMAND.string('out', 'data', 'The run becomes OUT/GAME/RUN.')
@@ -42,7 +46,8 @@ _SEED = _COMMAND.seed('the weights, the games and the exploration')
 _GIN_FILES, _GIN_BINDINGS = _COMMAND.gin(
   "A gin file: collect.gin (Dopamine's DQN; the default of a game), "
   'collect_small.gin (for CPUs), d4rl/collect.gin (SAC; that of a task), or '
-  'collect_finetune.gin (that of --init_from).'
+  'those after collect_finetune.gin and d4rl/collect_finetune.gin, which are '
+  'those of --init_from.'
 )
 
 
@@ -50,14 +55,18 @@ def main() -> None:
   """Collects by the flags."""
   if _TASK.value and _GAME.value:
     raise UserError('give --game or --task, not both.')
-  run = RunFolder(pathlib.Path(_INIT_FROM.value)) if _INIT_FROM.value else None
+  run = None
+  if _INIT_FROM.value is not None:
+    run = RunFolder(pathlib.Path(_INIT_FROM.value).expanduser())
+  elif _REPLAY_DIR.value:
+    raise UserError('--replay_dir is the data of the run in --init_from.')
   name, benchmark = _of_run(run) if run else _of_flags()
   for binding in _GIN_BINDINGS.value:
     for macro in gin_text.bindings(binding):
       if macro in ('GAME', 'TASK', 'SEED'):
+        flag = 'init_from' if run and macro != 'SEED' else macro.lower()
         raise UserError(
-          f'--gin_bindings="{binding}" is given by a flag here: '
-          f'--{macro.lower()}=...'
+          f'--gin_bindings="{binding}" is given by a flag here: --{flag}=...'
         )
   folder = make_folder('out', _OUT.value, name, str(_RUN.value))
   collecting.collect(
@@ -69,6 +78,7 @@ def main() -> None:
     _GIN_FILES.value,
     _GIN_BINDINGS.value,
     run,
+    _REPLAY_DIR.value,
   )
   if run:
     print(f'The agent that it ended with: {folder / "agent.npz"}')

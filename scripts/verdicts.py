@@ -47,6 +47,12 @@ def main() -> None:
   runs = loading.load_runs(folder.find(_RUNS.value))
   steps = _STEPS.value or 0
   runs = [run for run in runs if run.metrics['gradient_steps'][-1] >= steps]
+  labels = sorted({label for label, _ in grouping.runs_with_labels(runs)})
+  if _OURS.value not in labels:
+    raise UserError(
+      f'no run is called {_OURS.value!r}: give one of these, such as '
+      f'--ours="{labels[0]}": {", ".join(labels)}.'
+    )
   rows = []
   for data, games in grouping.group_by_data(runs).items():
     for game, groups in games.items():

@@ -235,6 +235,6 @@ class OfflineAgent(dopamine.DopamineProtocol):
       variable.assign(arrays[name])
 
   def load_weights(self, arrays: Arrays) -> None:
-    """As `load_state`, but ignores the recorded scalars; for acting."""
+    """As `load_state`, but ignores what scalars were recorded."""
     totals = {n: v for n, v in self.state().items() if n.startswith(_TOTALS)}
     self.load_state({**arrays, **totals})

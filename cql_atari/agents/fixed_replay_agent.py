@@ -53,7 +53,7 @@ def _checked_num_actions(store: Store | None, num_actions: int | None) -> int:
 
 @configurable(denylist=['store', 'num_actions', 'seed'])
 class FixedReplayAgent(acting.Acting, base.OfflineAgent):
-  """A value-based agent that learns from a fixed replay and never explores.
+  """A value-based agent that learns from batches of a replay, offline or not.
 
   A subclass gives `loss`, a pure function of the online and target networks'
   outputs, and `q_values`, which maps the network's output to Q-values.

@@ -252,8 +252,8 @@ def _use_symlog_axis(panel: plt.Axes) -> None:
   low, high = panel.get_xlim()
   first = int(np.ceil(np.log10(_WIDE)))
   last = int(np.log10(max(-low, high)))
-  step = 1 + (last - first) // 4
-  ticks = [10.0**k for k in range(last, first - 1, -step)]
+  step = 1 + max(last - first, 0) // 4
+  ticks = [10.0**k for k in range(last, first - 1, -step)] or [_WIDE]
   ticks = [-tick for tick in ticks] + [0.0] + ticks[::-1]
   panel.set_xticks([tick for tick in ticks if low <= tick <= high])
   panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))

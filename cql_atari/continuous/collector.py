@@ -87,7 +87,7 @@ class SACCollector(online.OnlineLearner):
       snapshot_episodes=snapshot_episodes,
       checkpoint_minutes=checkpoint_minutes,
       seed=seed,
-      fixed_settings={},
+      fixed_settings={'--init_from': None},
     )
 
   @property

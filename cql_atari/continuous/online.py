@@ -160,6 +160,10 @@ class OnlineLearner(job.Job):
     log_std_range = self._agent.policy.log_std_range
     return act(weights, self._normalized(state), noise, log_std_range)
 
+  def _best_action(self, weights: Weights, state: np.ndarray) -> np.ndarray:
+    """The action in snapshots: the policy's mode."""
+    return self._act(weights, state)
+
   def _weights(self) -> Weights:
     return [variable.numpy() for variable in self._agent.policy.layers]
 
@@ -174,7 +178,7 @@ class OnlineLearner(job.Job):
       over = False
       while not over:
         state, reward, terminal, cut_off, _ = environment.step(
-          self._act(weights, state)
+          self._best_action(weights, state)
         )
         returns[-1] += reward
         over = terminal or cut_off
@@ -261,6 +265,7 @@ class FineTuner(OnlineLearner):
     steps: int,
     create_agent_fn: Callable[..., sac_agent.SACAgent],
     init_from: str | os.PathLike,
+    replay_dir: str | os.PathLike | None = None,
     offline_share: UnitInterval = 0.5,
     learning_starts: PositiveInt = 1000,
     steps_per_call: PositiveInt = 50,
@@ -276,6 +281,7 @@ class FineTuner(OnlineLearner):
       steps: steps to play.
       create_agent_fn: makes the agent; that run's, as its settings are.
       init_from: the offline run's folder.
+      replay_dir: where that run's data are now; None where they were.
       offline_share: share of every batch that is sampled from that run's data.
       learning_starts: steps played before it learns.
       steps_per_call: steps played between the calls in which it learns, a
@@ -290,10 +296,11 @@ class FineTuner(OnlineLearner):
       UserError: the numbers of steps do not fit one another, or the run or its
         data are not there, or its agent has no values.
     """
-    offline = trained.TrainedRun(init_from)
-    if not offline.agent.has_values:
+    offline = trained.offline_run(init_from, True, replay_dir)
+    if offline.name == 'kitchen':
       raise UserError(
-        f'the agent of {init_from} learns no values to go on with.'
+        'the data of the kitchen pay for finished tasks at every step, play '
+        'only once: it cannot go on online with such data.'
       )
     self._data = offline.data
     memory = ReplayMemory(
@@ -350,3 +357,9 @@ class FineTuner(OnlineLearner):
 
   def _learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
     return self._data.learned_rewards(rewards)
+
+  def _best_action(self, weights: Weights, state: np.ndarray) -> np.ndarray:
+    """As the offline run's evaluations choose it; BEAR's is no mode."""
+    del weights
+    rng = np.random.default_rng(self._seed)
+    return self._agent.select_actions(state[None].astype(np.float32), rng)[0]

@@ -113,8 +113,8 @@ class ReplayMemory:
   Attributes:
     state: float32 (capacity, S), a variable; the first `len` rows are filled.
     action: float32 (capacity, A), as `state`.
-    state_mean: float32 (S,), zeros: states are not normalized.
-    state_std: float32 (S,), ones.
+    state_mean: float32 (S,), what was subtracted from states; zeros at first.
+    state_std: float32 (S,), what they were divided by; ones at first.
   """
 
   def __init__(self, capacity: int, state_size: int, action_size: int):

@@ -45,7 +45,7 @@ def atomic_file(path: pathlib.Path, mode: str = 'wb') -> Iterator[IO]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text as a `atomic_file`."""
+  """Writes a text as an `atomic_file`."""
   with atomic_file(path, 'w') as file:
     file.write(text)
 
@@ -53,7 +53,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_csv(
   path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence]
 ) -> None:
-  """Writes a table as a `atomic_file`."""
+  """Writes a table as an `atomic_file`."""
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows([header, *rows])
   write_text(path, text.getvalue())

@@ -101,7 +101,7 @@ class Agent(Protocol):
     """Goes back to what `state` gave."""
 
   def load_weights(self, arrays: Arrays) -> None:
-    """As `load_state`, but ignores the recorded scalars; for acting."""
+    """As `load_state`, but ignores what scalars were recorded."""
 
   def exported(self) -> Exported:
     """The policy as evaluations play it, as a self-contained function."""

@@ -33,6 +33,7 @@ class AtariEnvironments:
     num_environments: games played at once, E.
     num_actions: size of the game's minimal action set, A.
     longest_episode: agent steps after which a game is cut off.
+    cut_off: bool (E,), whether the last step cut a game off that was not over.
   """
 
   benchmark = 'atari'
@@ -63,6 +64,7 @@ class AtariEnvironments:
     self._sticky_actions = sticky_actions
     self.num_actions = len(action_names(self.rom))
     self._games = self._drawn = self._screen = None
+    self.cut_off = np.zeros(num_environments, bool)
 
   def _make_games(
     self, count: int, shape: tuple[int, int], stack: int, in_colour: bool
@@ -139,6 +141,7 @@ class AtariEnvironments:
       self._drawn.send(actions[:1], strengths[:1])
       self._screen, *_ = self._drawn.recv()
     frames, rewards, over, cut_off, _ = self._games.recv()
+    self.cut_off = cut_off & ~over
     return stack_frames(frames), rewards.astype(np.float64), over | cut_off
 
   def picture(self, states: np.ndarray) -> np.ndarray:

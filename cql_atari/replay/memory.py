@@ -57,7 +57,7 @@ class ReplayMemory:
     rewards: np.ndarray,
     terminals: np.ndarray,
   ) -> None:
-    """Adds an episode; arguments as of `Recorder.append`."""
+    """Adds an episode, as `Recorder.newest_episodes` gives it."""
     length = PADDING_ROWS + len(frames)
     if self._next + length > self.capacity:
       self._forget(self._next, self.capacity)

@@ -12,6 +12,7 @@ import numpy as np
 from isal import igzip
 
 from cql_atari.core.files import write_text
+from cql_atari.replay.episodes import CUT_OFF
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
 from cql_atari.replay.run import EPISODES
@@ -287,16 +288,21 @@ class Recorder:
       rows: only the shards that the newest so many rows reach into.
 
     Yields:
-      Tuples as `append` takes them, but with clipped rewards, oldest first.
+      Tuples of frames, actions, clipped rewards and terminals, oldest first;
+      the last terminal of a game that was cut off is `episodes.CUT_OFF`.
     """
     first = max(self.add_count - rows, 0) // self._rows_per_shard
     for index in range(first, (self.add_count + 1) // self._rows_per_shard):
       shard = Shard(self._directory, index)
-      columns = [shard.read(name) for name in ELEMENTS[1:]]
+      columns = [shard.read(name) for name in ELEMENTS[1:-1]]
+      columns.append(shard.endings())
       yield from _episodes(shard.path('observation'), columns, index == 0)
     if self._has_partial:
       stop = self.add_count % self._rows_per_shard
-      columns = [column[:stop] for column in self._columns.values()]
+      columns = [column[:stop].copy() for column in self._columns.values()]
+      begin = self.add_count - stop
+      cut = [row - begin for row in self._cut_offs if row >= begin]
+      columns[-1][cut] = CUT_OFF
       yield from _episodes(self._partial, columns, not self._shard.index)
 
   @property

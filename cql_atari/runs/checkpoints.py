@@ -150,12 +150,12 @@ def check_same(
     UserError: one of them is another.
   """
   for name, value in now.items():
-    if name not in began:
+    if name not in began and value is not None:
       raise UserError(
-        f'the run in {run_dir} was begun by another version of cql_atari: go '
-        f'on with that one, or give {instead}.'
+        f'the run in {run_dir} was begun without {name}, or by another version '
+        f'of cql_atari: go on so, or give {instead}.'
       )
-    if began[name] != value:
+    if began.get(name) != value:
       raise UserError(
         f'the run in {run_dir} began with {name} {began[name]}, not {value}: '
         f'give that, or {instead}.'

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -17,16 +18,49 @@ from cql_atari.runs.folder import RunFolder
 _RUNNER = 'FixedReplayRunner'
 
 
-def settings_of(folder: RunFolder) -> tuple[list[str], list[str]]:
+def settings_of(
+  folder: RunFolder, replay_dir: str | os.PathLike | None = None
+) -> tuple[list[str], list[str]]:
   """The gin files and lines that build a run's agent on this machine.
 
   They unset the run's strategy, whose devices may not be present, and its
   loggers.
+
+  Args:
+    folder: the run.
+    replay_dir: where its data are now; None where they were.
   """
   bound = gin_text.bindings(folder.config.read_text())
   elsewhere = [f'{n} = None' for n in bound if n.endswith('.strategy')]
   elsewhere += [f'{n} = ()' for n in bound if n.endswith('.loggers')]
+  if replay_dir:
+    names = {'open_store.replay_dir', 'open_task_data.path'} & bound.keys()
+    elsewhere += [gin_text.binding(name, replay_dir) for name in names]
   return [str(folder.config)], elsewhere
+
+
+def offline_run(
+  init_from: str | os.PathLike,
+  with_data: bool,
+  replay_dir: str | os.PathLike | None,
+) -> 'TrainedRun':
+  """A run whose agent is to go on learning online.
+
+  Args:
+    init_from: its folder.
+    with_data: whether to open its data.
+    replay_dir: where these are now; None where they were.
+
+  Raises:
+    UserError: as of TrainedRun; or its agent learns no values.
+  """
+  offline = TrainedRun(init_from, with_data, replay_dir)
+  if not offline.agent.has_values:
+    raise UserError(
+      f'the agent of {init_from} learns no values, by which it could go on: '
+      'give a run of another.'
+    )
+  return offline
 
 
 class TrainedRun:
@@ -44,7 +78,10 @@ class TrainedRun:
   agent: Agent
 
   def __init__(
-    self, run_dir: str | pathlib.Path, with_data: bool | None = True
+    self,
+    run_dir: str | os.PathLike,
+    with_data: bool | None = True,
+    replay_dir: str | os.PathLike | None = None,
   ):
     """Builds the agent of the run's `config.gin`, loads the newest checkpoint.
 
@@ -52,12 +89,14 @@ class TrainedRun:
       run_dir: the run folder.
       with_data: whether to open what it learned from; None to open it only
         if the agent can't be built without, which is so on D4RL.
+      replay_dir: where these are now, if they were moved.
 
     Raises:
       UserError: it is no run folder, has no whole checkpoint, or its data are
         gone or others now.
     """
     self.folder = RunFolder(pathlib.Path(run_dir).expanduser())
+    self._replay_dir = replay_dir
     self.folder.check()
     self.benchmark: Benchmark = benchmarks.load(self.folder.record['benchmark'])
     if with_data is None:
@@ -84,7 +123,7 @@ class TrainedRun:
 
   def _configure(self, with_data: bool) -> Data | None:
     """Gives gin the run's settings; opens its data, if they are asked for."""
-    config = settings_of(self.folder)
+    config = settings_of(self.folder, self._replay_dir)
     settings.parse(*config, lock=False)
     data = opening.open_data() if with_data else None
     with quiet.quiet():

@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Sequence
 
 from cql_atari.core import devices, quiet, settings
-from cql_atari.core.files import exclusive_lock, write_text
-from cql_atari.core.gin_text import binding, bindings
+from cql_atari.core.errors import UserError
+from cql_atari.core.files import absolute, exclusive_lock, write_text
+from cql_atari.core.gin_text import binding, bindings, last_bindings
 from cql_atari.core.protocols import Benchmark, Collecting
 from cql_atari.runs import folder, provenance
 from cql_atari.runs.folder import RunFolder
@@ -22,6 +23,7 @@ def collect(
   gin_files: Sequence[str] = (),
   gin_bindings: Sequence[str] = (),
   init_from: RunFolder | None = None,
+  replay_dir: str | None = None,
 ) -> None:
   """Plays, learns and logs, or goes on with it.
 
@@ -34,7 +36,9 @@ def collect(
     gin_files: paths or bare names; the benchmark's own file if there are none.
     gin_bindings: which override the files.
     init_from: an offline run whose agent goes on learning, by that run's
-      settings where the files say nothing else.
+      settings where the files, which come after the benchmark's own, say
+      nothing else.
+    replay_dir: where that run's data are now; None where they were.
 
   Raises:
     UserError: a mistake in the settings, or a full disk.
@@ -45,8 +49,14 @@ def collect(
   files = list(gin_files) or [how.gin_file]
   lines = [*gin_bindings, f'SEED={seed}', *how.bindings(name)]
   if init_from:
-    of_run, of_agent = _settings_of(init_from, how)
-    files, lines = [*of_run, *files], [*of_agent, *lines]
+    if how.required in last_bindings(gin_files, gin_bindings):
+      raise UserError(
+        f'{how.required} is that of the run in --init_from: leave out what '
+        f'binds it ({", ".join((*gin_files, *gin_bindings))}).'
+      )
+    of_run, of_agent = _settings_of(init_from, how, replay_dir)
+    files = [*of_run, how.gin_file, *gin_files]
+    lines = [*of_agent, *lines]
   settings.check(files, lines, how.required)
   settings.parse(files, lines, lock=False)
   with exclusive_lock(run_dir, 'collecting'):
@@ -72,14 +82,15 @@ def collect(
 
 
 def _settings_of(
-  run: RunFolder, how: Collecting
+  run: RunFolder, how: Collecting, replay_dir: str | None
 ) -> tuple[list[str], list[str]]:
   """The gin files and lines with which a run's agent goes on."""
   files, lines = settings_of(run)
   agent = bindings(run.config.read_text())[settings.AGENT]
   owner = how.required.split('.')[0]
-  return files, [
-    *lines,
-    binding(how.required, agent),
-    binding(f'{owner}.init_from', run.path.resolve()),
-  ]
+  given = {
+    how.required: agent,
+    f'{owner}.init_from': run.path.resolve(),
+    f'{owner}.replay_dir': replay_dir and absolute(replay_dir),
+  }
+  return files, [*lines, *(binding(*item) for item in given.items())]

@@ -24,7 +24,7 @@ from cql_atari.core.files import write_csv
 from cql_atari.core.protocols import Arrays
 from cql_atari.core.settings import configurable
 from cql_atari.environments.atari import AtariEnvironments
-from cql_atari.replay import memory, recorder
+from cql_atari.replay import episodes, memory, recorder
 from cql_atari.runs import trained
 from cql_atari.training import job
 
@@ -72,6 +72,7 @@ class Collector(job.Job):
     epsilon_train: UnitInterval = 0.01,
     epsilon_decay_period: PositiveInt = 250_000,
     init_from: str | os.PathLike | None = None,
+    replay_dir: str | os.PathLike | None = None,
     offline_share: UnitInterval = 0.5,
     checkpoint_minutes: NonNegative = 5.0,
     seed: NonNegativeInt = 0,
@@ -94,6 +95,7 @@ class Collector(job.Job):
       epsilon_decay_period: agent steps of the linear decay between the two.
       init_from: the folder of an offline run whose agent is fine-tuned;
         `create_agent_fn` and its settings are that run's.
+      replay_dir: where that run's data are now; None where they were.
       offline_share: share of every batch that is sampled from that run's data.
       checkpoint_minutes: minutes between checkpoints.
       seed: seeds the weights, the batches, the games and the exploration.
@@ -114,7 +116,7 @@ class Collector(job.Job):
         'Collector.num_shards': num_shards,
         '--steps': rows,
         'seed': seed,
-        **({'--init_from': str(init_from)} if init_from else {}),
+        '--init_from': init_from and str(init_from),
       },
       'another --run',
     )
@@ -131,7 +133,7 @@ class Collector(job.Job):
       )
     offline, sampler = None, memory.OnlineSampler
     if init_from:
-      offline = trained.TrainedRun(init_from, with_data=offline_share > 0)
+      offline = trained.offline_run(init_from, offline_share > 0, replay_dir)
       if offline.data:
         sampler = functools.partial(
           memory.MixedSampler, store=offline.data, share=offline_share
@@ -170,6 +172,7 @@ class Collector(job.Job):
       UserError: the disk is full.
     """
     if self.is_finished:
+      self._save_agent()
       print(f'all {self._recorder.total_rows} rows are logged already.')
       return
     tf.config.experimental.set_synchronous_execution(False)
@@ -201,23 +204,31 @@ class Collector(job.Job):
         self._agent_steps += count
         for game, *row in zip(games, frames, actions, rewards, over):
           game.append(row)
+        cut_off = getattr(environment, 'cut_off', np.zeros(count, bool))
         for index in np.flatnonzero(over):
-          self._log(games[index], bar)
+          self._log(games[index], bool(cut_off[index]), bar)
           games[index] = []
         if len(self._memory) >= self._min_replay_history:
           owed += count / self._update_period
           self._agent.train_steps(int(owed))
           owed %= 1.0
       self.pause()
-    self._agent.save(self.folder / 'agent.npz')
     self.save()
+    self._save_agent()
 
-  def _log(self, game: list[tuple], bar: tqdm.tqdm) -> None:
+  def _save_agent(self) -> None:
+    """Writes `agent.npz`, unless it is there."""
+    if not (self.folder / 'agent.npz').is_file():
+      self._agent.save(self.folder / 'agent.npz')
+
+  def _log(self, game: list[tuple], is_cut_off: bool, bar: tqdm.tqdm) -> None:
     """Gives a finished episode to the recorder and the memory."""
-    frames, actions, rewards, terminals = map(np.stack, zip(*game))
+    frames, actions, rewards, ends = map(np.stack, zip(*game))
     before = self._recorder.add_count
-    self._recorder.append(frames, actions, rewards, terminals)
-    self._memory.append(frames, actions, np.clip(rewards, -1.0, 1.0), terminals)
+    terminals = ends & (not is_cut_off)
+    self._recorder.append(frames, actions, rewards, terminals, is_cut_off)
+    endings = np.where(ends & ~terminals, episodes.CUT_OFF, terminals)
+    self._memory.append(frames, actions, np.clip(rewards, -1.0, 1.0), endings)
     after, size = self._recorder.add_count, self._rows_per_shard
     self._new_returns.append(float(rewards.sum()))
     bar.update(after - before)

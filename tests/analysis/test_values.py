@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from cql_atari.analysis import values
+from cql_atari.analysis import value_gaps, values
 
 GAMMA, ENDS = 0.9, 0.1
 # A step pays 1 and ends the episode with probability ENDS.
@@ -103,3 +103,18 @@ def test_the_values_may_be_another_critics_than_the_agents():
   gap = values.measure(run, 30, 50, 0, critic)
   same = values.measure(run_of(VALUE), 30, 50, 0)
   assert gap == same != values.measure(run, 30, 50, 0)
+
+
+@pytest.mark.parametrize('widest', [5.0, 31.0, 50.0, 95.0, 150.0, 2e6])
+def test_wide_differences_have_few_readable_ticks(widest):
+  row = {
+    'game': 'hopper', 'data': 'medium', 'agent': 'SAC', 'seed': 0,
+    'values': 'own', 'low': -widest, 'high': widest, 'paper_low': 0.0,
+    'paper_high': 1.0, 'paper_difference': 0.5,
+  }  # fmt: skip
+  rows = [{**row, 'difference': sign * widest} for sign in (-1, 1)]
+  (panel,) = value_gaps.figure(rows).axes
+  low, high = panel.get_xlim()
+  ticks = [tick for tick in panel.get_xticks() if low <= tick <= high]
+  assert 3 <= len(ticks) <= 11 and 0.0 in ticks
+  assert min(ticks) < 0 < max(ticks)

@@ -53,4 +53,10 @@ def test_verdicts_by_hand(tmp_path, write_run):
   assert verdicts['REM'] == 'undecided'
   assert verdicts['BC'] == 'not reproduced'
   assert verdicts['DQN'] == 'undecided: too few seeds'
+  other = subprocess.run(
+    [sys.executable, SCRIPT, f'--runs={tmp_path}/runs', '--ours=CQL, alpha 1'],
+    capture_output=True,
+    text=True,
+  )
+  assert other.returncode == 2 and 'give one of these' in other.stderr
   assert done.stdout == (tmp_path / 'out' / 'verdicts.md').read_text()

@@ -13,6 +13,8 @@ import pytest
 import training_runs
 from training_runs import call, without_progress
 
+import cql_atari
+from cql_atari.replay import episodes as episodes_lib
 from cql_atari.replay import opening, split
 from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
@@ -214,6 +216,32 @@ def test_an_offline_agent_goes_on_online(offline, tmp_path):
   assert 'CQLMixin.alpha = 2.0' in config
 
 
+def test_going_on_without_the_run_is_noticed(offline, tmp_path):
+  assert call(online_command(offline, tmp_path)).returncode == 0
+  (tmp_path / 'Breakout' / '1' / 'agent.npz').unlink()
+  again = call(online_command(offline, tmp_path))
+  assert again.returncode == 0, again.stderr
+  assert (tmp_path / 'Breakout' / '1' / 'agent.npz').is_file()
+  flags = [f for f in online_command('', tmp_path)[3:] if 'init_from' not in f]
+  without = call(
+    [
+      sys.executable, '-m', 'cql_atari.collect', '--game=Breakout',
+      '--gin_files=cql_demo.gin', '--gin_files=collect_finetune.gin',
+      '--gin_bindings=Collector.create_agent_fn=@CQLAgent', *flags,
+    ]
+  )  # fmt: skip
+  assert without.returncode == 2
+  assert f'began with --init_from {offline}, not None' in without.stderr
+
+
+def test_an_agent_without_values_is_refused(tmp_path):
+  run = tmp_path / 'bc'
+  cql_atari.fit(run, 'bc_demo.gin', parameters=training_runs.TINY)
+  done = call(online_command(run, tmp_path))
+  assert done.returncode == 2 and 'learns no values' in done.stderr
+  assert done.stderr.count('\n') == 1, done.stderr
+
+
 def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
   # No row is enough to learn from, so that its weights are still the first.
   done = call(
@@ -222,6 +250,12 @@ def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
     )
   )
   assert done.returncode == 0, done.stderr
+  # Games end after 200 steps there, most of them without being over.
+  endings = [
+    shard.endings()
+    for shard in run_lib.list_shards(tmp_path / 'Breakout' / '1')
+  ]
+  assert any((part == episodes_lib.CUT_OFF).any() for part in endings)
   before = trained.TrainedRun(offline, with_data=False).agent.state()
   with np.load(tmp_path / 'Breakout' / '1' / 'agent.npz') as after:
     names = [n for n in before if n.startswith(('online', 'target', 'adam'))]
@@ -236,7 +270,11 @@ def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
     (['--game=Pong'], 'is of Breakout, not Pong'),
     (['--task=hopper'], 'is of Breakout, not hopper'),
     (['--init_from=nowhere'], 'nowhere is no run folder'),
+    (['--init_from='], 'is no run folder'),
     (['--gin_bindings=Collector.offline_share=2'], 'offline_share'),
+    (['--gin_files=collect.gin'], 'is that of the run in --init_from'),
+    (['--gin_bindings=GAME="Pong"'], 'by a flag here: --init_from'),
+    (['--replay_dir=nowhere'], 'there is no replay folder'),
   ],
 )
 def test_mistakes_of_going_on_end_in_one_sentence(

@@ -107,6 +107,20 @@ def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
   assert 0 < rewards[0] < 6  # Twice some 1 to 3.
 
 
+def test_data_that_moved_are_found(offline, folder, tmp_path):
+  moved = tmp_path / 'moved'
+  moved.mkdir()
+  (folder / 'hopper-medium.hdf5').rename(moved / 'hopper-medium.hdf5')
+  try:
+    lost = call(command(offline, tmp_path))
+    found = call(command(offline, tmp_path, f'--replay_dir={moved}'))
+  finally:
+    (moved / 'hopper-medium.hdf5').rename(folder / 'hopper-medium.hdf5')
+  assert lost.returncode == 2 and '--replay_dir' in lost.stderr
+  assert lost.stderr.count('\n') == 1, lost.stderr
+  assert found.returncode == 0, found.stderr
+
+
 def test_an_agent_without_values_is_refused(folder, tmp_path):
   done = call(command(fit(folder, 'd4rl/bc.gin'), tmp_path))
   assert done.returncode == 2 and 'learns no values' in done.stderr

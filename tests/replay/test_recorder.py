@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
+from cql_atari.replay import episodes as episodes_lib
 from cql_atari.replay import memory
 from cql_atari.replay import recorder as recorder_lib
 from cql_atari.replay import sampler as sampler_lib
@@ -212,3 +213,32 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
     for column, *expected in zip(chunk, *parts):
       assert column.shape[:2] == (2, 32)
       np.testing.assert_array_equal(column, np.concatenate(expected, axis=1))
+
+
+def test_games_that_were_cut_off_come_back_as_such(tmp_path, episodes):
+  made = recorder_lib.Recorder(tmp_path / 'replay_logs', SIZE, SHARDS)
+  cut = []
+  for number, (frames, actions, rewards, terminals) in enumerate(episodes):
+    is_cut_off = number % 2 == 0
+    cut.append(is_cut_off)
+    endings = np.zeros_like(terminals) if is_cut_off else terminals
+    made.append(frames, actions, rewards, endings, is_cut_off)
+    if number == 9:
+      break
+  by_frames = {
+    episode[0].tobytes(): (episode, is_cut_off)
+    for episode, is_cut_off in zip(episodes, cut)
+  }
+  replay = memory.ReplayMemory(30_000)
+  steps, seen = 0, set()
+  for frames, actions, rewards, endings in made.newest_episodes(10 * SIZE):
+    (_, expected, _, _), is_cut_off = by_frames[frames.tobytes()]
+    np.testing.assert_array_equal(actions, expected)
+    assert endings[-1] == (episodes_lib.CUT_OFF if is_cut_off else 1)
+    assert not endings[:-1].any()
+    seen.add(is_cut_off)
+    replay.append(frames, actions, rewards, endings)
+    # Of a game that was cut off, nobody knows the state after its last row.
+    steps += len(frames) - is_cut_off
+  assert seen == {True, False}
+  assert len(replay.valid_transitions()) == steps
