@@ -10,6 +10,7 @@ import csv
 import pathlib
 
 import numpy as np
+from matplotlib import ticker
 
 from cql_atari.analysis import document, grouping, plotting
 from cql_atari.analysis.plotting import plt
@@ -42,27 +43,37 @@ def _curve(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   return np.array(rows), np.array(returns)
 
 
+def _play(root: pathlib.Path, arm: str, offline: str | pathlib.Path):
+  seed = pathlib.Path(offline).name.removeprefix('offline-')
+  return root / f'{arm}-{seed}' / 'Breakout' / '1'
+
+
 def main() -> None:
   """Draws and prints by the flags."""
   root = pathlib.Path(_RUNS.value)
+  # The seeds of which everything has run; the agent is written at the end.
+  seeds = [
+    folder.name.removeprefix('offline-')
+    for folder in sorted(root.glob('offline-*'))
+    if all(
+      _play(root, arm, folder).joinpath('agent.npz').is_file() for arm in _ARMS
+    )
+  ]
+  if not seeds:
+    raise UserError(f'no seed in {root} has run to its end: scripts/online.sh.')
+  count = f'{len(seeds)} seed{"s" * (len(seeds) > 1)}'
   figure, panel = plt.subplots(figsize=(5.6, 3.6))
   styles = plotting.styles({'Breakout': dict.fromkeys(_ARMS.values())})
   table = []
   for arm, label in _ARMS.items():
-    folders = sorted(root.glob(f'{arm}-*/Breakout/1'))
-    if not folders:
-      raise UserError(f'there is no {arm}-* in {root}: run scripts/online.sh.')
-    curves = [_curve(folder) for folder in folders]
-    length = min(len(rows) for rows, _ in curves)
-    rows = curves[0][0][:length]
-    returns = np.stack([of_run[:length] for _, of_run in curves])
-    name = f'{label} ({len(curves)} seeds)'
+    curves = [_curve(_play(root, arm, f'offline-{seed}')) for seed in seeds]
+    rows, returns = curves[0][0], np.stack([values for _, values in curves])
+    name = f'{label} ({count})'
     plotting.draw_band(panel, rows, returns, name, styles[label])
-    cells = [grouping.with_error(returns[:, k]) for k in range(length)]
-    table.append((label, *cells))
+    table.append((label, *map(grouping.with_error, returns.T)))
   offline = [
-    RunFolder(folder).metrics()['eval_return_mean'][-1]
-    for folder in sorted(root.glob('offline-*'))
+    RunFolder(root / f'offline-{seed}').metrics()['eval_return_mean'][-1]
+    for seed in seeds
   ]
   panel.axhline(
     np.mean(offline),
@@ -72,11 +83,13 @@ def main() -> None:
     label='after offline training',
   )
   panel.set(xlabel='rows played online', ylabel='return of a game')
+  panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
   plotting.plain(panel)
   plotting.legend_below(panel, *panel.get_legend_handles_labels())
   plotting.save(figure, pathlib.Path(_OUT.value))
   print(document.table(('', *(f'{r:,}' for r in rows)), table))
-  print(f'After offline training: {grouping.with_error(np.array(offline))}.')
+  after = grouping.with_error(np.array(offline))
+  print(f'After offline training: {after}; {count}.')
 
 
 if __name__ == '__main__':

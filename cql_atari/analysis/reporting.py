@@ -186,6 +186,14 @@ def _settings(runs: Sequence[LoadedRun]) -> Iterator[str]:
   )
   shared = set.intersection(*(set(run.settings.items()) for run in runs))
   yield document.table(('setting', 'value'), sorted(shared))
+  digests = {
+    (run.data, run.game, digest)
+    for run in runs
+    if (digest := run.record.get('manifest_digest'))
+  }
+  if digests:
+    yield 'SHA-256 of what was learned from:'
+    yield document.table(('data', 'game', 'digest'), sorted(digests))
   versions = {
     f'{name} {version}'
     for run in runs

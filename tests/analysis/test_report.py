@@ -52,6 +52,7 @@ def root(tmp_path_factory, write_run):
         game=game,
         seed=seed,
         data=f'{100 * fraction:g} %',
+        manifest_digest=f'{game}{fraction}',
       )
   return root
 
@@ -256,6 +257,9 @@ def test_the_page_needs_no_other_file(written):
   # Its contents lead to its sections.
   sections = re.findall(r'href="#([^"]+)', page)
   assert 'settings-and-versions' in sections
+  report = (written / 'report.md').read_text()
+  for game, _, fraction in CURVES:  # Each data set once.
+    assert report.count(f'{game}{fraction}') == 1
   assert all(f'id="{section}"' in page for section in sections)
   assert all(s.startswith('data:image/png;base64,') for s in sources)
   assert '1.0 ± 2.6' in page
