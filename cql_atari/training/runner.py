@@ -118,11 +118,8 @@ class FixedReplayRunner(job.Job):
       keep_every=training_steps,
     )
     _warn_of_another_limit(max_steps_per_episode)
-    self._run_folder, self._data, self._seed = (
-      RunFolder(self.folder),
-      data,
-      seed,
-    )
+    self._run_folder = RunFolder(self.folder)
+    self._data, self._seed = data, seed
     self._num_iterations = num_iterations
     self._training_steps = training_steps
     self._evaluation_steps = evaluation_steps
