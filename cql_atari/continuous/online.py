@@ -303,6 +303,7 @@ class FineTuner(OnlineLearner):
         'only once: it cannot go on online with such data.'
       )
     self._data = offline.data
+    self._snapshot_rng = np.random.default_rng(seed)  # BEAR samples actions.
     memory = ReplayMemory(
       steps, *self._data.state.shape[1:], self._data.action_size
     )
@@ -322,14 +323,14 @@ class FineTuner(OnlineLearner):
       steps,
       memory,
       agent,
-      0,
-      learning_starts,
-      steps_per_call,
-      snapshot_period,
-      snapshot_episodes,
-      checkpoint_minutes,
-      seed,
-      {'--init_from': str(init_from)},
+      random_steps=0,
+      learning_starts=learning_starts,
+      steps_per_call=steps_per_call,
+      snapshot_period=snapshot_period,
+      snapshot_episodes=snapshot_episodes,
+      checkpoint_minutes=checkpoint_minutes,
+      seed=seed,
+      fixed_settings={'--init_from': str(init_from)},
     )
 
   @property
@@ -361,5 +362,6 @@ class FineTuner(OnlineLearner):
   def _best_action(self, weights: Weights, state: np.ndarray) -> np.ndarray:
     """As the offline run's evaluations choose it; BEAR's is no mode."""
     del weights
-    rng = np.random.default_rng(self._seed)
-    return self._agent.select_actions(state[None].astype(np.float32), rng)[0]
+    return self._agent.select_actions(
+      state[None].astype(np.float32), self._snapshot_rng
+    )[0]

@@ -35,9 +35,11 @@ def folder(tmp_path_factory):
   return folder
 
 
-def fit(folder, config):
+def fit(folder, config, **parameters):
   run = folder / config.removesuffix('.gin').replace('/', '_')
-  cql_atari.fit(run, config, replay_dir=folder, parameters=SMALL)
+  cql_atari.fit(
+    run, config, replay_dir=folder, parameters={**SMALL, **parameters}
+  )
   return run
 
 
@@ -105,6 +107,24 @@ def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
   observed = states * data.state_std + data.state_mean
   assert 1.2 < observed[0, 0] < 1.3  # Hopper's height where it begins.
   assert 0 < rewards[0] < 6  # Twice some 1 to 3.
+
+
+@pytest.mark.parametrize(
+  ('name', 'parameters'),
+  [
+    ('sac', {}),
+    ('bear_small', {}),
+    ('brac_v', {'BRACAgent.behavior_steps': 20}),
+  ],
+)
+def test_other_agents_with_values_go_on_too(folder, tmp_path, name, parameters):
+  run = fit(folder, f'd4rl/{name}.gin', **parameters)
+  done = call(command(run, tmp_path, '--steps=300'))
+  assert done.returncode == 0, done.stderr
+  before = trained.TrainedRun(run).agent.state()
+  with np.load(tmp_path / 'hopper' / '1' / 'agent.npz') as after:
+    assert after['loss_steps_0'] > before['loss_steps_0']
+    assert not np.array_equal(after['loss_0'], before['loss_0'])
 
 
 def test_data_that_moved_are_found(offline, folder, tmp_path):
