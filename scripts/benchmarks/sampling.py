@@ -1,6 +1,6 @@
 """Batches of 32 a second, against Dopamine's in-RAM sampler.
 
-  python scripts/benchmarks/sampling.py [--replay_dir=DIR --game=Pong]
+  python scripts/benchmarks/sampling.py [--replay_dir=DIR/Pong/1]
 
 All hold the same rows in the same process and take turns: ours in every
 residence that a CPU has, from one thread and from several, as a learner gets
@@ -14,13 +14,17 @@ import time
 import numpy as np
 
 from cql_atari.core import command, quiet
-from cql_atari.replay import opening
+from cql_atari.replay import opening, split
 from cql_atari.replay import run as run_lib
 
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
-_ROUNDS = _COMMAND.integer('rounds', 12, 'Turns of each.')
-_BATCHES = _COMMAND.integer('batches', 160, 'Batches a turn.')
+_SHARDS = _COMMAND.integer('shards', 50, 'How many shards of it.')
+_RESIDENCES = _COMMAND.strings(
+  'residence', 'raw, compressed or mapped; all of them by default. Repeatable.'
+)
+_ROUNDS = _COMMAND.integer('rounds', 6, 'Turns of each.')
+_BATCHES = _COMMAND.integer('batches', 1600, 'Batches a turn.')
 _CHUNK = 8
 
 
@@ -68,11 +72,13 @@ def main():
   with quiet.quiet():
     stores = {
       residence: opening.open_store(
-        _REPLAY_DIR.value or run_lib.demo_replay_dir(), residence=residence
+        _REPLAY_DIR.value or run_lib.demo_replay_dir(),
+        split=split.Split(shards=(0, _SHARDS.value)),
+        residence=residence,
       )
-      for residence in ('raw', 'compressed', 'mapped')
+      for residence in _RESIDENCES.value or ('raw', 'compressed', 'mapped')
     }
-    turns = {'Dopamine': dopamine(stores['raw'])}
+    turns = {'Dopamine': dopamine(next(iter(stores.values())))}
     for residence, store in stores.items():
       for count in (1, threads):
         turns[f'{residence}, {count} threads'] = ours(store, count)

@@ -101,7 +101,7 @@ def test_one_cql_step_equals_eq_4_written_out(demo_store, update_horizon):
     cql_agent.CQLAgent, demo_store, alpha=4.0, update_horizon=update_horizon
   )
   network = SMALL(4, seed=1)
-  batch = agent.sampler.transitions(agent.sampler.sample_rows(0))
+  batch = agent.sampler.transitions(agent.sampler.sample_rows(0)[0])
   next_theta = network(batch.next_state).numpy()
   with tf.GradientTape() as tape:
     theta = network(batch.state)

@@ -163,7 +163,7 @@ def test_rem_uses_the_step_of_the_graph(demo_store):
   # XLA has random bits of its own.
   compiled = tf.function(temporal_difference.random_mixture, jit_compile=True)
   for step in range(4):
-    batch = agent.sampler.transitions(agent.sampler.sample_rows(step))
+    batch = agent.sampler.transitions(agent.sampler.sample_rows(step)[0])
     outputs = fixed_replay_agent.Outputs(
       agent.online_network(batch.state).numpy().astype(np.float64),
       agent.target_network(batch.next_state).numpy().astype(np.float64),
@@ -188,7 +188,7 @@ def test_double_q_lets_the_online_network_choose(demo_store):
     agent._target_variables, make('dqn', demo_store, seed=4)._variables
   ):
     variable.assign(other)
-  batch = agent.sampler.transitions(agent.sampler.sample_rows(0))
+  batch = agent.sampler.transitions(agent.sampler.sample_rows(0)[0])
   chosen = agent.online_network(batch.next_state).numpy().argmax(1)
   target = agent.target_network(batch.next_state).numpy()
   assert (chosen != target.argmax(1)).any()

@@ -1,7 +1,7 @@
 """What the pages say can be typed: flags, gin files, bindings, Python."""
 
 import ast
-import importlib
+import importlib.util
 import pathlib
 import re
 import shlex
@@ -16,7 +16,11 @@ from cql_atari.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
-AGENT = 'FixedReplayRunner.create_agent_fn'
+_REQUIRED = {
+  'train': 'FixedReplayRunner.create_agent_fn',
+  'sweep': 'Sweep.configs',
+  'collect': 'Collector.create_agent_fn',
+}
 
 
 def blocks(*languages):
@@ -35,28 +39,53 @@ def blocks(*languages):
 
 
 def commands():
-  """Every `python -m cql_atari...` on the pages, as a list of words."""
+  """Every command of ours on the pages, as a list of words."""
+  for page, line in typed_lines():
+    found = re.match(r'\s*python (-m cql_atari\.\w+|scripts/\S+\.py)(.*)', line)
+    if found:
+      words = shlex.split(
+        found[2].replace('$game', 'Pong').replace('$seed', '0')
+      )
+      yield pytest.param(found[1], words, id=f'{page}: {line.strip()[:70]}')
+
+
+def typed_lines():
+  """Lines of the blocks, and what stands in backticks within a sentence."""
   for page, block in blocks('', 'bash'):
     for line in block.replace('\\\n', ' ').splitlines():
-      found = re.search(r'python -m cql_atari\.(\w+)(.*)', line)
-      if found:
-        words = shlex.split(
-          found[2].replace('$game', 'Pong').replace('$seed', '0')
-        )
-        yield pytest.param(found[1], words, id=f'{page}: {line.strip()[:70]}')
+      for command in line.split('&&'):
+        yield page, command
+  for page in PAGES:
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
+    for command in re.findall(r'`(python [^`]+)`', text):
+      yield page.relative_to(ROOT), command.replace('\n', ' ')
+
+
+def load(name):
+  """The module of a command, or of a script."""
+  if name.startswith('-m '):
+    return importlib.import_module(name.removeprefix('-m '))
+  path = ROOT / name
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(path.parent)
+    spec.loader.exec_module(module)
+  return module
 
 
 @pytest.mark.parametrize(('name', 'words'), commands())
 def test_commands_have_the_flags_and_settings_they_are_given(name, words):
-  command = importlib.import_module(f'cql_atari.{name}')._COMMAND
+  command = load(name)._COMMAND
   values = command.flags
   values.unparse_flags()
   try:
     rest = values([name, *words])
     assert len(rest) - 1 <= (1 if command.operand else 0), rest
-    if 'gin_files' in values and '--help' not in words:
+    name = name.removeprefix('-m cql_atari.')
+    if name in _REQUIRED and values['gin_files'].value:
       files = values['gin_files'].value
-      if files and pathlib.Path(files[0]).name != 'my_agent.gin':
+      if pathlib.Path(files[0]).name != 'my_agent.gin':
         check(name, files, values['gin_bindings'].value)
   except flags.UnrecognizedFlagError:
     assert words == ['--help']
@@ -67,11 +96,7 @@ def test_commands_have_the_flags_and_settings_they_are_given(name, words):
 
 
 def check(name, files, bindings):
-  required = {
-    'train': AGENT,
-    'sweep': 'Sweep.configs',
-    'collect': 'Collector.create_agent_fn',
-  }[name]
+  required = _REQUIRED[name]
   if name == 'collect' and any('d4rl' in file for file in files):
     required = 'SACCollector.create_agent_fn'
   bound = gin_text.last_bindings(files, bindings)

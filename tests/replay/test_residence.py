@@ -40,10 +40,15 @@ def test_frames_are_where_they_were_asked_for(opened):
 class NearEnds(sampler.TransitionSampler):
   """Draws rows at the ends of games, where it matters most."""
 
-  def sample_rows(self, batch):
+  def sample_rows(self, first, size=1):
     ends = np.flatnonzero(self.store.terminals)
     near = np.intersect1d(self.valid, ends[:, None] - np.arange(8))
-    return np.resize(np.roll(near, -batch), self.batch_size)
+    return np.stack(
+      [
+        np.resize(np.roll(near, -k), self.batch_size)
+        for k in range(first, first + size)
+      ]
+    )
 
 
 @pytest.mark.parametrize('draws', [sampler.TransitionSampler, NearEnds])

@@ -67,7 +67,7 @@ def test_every_valid_index_of_dopamines_shards_equals_dopamines(
 
 def test_sampling_is_uniform_over_valid_transitions(demo_store):
   sampler = dataset_lib.TransitionSampler(demo_store, batch_size=1000)
-  rows = np.concatenate([sampler.sample_rows(k) for k in range(200)])
+  rows = sampler.sample_rows(0, 200).ravel()
   counts = np.bincount(rows, minlength=demo_store.manifest['num_rows'])
   assert counts[np.setdiff1d(np.arange(len(counts)), sampler.valid)].sum() == 0
   assert stats.chisquare(counts[sampler.valid]).pvalue > 1e-3
@@ -76,11 +76,20 @@ def test_sampling_is_uniform_over_valid_transitions(demo_store):
 def test_batches_are_independent_of_each_other(demo_store):
   """Pairs (draw of batch k, of batch k + 1) fill the plane evenly."""
   sampler = dataset_lib.TransitionSampler(demo_store, batch_size=1)
-  rows = np.array([sampler.sample_rows(k)[0] for k in range(20_001)])
+  rows = sampler.sample_rows(0, 20_001)[:, 0]
   bins = np.searchsorted(sampler.valid, rows) * 8 // len(sampler.valid)
   table = np.zeros((8, 8))
   np.add.at(table, (bins[:-1], bins[1:]), 1)
   assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_batch_k_is_drawn_by_the_generator_of_counter_k(demo_store):
+  """NumPy's own, made anew for each: what runs of earlier versions drew by."""
+  sampler = dataset_lib.TransitionSampler(demo_store, batch_size=33, seed=7)
+  for batch, rows in enumerate(sampler.sample_rows(1000, 50), start=1000):
+    bits = np.random.Philox(key=7, counter=[0, 0, 0, batch])
+    drawn = np.random.Generator(bits).integers(0, len(sampler.valid), 33)
+    np.testing.assert_array_equal(rows, sampler.valid[drawn])
 
 
 def test_the_same_seed_and_position_give_the_same_batches(demo_store):
@@ -91,8 +100,8 @@ def test_the_same_seed_and_position_give_the_same_batches(demo_store):
     for x, y in zip(a, b):
       np.testing.assert_array_equal(x, y)
   other = dataset_lib.TransitionSampler(demo_store, batch_size=8, seed=4)
-  assert (other.sample_rows(0) != sampler.sample_rows(0)).any()
-  assert (sampler.sample_rows(0) != sampler.sample_rows(1)).any()
+  assert (other.sample_rows(0)[0] != sampler.sample_rows(0)[0]).any()
+  assert (sampler.sample_rows(0)[0] != sampler.sample_rows(1)[0]).any()
 
 
 def test_batches_have_dopamines_shapes_and_types(demo_store):
@@ -131,11 +140,11 @@ def test_workers_share_the_batch_of_one(demo_store):
     parts = [
       dataset_lib.TransitionSampler(
         demo_store, seed=3, worker=worker, num_workers=4
-      ).sample_rows(batch)
+      ).sample_rows(batch)[0]
       for worker in range(4)
     ]
     np.testing.assert_array_equal(
-      np.stack(parts, axis=1).ravel(), whole.sample_rows(batch)
+      np.stack(parts, axis=1).ravel(), whole.sample_rows(batch)[0]
     )
   with pytest.raises(ValueError, match='must be a multiple'):
     dataset_lib.TransitionSampler(demo_store, batch_size=32, num_workers=3)
@@ -180,6 +189,6 @@ def test_batches_that_are_kept_stay_as_they_are(demo_store):
   sampler = dataset_lib.TransitionSampler(demo_store, batch_size=4)
   kept = list(itertools.islice(sampler.batches(), 60))
   for number, batch in enumerate(kept):
-    expected = sampler.transitions(sampler.sample_rows(number))
+    expected = sampler.transitions(sampler.sample_rows(number)[0])
     np.testing.assert_array_equal(batch.state, expected.state)
     np.testing.assert_array_equal(batch.next_state, expected.next_state)
