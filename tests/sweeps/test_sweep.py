@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -161,6 +162,33 @@ def test_killed_and_stopped_sweeps_go_on(undisturbed, work, environment):
   assert_same_results(base_dir, undisturbed[0])
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_what_is_sent_to_all_of_a_sweep_ends_its_runs(
+  work, environment, number
+):
+  """SIGTERM to every process, as clusters do, saves. SIGKILL: no run stays."""
+  base_dir = work / f'all-{number.name}'
+  sweep = subprocess.Popen(
+    command(work, base_dir, '--workers=1'),
+    env=environment,
+    start_new_session=True,
+  )
+  wait_for_checkpoint(base_dir, sweep)
+  trains = run_process(base_dir / RUNS[0])
+  assert trains
+  if number == signal.SIGKILL:
+    sweep.kill()
+  else:
+    os.killpg(sweep.pid, number)
+  sweep.wait()
+  while run_process(base_dir / RUNS[0]) == trains:
+    time.sleep(0.05)
+  if number == signal.SIGTERM:
+    assert state(base_dir / RUNS[0])['status'] == 'stopped'
+    log = (base_dir / RUNS[0] / 'train.log').read_text()
+    assert 'stopped by SIGTERM and saved' in log
+
+
 def state(run):
   try:
     return json.loads((run / 'sweep.json').read_text())
@@ -176,12 +204,8 @@ def wait_for_checkpoint(base_dir, sweep):
 
 def run_process(run):
   """The process that trains in a folder, if any."""
-  listed = subprocess.run(
-    ['pgrep', '-f', f'base_dir={run}$|base_dir={run} '],
-    capture_output=True,
-    text=True,
-  )
-  return int(listed.stdout.split()[0]) if listed.stdout else None
+  pid = state(run).get('pid')
+  return pid if pid and pathlib.Path(f'/proc/{pid}').exists() else None
 
 
 @pytest.mark.slow
