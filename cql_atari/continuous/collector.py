@@ -44,7 +44,7 @@ class SACCollector(online.OnlineLearner):
     rows: PositiveInt = 100_000,
     random_steps: PositiveInt = 5000,
     steps_per_call: PositiveInt = 50,
-    snapshot_period: PositiveInt = 5000,
+    snapshot_period: PositiveInt = tasks.SNAPSHOT_PERIOD,
     snapshot_episodes: PositiveInt = 10,
     checkpoint_minutes: NonNegative = 2.0,
     write_minari: bool = False,

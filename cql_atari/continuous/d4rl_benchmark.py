@@ -1,6 +1,7 @@
 """The D4RL benchmark: what differs from others, in one place."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,16 @@ def _make_fine_tuner(run_dir: pathlib.Path, name: str, steps: int | None):
   return online.FineTuner(run_dir, steps or 100_000)
 
 
+def _check_steps(collector: str):
+  """What `Collecting.check_steps` is, for a collector by its name."""
+
+  def check(steps: int, bound: Mapping[str, Any]) -> None:
+    period = f'{collector}.snapshot_period'
+    tasks.check_steps(steps, period, bound.get(period, tasks.SNAPSHOT_PERIOD))
+
+  return check
+
+
 class D4RLBenchmark:
   """See `core.protocols.Benchmark`."""
 
@@ -78,12 +89,14 @@ class D4RLBenchmark:
     gin_file='d4rl/collect.gin',
     required='SACCollector.create_agent_fn',
     bindings=lambda name: [],
+    check_steps=_check_steps('SACCollector'),
     make=_make_collector,
     record=lambda collector, name: {'task': name},
   )
   fine_tuning = collecting._replace(
     gin_file='d4rl/collect_finetune.gin',
     required='FineTuner.create_agent_fn',
+    check_steps=_check_steps('FineTuner'),
     make=_make_fine_tuner,
   )
 

@@ -74,11 +74,12 @@ class OnlineLearner(job.Job):
     Raises:
       UserError: the numbers of steps do not fit one another.
     """
-    if steps % snapshot_period or snapshot_period % steps_per_call:
-      name = type(self).__name__
+    parameter = f'{type(self).__name__}.snapshot_period'
+    tasks.check_steps(steps, parameter, snapshot_period)
+    if snapshot_period % steps_per_call:
       raise UserError(
-        f'--steps={steps}: give a multiple of {name}.snapshot_period '
-        f'{snapshot_period}, and that one of steps_per_call {steps_per_call}.'
+        f'{parameter} is {snapshot_period}: give a multiple of steps_per_call, '
+        f'{steps_per_call}.'
       )
     super().__init__(
       run_dir,
@@ -269,7 +270,7 @@ class FineTuner(OnlineLearner):
     offline_share: UnitInterval = 0.5,
     learning_starts: PositiveInt = 1000,
     steps_per_call: PositiveInt = 50,
-    snapshot_period: PositiveInt = 5000,
+    snapshot_period: PositiveInt = tasks.SNAPSHOT_PERIOD,
     snapshot_episodes: PositiveInt = 10,
     checkpoint_minutes: NonNegative = 2.0,
     seed: NonNegativeInt = 0,

@@ -19,6 +19,7 @@ from cql_atari.core.errors import UserError
 URL = 'https://rail.eecs.berkeley.edu/datasets/offline_rl'
 
 GYMNASIUM = 'gymnasium:'
+SNAPSHOT_PERIOD = 5000  # Steps of online play.
 _LONGEST = 1000  # Steps of an episode where gymnasium has no limit.
 
 GYM_DATA = (
@@ -200,6 +201,14 @@ def _own(name: str) -> Domain:
     '',
     (actions.low, actions.high),
   )
+
+
+def check_steps(steps: int, parameter: str, period: int) -> None:
+  """Raises a UserError where steps to play are no multiple of a period."""
+  if steps % period:
+    raise UserError(
+      f'--steps={steps}: give a multiple of {parameter}, {period}.'
+    )
 
 
 def names() -> list[str]:

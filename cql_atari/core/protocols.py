@@ -4,7 +4,7 @@ Any class with these members can be trained, evaluated, resumed and reported on:
 those of Atari and D4RL, or your own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -232,6 +232,8 @@ class Collecting(NamedTuple):
     gin_file: the default gin file.
     required: the parameter that has to be bound.
     bindings: the bindings for a game or task, given its name.
+    check_steps: raises a UserError where so many steps can't be made, given
+      their number and the bindings.
     make: makes the collector, called with (run_dir, name, steps or None).
     record: the fields of collect.json, given the collector and the name.
   """
@@ -239,6 +241,7 @@ class Collecting(NamedTuple):
   gin_file: str
   required: str
   bindings: Callable[[str], list[str]]
+  check_steps: Callable[[int, Mapping[str, Any]], None]
   make: Callable[..., Any]
   record: Callable[[Any, str], Record]
 

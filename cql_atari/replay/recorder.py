@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from isal import igzip
 
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_text
 from cql_atari.replay.episodes import CUT_OFF
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
@@ -19,9 +20,19 @@ from cql_atari.replay.run import EPISODES
 from cql_atari.replay.shard import ELEMENTS, Shard
 
 # A row that comes before an episode's first frame, so that it can be stacked.
+NUM_SHARDS = 50  # Of a published run.
 PADDING_ROWS = STACK_SIZE - 1
 _COMPRESSION_LEVEL = 2
 _BLANK_ROWS = 1000  # Written at a time.
+
+
+def check_rows(rows: int, num_shards: int) -> None:
+  """Raises a UserError where so many rows do not fill so many shards."""
+  if rows % num_shards or rows < 100 * num_shards:
+    raise UserError(
+      f'--steps={rows} do not fill {num_shards} shards: give a multiple of '
+      f'{num_shards}, and at least {100 * num_shards}.'
+    )
 
 
 def write_shard(

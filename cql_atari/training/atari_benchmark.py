@@ -15,7 +15,7 @@ from cql_atari.core.protocols import (
   ScoreTable,
 )
 from cql_atari.environments import atari, published
-from cql_atari.replay import games
+from cql_atari.replay import games, recorder
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import rom_check
 
@@ -105,6 +105,9 @@ class AtariBenchmark:
     gin_file='collect.gin',
     required='Collector.create_agent_fn',
     bindings=lambda game: [f'GAME={game!r}'],
+    check_steps=lambda rows, bound: recorder.check_rows(
+      rows, bound.get('Collector.num_shards', recorder.NUM_SHARDS)
+    ),
     make=_make_collector,
     record=lambda collector, game: {
       'game': game,

@@ -57,7 +57,9 @@ def collect(
     of_run, of_agent = _settings_of(init_from, how, replay_dir)
     files = [*of_run, how.gin_file, *gin_files]
     lines = [*of_agent, *lines]
-  settings.check(files, lines, how.required)
+  bound = settings.check(files, lines, how.required)
+  if steps is not None:
+    how.check_steps(steps, bound)
   settings.parse(files, lines, lock=False)
   with exclusive_lock(run_dir, 'collecting'):
     with quiet.quiet():

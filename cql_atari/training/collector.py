@@ -64,7 +64,7 @@ class Collector(job.Job):
     num_actions: int,
     create_agent_fn: Callable[..., fixed_replay_agent.FixedReplayAgent],
     create_environment_fn: Callable[..., AtariEnvironments] = AtariEnvironments,
-    num_shards: PositiveInt = 50,
+    num_shards: PositiveInt = recorder.NUM_SHARDS,
     replay_capacity: PositiveInt = 1_000_000,
     min_replay_history: PositiveInt = 20_000,
     update_period: PositiveInt = 4,
@@ -104,11 +104,7 @@ class Collector(job.Job):
       UserError: the numbers of rows do not fit one another, or the offline run
         or its data are not there.
     """
-    if rows % num_shards or rows < 100 * num_shards:
-      raise UserError(
-        f'--steps={rows} do not fill {num_shards} shards: give a multiple of '
-        f'{num_shards}, and at least {100 * num_shards}.'
-      )
+    recorder.check_rows(rows, num_shards)
     super().__init__(
       run_dir,
       checkpoint_minutes,

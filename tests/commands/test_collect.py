@@ -127,6 +127,27 @@ def test_a_finished_run_says_so_and_changes_nothing(collected):
 
 
 @pytest.mark.parametrize(
+  ('flags', 'sentence'),
+  [
+    (['--steps=3000'], 'at least 5000'),
+    (['--steps=6001'], 'give a multiple of 50'),
+    (['--task=hopper', '--steps=7000'], 'SACCollector.snapshot_period, 5000'),
+  ],
+)
+def test_wrong_numbers_of_steps_are_told_before_tensorflow_starts(
+  tmp_path, flags, sentence
+):
+  (tmp_path / 'tensorflow.py').write_text('raise RuntimeError')
+  path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+  done = subprocess.run(
+    [sys.executable, '-m', 'cql_atari.collect', f'--out={tmp_path}', *flags],
+    env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 2
+  assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+
+
+@pytest.mark.parametrize(
   ('flags', 'steps', 'sentence'),
   [
     (['--game=Brakeout'], 6000, 'did you mean Breakout?'),
