@@ -27,8 +27,9 @@ from cql_atari.continuous.agents import (
   bear_agent,
   brac_agent,
 )
-from cql_atari.continuous.sampling import Transition
+from cql_atari.continuous.sampling import ReplayMemory, Transition
 from cql_atari.core import settings
+from cql_atari.core.errors import UserError
 
 
 def test_vae_loss_is_the_one_worked_by_hand():
@@ -89,6 +90,11 @@ def test_bears_kernel_is_d4rls_for_the_task_and_its_multiplier_has_bounds():
     for _ in range(30):  # Adam's first moment turns slowly.
       agent.after_step({'mmd': tf.constant(mmd)})
     assert float(agent._multiplier.value) == pytest.approx(np.exp(bound))
+
+
+def test_bear_without_data_says_what_to_type():
+  with pytest.raises(UserError, match='collect with --init_from=RUN'):
+    bear_agent.BEARAgent(ReplayMemory(10, 3, 1), sampler=lambda memory: memory)
 
 
 def test_configs_have_d4rls_settings():

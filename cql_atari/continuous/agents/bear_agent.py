@@ -19,6 +19,7 @@ from cql_atari.core.constraints import (
   PositiveInt,
   UnitInterval,
 )
+from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Exported
 from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
@@ -75,7 +76,15 @@ class BEARAgent(SACAgent):
       temperature: see SACAgent; BEAR has no entropy term.
       entropy_backup: see SACAgent.
       **kwargs: see SACAgent.
+
+    Raises:
+      UserError: there are no data that it could stay near to.
     """
+    if not hasattr(data, 'task'):
+      raise UserError(
+        'BEARAgent stays near to its data, and an online run from nothing has '
+        'none: train it first, then collect with --init_from=RUN.'
+      )
     self._behavior = behavior
     self._behavior_learning_rate = behavior_learning_rate
     is_gaussian = data.task.domain == 'halfcheetah'
