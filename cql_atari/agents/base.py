@@ -114,7 +114,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
   def _add_scalars(
     self, scalars: dict[str, tf.Tensor], counts: dict[str, tf.Tensor]
   ) -> None:
-    """Part of the gradient step: adds scalars up, and how often.
+    """Part of the gradient step: adds scalars to their sums and counts.
 
     Raises:
       UserError: a loss's scalars are not those that SCALARS declares.

@@ -88,7 +88,7 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
   def conservative_penalty(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
   ) -> tf.Tensor:
-    """(B,): the factor of alpha in the chosen equation."""
+    """The penalty of each transition, (B,), before the weight alpha."""
     q_values, actions = self.q_values(outputs.online), transition.action
     if self.penalty == 'H':
       return conservative.cql_h_penalty(q_values, actions)

@@ -25,8 +25,8 @@ class Outputs(NamedTuple):
     online: the online network's output at the states, (B, A) or (B, A, N).
     next_target: the target network's output at the next states, of the same
       shape; None if the agent does not bootstrap.
-    next_selector: the output at the next states that selects the action there:
-      `next_target` itself, or the online network's with double Q-learning.
+    next_selector: the output, or scores, whose best action is the next one:
+      `next_target`, or with double Q-learning the online network's output.
     reference: the output of `FixedReplayAgent.reference`; None for most agents.
     step: the number of the gradient step, an int64 scalar.
   """
@@ -126,8 +126,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self.seed = seed
     self.sampler = sampler(store, batch_size, update_horizon, gamma, seed)
     self._chunks, self._chunk, self._index_in_chunk = None, None, 0
-    # Between two copies the target network stays the same: it looks at several
-    # batches at once, which takes two thirds of the time.
+    # Between two copies the target network stays the same: its outputs for a
+    # whole chunk take one call, and two thirds of the time.
     self._chunk_size = max(
       size
       for size in range(1, self.sampler.MAX_CHUNK_SIZE + 1)
@@ -137,7 +137,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self._strategy = strategy or tf.distribute.get_strategy()
     self._replicas = self._strategy.num_replicas_in_sync
     self._check_devices(batch_size)
-    self._network, self._optimizer = network, optimizer
+    self._network_fn, self._optimizer_fn = network, optimizer
     self._compute_dtype = compute_dtype
     with self._strategy.scope():
       self._build()
@@ -180,7 +180,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self.online_network, self.target_network = (
       networks.computing_in(
         self._compute_dtype,
-        lambda: self._network(self.num_actions, seed=self.seed),
+        lambda: self._network_fn(self.num_actions, seed=self.seed),
       )
       for _ in range(2)
     )
@@ -194,7 +194,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       [variable.value for variable in model.trainable_variables]
       for model in (self.online_network, self.target_network)
     )
-    self.optimizer = self._optimizer()
+    self.optimizer = self._optimizer_fn()
     self.optimizer.build(self._variables)
     self._make_totals(self._declared_scalars())
 
@@ -221,14 +221,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     return next_target
 
   def reference(self, transition: Transition) -> tf.Tensor | None:
-    """A further input of the loss, passed as `Outputs.reference`.
+    """A further network's output, (B, ...); None by default.
 
-    Args:
-      transition: the batch.
-
-    Returns:
-      Such as the output (B, ...) of another network at the states; None by
-      default.
+    It is `Outputs.reference` for the loss, which itself has no states.
     """
     del transition
 
@@ -291,7 +286,11 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     return tf.reshape(outputs, (*states.shape[:2], *outputs.shape[1:]))
 
   def _train_on_chunk(self, chunk, next_targets, first, last) -> None:
-    """Gradient steps on the batches `first`, ..., `last` - 1 of a chunk."""
+    """Gradient steps on the batches `first`, ..., `last` - 1 of a chunk.
+
+    Each field of the chunk is (K, B, ...), the target network's outputs at the
+    next states (K, B, A) or (K, B, A, N), or None without bootstrapping.
+    """
 
     def step(index):
       self._strategy.run(self._train_step, (chunk, next_targets, index))
@@ -310,8 +309,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     if self.BOOTSTRAPS:
       next_target = next_targets[index]
       next_selector = self.next_selector(transition, next_target)
-    # The gradient in two parts: of the loss by the outputs, which is compiled,
-    # and from there through the network.
+    # The gradient in two parts: with respect to the outputs, which is
+    # compiled, and from there through the network.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
       online = self.online_network(transition.state)
@@ -346,7 +345,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       lambda: None,
     )
 
-  def _loss_and_gradient(self, outputs, transition):
+  def _loss_and_gradient(
+    self, outputs: Outputs, transition: Transition
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The gradient of the loss with respect to the online outputs, and scalars.
 
     Compiled together they take half the time of the loss alone, whose separate

@@ -36,7 +36,7 @@ _FAN_IN = {'scale': 1.0 / np.sqrt(3.0), 'mode': 'fan_in'}
 
 
 class Dense(tf.keras.layers.Dense):
-  """Keras's layer with a faster gradient by its inputs, equal to the bit.
+  """Keras's layer; the gradient of its inputs is faster, and equal to the bit.
 
   On a CPU, multiplying by the transpose of a large kernel takes half as long
   again as transposing the small product of the kernel with a transpose.

@@ -1,6 +1,6 @@
 """Groups runs once: by data, game, and what was run.
 
-Tables and figures are made of these groups; nothing else looks at single runs.
+Tables and curves are made of these groups.
 """
 
 import dataclasses

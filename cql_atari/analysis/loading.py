@@ -73,7 +73,7 @@ class LoadedRun:
     return bool(behavior and behavior['is_clipped'])
 
   def metric(self, name: str) -> np.ndarray:
-    """A column, (iterations,); NaN where the run hasn't got it.
+    """A column, (iterations,); NaN where the run lacks it.
 
     Args:
       name: a column, or 'gap_policy', 'gap_random' or 'gap_uniform': Q of

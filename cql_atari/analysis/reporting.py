@@ -26,18 +26,13 @@ _USUAL_LIMIT = 27_000  # Agent steps of an Atari game (Machado et al., 2018).
 GroupsByData = dict[str, GroupsByGame]
 
 
-def write(
-  runs: Sequence[LoadedRun], out: pathlib.Path, title: str
-) -> list[Group]:
+def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
   """Writes a report.
 
   Args:
     runs: the runs.
     out: an existing folder.
     title: the report's title.
-
-  Returns:
-    The groups in its tables.
 
   Raises:
     UserError: two runs are the same, or have no evaluation in common.
@@ -67,7 +62,6 @@ def write(
   text = '\n\n'.join(paragraphs) + '\n'
   write_text(out / 'report.md', text)
   write_text(out / 'report.html', document.page(title, text, out))
-  return groups
 
 
 def _cut_offs(runs: Sequence[LoadedRun]) -> Iterator[str]:

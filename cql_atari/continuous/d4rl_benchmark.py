@@ -111,7 +111,7 @@ class D4RLBenchmark:
   def check(
     self, data: Data, environments: environments_lib.D4RLEnvironments
   ) -> None:
-    """Sees to it that the data are of the task that is played.
+    """Checks that the data are of the task that is played.
 
     Raises:
       UserError: they aren't.

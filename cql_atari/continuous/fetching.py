@@ -16,7 +16,7 @@ from cql_atari.core.files import exclusive_lock, sha256
 def fetch(
   task: tasks.Task, folder: pathlib.Path, url: str, timeout: float
 ) -> None:
-  """Fetches a task's file unless it is there; mixes the one D4RL hasn't got.
+  """Fetches a task's file unless it is there; mixes the one that D4RL lacks.
 
   Args:
     task: whose.

@@ -66,7 +66,7 @@ def transition_rows(steps: Steps) -> np.ndarray:
 
 
 def check(steps: Steps, task: tasks.Task, source: str) -> None:
-  """Finds out whether recorded play is sound and of this task.
+  """Checks that recorded play is sound and of this task.
 
   Raises:
     UserError: it isn't; says what is wrong.

@@ -48,7 +48,7 @@ class MLP(tf.Module):
 
 @tf.custom_gradient
 def _dense(inputs, kernel, bias):
-  """A layer with ReLU, whose gradient by the bias is a matrix product.
+  """A layer with ReLU; the gradient of its bias is a matrix product.
 
   TensorFlow's own sums thousands of rows on one thread.
   """

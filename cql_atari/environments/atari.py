@@ -126,7 +126,7 @@ class AtariEnvironments:
       raw rewards float64 (E,); whether the game ended or was cut off, (E,).
 
     Raises:
-      ValueError: an action that the game hasn't got.
+      ValueError: an action that the game lacks.
     """
     actions = np.asarray(actions, np.int64)
     # On any other, ALE's threads die, and whoever waits for them never returns.

@@ -19,11 +19,13 @@ def cql_h_penalty(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     actions: (B,) integer data actions.
 
   Returns:
-    (B,): logsumexp_a Q(s, a) - Q(s, a_data), never negative. Its gradient by
-    Q(s, .) is softmax(Q) minus the one-hot data action.
+    (B,): logsumexp_a Q(s, a) - Q(s, a_data), never negative. Its gradient with
+    respect to Q(s, .) is softmax(Q) minus the one-hot data action.
   """
   tf.debugging.assert_rank(q_values, 2)
-  return tf.reduce_logsumexp(q_values, axis=1) - _of_data(q_values, actions)
+  return tf.reduce_logsumexp(q_values, axis=1) - _data_action_values(
+    q_values, actions
+  )
 
 
 def cql_rho_penalty(
@@ -62,7 +64,7 @@ def cql_mu_penalty(
   Returns:
     (B,): E_mu[Q(s, a)] - Q(s, a_data).
   """
-  return eq1_penalty(q_values, mu) - _of_data(q_values, actions)
+  return eq1_penalty(q_values, mu) - _data_action_values(q_values, actions)
 
 
 def eq1_penalty(q_values: tf.Tensor, mu: tf.Tensor) -> tf.Tensor:
@@ -98,7 +100,7 @@ def cql_var_penalty(
     (B,): mean_a Q + sqrt(radius Var_a Q) - Q(s, a_data).
   """
   tf.debugging.assert_rank(q_values, 2)
-  return _worst_mean(q_values, radius) - _of_data(q_values, actions)
+  return _worst_mean(q_values, radius) - _data_action_values(q_values, actions)
 
 
 # --- Continuous actions: Q-values of S sampled actions of every state, for one
@@ -227,6 +229,7 @@ def _worst_mean(q_values: tf.Tensor, radius: float) -> tf.Tensor:
   return tf.reduce_mean(q_values, axis=-1) + root
 
 
-def _of_data(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+def _data_action_values(q_values: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+  """(B, A), (B,) -> (B,): Q of the data's actions."""
   tf.debugging.assert_rank(actions, 1)
   return tf.gather(q_values, actions, batch_dims=1)

@@ -39,7 +39,7 @@ def convert(
 
   Raises:
     UserError: there is no such recording, it is damaged, or it cannot be
-      represented: other sizes, lost frames, actions that the game hasn't got.
+      represented: other sizes, lost frames, actions that the game lacks.
   """
   game = game or source.game()
   num_actions = games.num_actions(game)

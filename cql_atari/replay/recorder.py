@@ -19,8 +19,8 @@ from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
 from cql_atari.replay.run import EPISODES
 from cql_atari.replay.shard import ELEMENTS, Shard
 
-# A row that comes before an episode's first frame, so that it can be stacked.
 NUM_SHARDS = 50  # Of a published run.
+# Rows that come before an episode's first frame, so that it can be stacked.
 PADDING_ROWS = STACK_SIZE - 1
 _COMPRESSION_LEVEL = 2
 _BLANK_ROWS = 1000  # Written at a time.
@@ -285,8 +285,7 @@ class Recorder:
       if not self._partial.exists():  # The shard was finished since.
         os.replace(self._shard.path('observation'), self._partial)
       os.truncate(self._partial, data['partial_bytes'])
-    finished = (self.add_count + 1) // self._rows_per_shard
-    for index in range(finished):
+    for index in range(self.num_finished):
       keep.update(Shard(self._directory, index).sources)
     for path in self._directory.iterdir():
       if path not in keep:

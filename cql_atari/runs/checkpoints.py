@@ -138,7 +138,7 @@ def check_same(
   now: dict[str, Any],
   instead: str,
 ) -> None:
-  """Sees to it that a run goes on with the settings it began with.
+  """Checks that a run goes on with the settings it began with.
 
   Args:
     run_dir: its folder, for the error's text.

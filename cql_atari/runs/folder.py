@@ -74,7 +74,7 @@ class RunFolder:
     return provenance.read(files[1]).get('format') == FORMAT
 
   def check(self) -> None:
-    """Finds out whether it is a run folder.
+    """Checks that it is a run folder.
 
     Raises:
       UserError: it isn't, or it is damaged or of another version.

@@ -255,7 +255,7 @@ class LocalEngine:
         self._note,
       )
 
-  def _note(self, process: subprocess.Popen) -> None:
+  def _note(self, process: BaseProcess) -> None:
     self._processes.append(process)
     if self._stopped.is_set():
       process.terminate()

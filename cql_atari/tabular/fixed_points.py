@@ -4,11 +4,11 @@ One update of Eq. 1 to 4, where every Q(s, a) is free, has its minimum where
 
   Q(s, a) = B^pi Q^k(s, a) - alpha g(s, a) / beta(a|s),
 
-g being the gradient by Q(s, .) of the penalty, averaged over the behavior
-policy beta: mu for Eq. 1, mu - beta for Eq. 2, softmax(Q) - beta for CQL(H).
-The gradient is TensorFlow's, of `losses.conservative`, so that what is solved
-here is what trains the agents. 'var', whose gradient jumps, has a solution of
-its own, which the tests hold against its penalty.
+g being the gradient of the penalty with respect to Q(s, .), averaged over the
+behavior policy beta: mu for Eq. 1, mu - beta for Eq. 2, softmax(Q) - beta for
+CQL(H). The gradient is TensorFlow's, of `losses.conservative`, so that what is
+solved here is what trains the agents. 'var', whose gradient jumps, has a
+solution of its own, which the tests hold against its penalty.
 """
 
 import functools
@@ -43,7 +43,7 @@ def penalty_gradient(
   behavior: np.ndarray,
   distribution: np.ndarray | None = None,
 ) -> np.ndarray:
-  """The gradient by Q(s, .) of a penalty averaged over the behavior policy.
+  """The gradient of a penalty, averaged over the behavior policy.
 
   Args:
     penalty: one of PENALTIES.

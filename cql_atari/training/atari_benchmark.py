@@ -126,7 +126,7 @@ class AtariBenchmark:
     return {'game': name}
 
   def check(self, data: Data, environments: atari.AtariEnvironments) -> None:
-    """Sees to it that the data are of what is played."""
+    """Raises a UserError unless the data are of what is played."""
     rom_check.check(data, environments)
 
   def score(self, record: dict[str, Any], returns: np.ndarray) -> np.ndarray:

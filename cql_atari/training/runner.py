@@ -264,7 +264,7 @@ class FixedReplayRunner(job.Job):
       while step < end:
         count, clock = min(steps_per_call, end - step), time.monotonic()
         with self.timed():
-          # FixedReplayAgent's on Atari, ContinuousAgent's on D4RL.
+          # OfflineAgent's, which calls the agent's own `_train_steps`.
           self.agent.train_steps(count)
           loss = self.agent.mean_scalars()['loss']  # Waits for the steps.
         seconds = time.monotonic() - clock

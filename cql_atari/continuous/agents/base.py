@@ -96,7 +96,7 @@ class ContinuousAgent(base.OfflineAgent):
     self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
     self._state_mean, self._state_std = data.state_mean, data.state_std
     self._sampler = sampler(data)
-    self._policy, self._policy_learning_rate = policy, policy_learning_rate
+    self._policy_fn, self._policy_learning_rate = policy, policy_learning_rate
     self.parts: list[Part] = []
     self._is_pretrained = False
     self._build()
@@ -116,7 +116,7 @@ class ContinuousAgent(base.OfflineAgent):
     )
 
   def _make_policy(self, number: int) -> networks.TanhGaussianPolicy:
-    return self._policy(
+    return self._policy_fn(
       self.state_size, self.action_size, self._seed_sequence(number)
     )
 

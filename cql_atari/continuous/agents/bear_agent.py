@@ -85,7 +85,7 @@ class BEARAgent(SACAgent):
         'BEARAgent stays near to its data, and an online run from nothing has '
         'none: train it first, then collect with --init_from=RUN.'
       )
-    self._behavior = behavior
+    self._behavior_fn = behavior
     self._behavior_learning_rate = behavior_learning_rate
     is_gaussian = data.task.domain == 'halfcheetah'
     self.kernel = kernel or ('gaussian' if is_gaussian else 'laplacian')
@@ -105,7 +105,7 @@ class BEARAgent(SACAgent):
 
   def _build(self) -> None:
     super()._build()
-    self.behavior = self._behavior(
+    self.behavior = self._behavior_fn(
       self.state_size, self.action_size, self._seed_sequence(2)
     )
     self._add_part(

@@ -63,7 +63,7 @@ class BRACAgent(SACAgent):
     """
     self.alpha, self.penalize_value = alpha, penalize_value
     self.variant = 'v' if penalize_value else 'p'
-    self._behavior = behavior
+    self._behavior_fn = behavior
     self._cloning_settings = {
       'learning_rate': behavior_learning_rate,
       'most_steps': behavior_steps,
@@ -80,7 +80,7 @@ class BRACAgent(SACAgent):
 
   def _build(self) -> None:
     super()._build()
-    self.behavior = (self._behavior or self._policy)(
+    self.behavior = (self._behavior_fn or self._policy_fn)(
       self.state_size, self.action_size, self._seed_sequence(2)
     )
     self.cloning = BehaviorCloning(

@@ -66,7 +66,7 @@ class SACAgent(ContinuousAgent):
         Q-functions' last: G_pi of Algorithm 1.
       **kwargs: see ContinuousAgent.
     """
-    self._critic = critic
+    self._critic_fn = critic
     self._critic_learning_rate = critic_learning_rate
     self._fixed_temperature = temperature
     self._temperature_learning_rate = temperature_learning_rate
@@ -91,7 +91,7 @@ class SACAgent(ContinuousAgent):
   def _build_critic(self) -> None:
     # The target begins as the online networks do.
     self.critic, self.target_critic = (
-      self._critic(self.state_size, self.action_size, self._seed_sequence(1))
+      self._critic_fn(self.state_size, self.action_size, self._seed_sequence(1))
       for _ in range(2)
     )
     self._add_part(
