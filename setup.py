@@ -16,7 +16,7 @@ SWEEP = ['ray>=2.40']
 D4RL = [
   'mujoco>=3.2,<3.11',  # FrankaKitchen-v1 fails with 3.13.
   'gymnasium-robotics>=1.4,<1.4.3',  # Adroit v1, with rewards put right here.
-  'minari[hdf5]>=0.5',
+  'minari[hdf5,hf]>=0.5',
 ]
 WANDB = ['wandb>=0.18']
 SITE = ['mkdocs-material>=9.5,<10', 'mkdocstrings-python>=1.12,<3']

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import sys
 
 _ORDER = (
   'train', 'collect', 'sweep', 'fetch', 'convert', 'prepare', 'verify', 'show',
@@ -21,6 +22,9 @@ def commands() -> dict[str, str]:
 
 
 if __name__ == '__main__':
+  if sys.argv[1:]:  # As in "python -m cql_atari train".
+    name = sys.argv[1] if sys.argv[1] in commands() else 'train'
+    sys.exit(f'error: a command is a module: python -m cql_atari.{name} --help')
   print(
     'Commands of cql_atari; each has --help. First: what it is, what to type.'
   )

@@ -62,7 +62,9 @@ def plot_runs(
   if isinstance(runs, (str, os.PathLike)):
     runs = [runs]
   folders = folder.find([str(run) for run in runs])
-  return learning_curves(group_by_game(load_runs(folders)))
+  figure = learning_curves(group_by_game(load_runs(folders)))
+  plt.close(figure)  # Else a notebook shows it twice.
+  return figure
 
 
 def learning_curves(games: GroupsByGame) -> plt.Figure:

@@ -18,6 +18,7 @@ from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import FORMAT_VERSION, Store
 
+_FEW_ROWS = 5000  # 1 % of `collect` has 10,000, of a published run 500,000.
 _CACHE = platformdirs.user_cache_path('cql_atari') / 'stores'
 
 
@@ -78,6 +79,13 @@ def open_store(
     store = Store.load(
       ensure_store(replay_dir, game, num_actions, split, cache_dir)
     )
+    rows = store.manifest['num_rows']
+    if rows < _FEW_ROWS and split.fraction < 1:
+      logging.warning(
+        'the split has only %d rows: for all of a small recording, '
+        '--gin_bindings="Split.fraction=1.0".',
+        rows,
+      )
   return residence_lib.reside(store, residence)
 
 

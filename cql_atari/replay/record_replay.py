@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import make_folder
 from cql_atari.replay import importing, sources
 from cql_atari.replay.recorder import Recorder
@@ -15,7 +16,7 @@ class RecordReplay(gymnasium.Wrapper):
   """A gymnasium wrapper that writes a run while an agent plays.
 
     env = gymnasium.make('ALE/Pong-v5', frameskip=1)
-    env = gymnasium.wrappers.AtariPreprocessing(env)
+    env = gymnasium.wrappers.AtariPreprocessing(env, noop_max=0)
     env = RecordReplay(env, 'data/Pong/1')
 
   Put it below wrappers that clip rewards, end games at a lost life or stack
@@ -39,9 +40,11 @@ class RecordReplay(gymnasium.Wrapper):
       rows_per_shard: rows of a shard. Splits take the first 50 shards.
 
     Raises:
-      UserError: the folder can't be written, or holds data.
+      UserError: the folder can't be written, or holds data; the environment
+        shows every frame, or has actions outside the game's minimal set.
     """
     super().__init__(env)
+    _check(env)
     run = make_folder('folder', folder)
     importing.check_empty(run)
     self._recorder = Recorder(run / 'replay_logs', rows_per_shard, 1_000_000)
@@ -87,3 +90,31 @@ class RecordReplay(gymnasium.Wrapper):
     if self._recorder.num_finished > shards:
       self._recorder.write_episodes()
     self._rows = []
+
+
+def _check(env: gymnasium.Env) -> None:
+  """Refuses what cannot be told from the recording afterwards."""
+  ale = env.unwrapped
+  if not hasattr(ale, 'ale'):  # Not gymnasium's Atari.
+    return
+  wrappers = [env]
+  while hasattr(wrappers[-1], 'env'):
+    wrappers.append(wrappers[-1].env)
+  skips = any(
+    hasattr(wrapper, name)
+    for wrapper in wrappers
+    for name in ('frame_skip', '_skip')
+    if wrapper is not ale
+  )
+  if getattr(ale, '_frameskip', None) == 1 and not skips:
+    raise UserError(
+      'the environment shows every frame, and the format holds every fourth: '
+      'put gymnasium.wrappers.AtariPreprocessing below RecordReplay.'
+    )
+  minimal = len(ale.ale.getMinimalActionSet())
+  if env.action_space.n != minimal:
+    raise UserError(
+      f'the environment has {env.action_space.n} actions, and the format the '
+      f"{minimal} of the game's minimal set: make it with "
+      'full_action_space=False.'
+    )

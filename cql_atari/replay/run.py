@@ -27,6 +27,11 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
   for folder in (root / 'replay_logs', root):
     if any(folder.glob(file_name('observation', '*'))):  # type: ignore
       return folder
+  below = [*root.glob('*/replay_logs'), *root.glob('*/*/replay_logs')]
+  if below:
+    raise UserError(
+      f'{root} holds no shards, but {below[0].parent} does: give that.'
+    )
   raise UserError(
     f'{root} holds no shards: expected files such as '
     f"'{file_name('observation', 0)}' in it or in its replay_logs folder."

@@ -60,6 +60,12 @@ def test_the_package_lists_its_commands():
     )
 
 
+def test_a_command_is_named_as_a_module():
+  done = call('-m', 'cql_atari', 'sweep')
+  assert done.returncode == 1
+  assert 'python -m cql_atari.sweep --help' in done.stderr
+
+
 def test_every_module_on_top_is_a_command_and_no_other():
   modules = {p.stem for p in PACKAGE.glob('*.py') if p.name[0] != '_'}
   assert modules == set(COMMANDS)

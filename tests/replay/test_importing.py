@@ -10,7 +10,7 @@ import pytest
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import importing, opening, record_replay, sources
+from cql_atari.replay import importing, opening, record_replay, sources, split
 from cql_atari.replay import run as run_lib
 from cql_atari.training import rom_check
 
@@ -251,6 +251,43 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
     record_replay.RecordReplay(preprocessed(), run)
   with pytest.raises(UserError, match=r'give \(84, 84\), alone or stacked'):
     sources.newest_frames(np.zeros((1, 96, 96, 3), np.uint8), 'it')
+
+
+@pytest.mark.parametrize(
+  ('settings', 'sentence'),
+  [
+    ({'frameskip': 1}, 'put gymnasium.wrappers.AtariPreprocessing below'),
+    ({'frameskip': 4, 'full_action_space': True}, 'full_action_space=False'),
+  ],
+)
+def test_a_wrapper_refuses_what_a_recording_cannot_tell(
+  tmp_path, settings, sentence
+):
+  env = gymnasium.make('ALE/Breakout-v5', **settings)
+  with pytest.raises(UserError, match=sentence):
+    record_replay.RecordReplay(env, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):
+  run = tmp_path / 'data' / 'Breakout' / '1'
+  env = record_replay.RecordReplay(preprocessed(), run)
+  env.reset()
+  for _ in range(30):
+    env.step(1)
+  env.close()
+  for folder in (tmp_path / 'data', run.parent):
+    with pytest.raises(UserError, match=f'{run} does: give that'):
+      opening.open_store(folder, 'Breakout')
+  for fraction, warnings in ((0.01, 1), (1.0, 0)):
+    caplog.clear()
+    opening.open_store(
+      run,
+      split=split.Split(fraction=fraction),
+      cache_dir=str(tmp_path / 'cache'),
+    )
+    told = [r for r in caplog.messages if 'Split.fraction=1.0' in r]
+    assert len(told) == warnings
 
 
 def example(game, style, encode):
