@@ -64,7 +64,8 @@ class Source:
     try:
       return fsspec.filesystem(protocol, use_listings_cache=False, **options)
     except (ImportError, ValueError) as error:
-      raise UserError(f'{self.url} cannot be opened: {error}.') from None
+      extra = " (pip install 'cql_atari[gcs]')" if 'token' in options else ''
+      raise UserError(f'{self.url} cannot be opened: {error}{extra}.') from None
 
   def path(self, name: str) -> str:
     """The address of a file."""

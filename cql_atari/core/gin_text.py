@@ -174,6 +174,11 @@ def _statements(
     try:
       statement = next(parser, None)
     except (SyntaxError, ValueError) as error:
+      if place.endswith('.py'):
+        raise UserError(
+          f'{place} is Python: give a gin file that has the line "import '
+          f'{pathlib.Path(place).stem}".'
+        ) from None
       raise UserError(f'{place}: {_explain(text, error)}') from None
     if statement is None:
       return

@@ -12,6 +12,7 @@ from cql_atari.agents import (
   networks,
   optimizers,
 )
+from cql_atari.core import gin_text
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
 from cql_atari.replay import opening
@@ -115,6 +116,13 @@ def test_a_sweep_s_data_may_be_elsewhere_for_some_games():
   ends = [pathlib.Path(run.replay_dir).parts[-3:] for run in runs]
   assert ends == [('data', 'Breakout', '1'), ('other', 'Pong', '2')]
   assert "other/Pong/2'" in runs[1].gin_bindings[-1]
+
+
+def test_python_given_as_a_gin_file_is_told(tmp_path):
+  path = tmp_path / 'my_agents.py'
+  path.write_text('class Mine:\n  pass\n')
+  with pytest.raises(UserError, match='has the line "import my_agents"'):
+    list(gin_text.statements([str(path)], ()))
 
 
 def test_what_nothing_uses_is_found():

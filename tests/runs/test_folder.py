@@ -35,6 +35,12 @@ def test_a_folder_of_another_version_is_told_so(tmp_path):
   assert make(tmp_path / 'new').has_records
 
 
+def test_a_folder_above_runs_names_one(tmp_path):
+  run = make(tmp_path / 'runs' / 'first')
+  with pytest.raises(UserError, match=f'such as {run.path}'):
+    folder_lib.RunFolder(tmp_path / 'runs').check()
+
+
 def test_folders_are_found_by_path_or_pattern(tmp_path):
   for name in ('a', 'b', 'x [1]'):
     make(tmp_path / name)
