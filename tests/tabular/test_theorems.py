@@ -125,7 +125,7 @@ def test_cql_broken_is_reported(drawn, monkeypatch, penalty, name):
   for broken in (
     lambda *args: -right(*args),
     lambda q, actions, *rest: (
-      right(q, actions, *rest) + conservative._of_data(q, actions)
+      right(q, actions, *rest) + conservative._data_action_values(q, actions)
     ),
   ):
     monkeypatch.setattr(conservative, name, broken)
