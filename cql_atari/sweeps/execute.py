@@ -144,8 +144,8 @@ def _train(
   os.setsid()  # No terminal's signals.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_SWEEP)
   with open(log, 'ab') as file:
-    os.dup2(file.fileno(), sys.stdout.fileno())
-    os.dup2(file.fileno(), sys.stderr.fileno())
+    os.dup2(file.fileno(), 1)  # Standard output and error, whatever they were.
+    os.dup2(file.fileno(), 2)
   os.environ.update(environment)
   sys.argv = ['cql_atari.train', *flags]
   train.run()
