@@ -81,7 +81,10 @@ class RunFolder:
     """
     for name in ('config.gin', 'run.json', 'manifest.json'):
       if not (self.path / name).is_file():
-        below = sorted(self.path.rglob('run.json'))
+        below = [
+          *self.path.glob('*/run.json'),
+          *self.path.glob('*/*/*/run.json'),
+        ]
         hint = f', such as {below[0].parent}' if below else ''
         raise UserError(
           f'{self.path} is no run folder: it has no {name}. Give the '

@@ -206,6 +206,7 @@ def test_minari_datasets(tmp_path, monkeypatch, make):
   assert opening.game_of(source) == 'Breakout'
   store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
   assert_holds(store, games)
+  assert rom_check.start_difference(store) == 0.0  # JPEG is no other ROM.
   with pytest.raises(UserError, match='minari download nothing-v0'):
     opening.open_store('minari:nothing-v0', 'Breakout')
 
