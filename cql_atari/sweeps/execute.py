@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pathlib
 import queue
+import runpy
 import shutil
 import signal
 import socket
@@ -137,8 +138,6 @@ def _train(
   flags: list[str], log: pathlib.Path, environment: dict[str, str]
 ) -> None:
   """What `python -m cql_atari.train` does, in the process forked for it."""
-  from cql_atari import train
-
   threading.Thread(target=_end_with_the_sweep, daemon=True).start()
   multiprocessing.set_start_method(None, force=True)  # As it is elsewhere.
   os.setsid()  # No terminal's signals.
@@ -148,7 +147,7 @@ def _train(
     os.dup2(file.fileno(), 2)
   os.environ.update(environment)
   sys.argv = ['cql_atari.train', *flags]
-  train.run()
+  runpy.run_module('cql_atari.train', run_name='__main__')
 
 
 def _end_with_the_sweep() -> None:
