@@ -126,11 +126,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 class _ArrayProgress:
-  """The progress of a gzipped `.npy` that is being read.
-
-  Attributes:
-    is_whole: whether the gzip stream came to its end, checksum and all.
-  """
+  """The progress of a gzipped `.npy`, of one member or several."""
 
   def __init__(self):
     self._gzip = isal_zlib.decompressobj(_GZIP)
@@ -145,9 +141,11 @@ class _ArrayProgress:
       _Broken: they are no gzipped array.
     """
     try:
-      while data and not self._gzip.eof:
+      while data:
+        if self._gzip.eof:
+          self._gzip = isal_zlib.decompressobj(_GZIP)
         out = self._gzip.decompress(data, _MAX_INFLATED)
-        data = self._gzip.unconsumed_tail
+        data = self._gzip.unused_data or self._gzip.unconsumed_tail
         self._inflated += len(out)
         if self._shape is None:
           self._head.write(out)
@@ -157,7 +155,8 @@ class _ArrayProgress:
       raise _Broken(f'it is no gzipped array: {error}') from None
 
   @property
-  def is_whole(self) -> bool:
+  def may_end(self) -> bool:
+    """Whether a member has just come to its end, checksum and all."""
     return self._gzip.eof
 
   def rows(self, fraction: float) -> int:
@@ -288,9 +287,12 @@ def _attempt(source, folder, name, fraction, on_bytes, stop, is_array) -> None:
     os.fsync(file.fileno())
   if source.signature(name) != signature:
     raise _Broken('it changed while it was being read')
-  is_whole = array is None or array.is_whole
+  size = partial.stat().st_size
+  is_whole = array is None or (
+    array.may_end and size == signature.get('size', size)
+  )
   entry = {
-    'bytes': partial.stat().st_size,
+    'bytes': size,
     'sha256': sha256(partial),
     'rows': None if is_whole else array.rows(fraction),
     'fraction': 1.0 if is_whole else fraction,
@@ -326,5 +328,5 @@ def _copy(
     if position > expected:
       raise _Broken(f'{position} bytes came instead of {expected}')
     raise ConnectionError(f'only {position} of {expected} bytes came')
-  if array and not array.is_whole:
+  if array and not array.may_end:
     raise _Broken('the file at the source is truncated')

@@ -244,8 +244,12 @@ def test_a_killed_fetch_goes_on_where_it_was(server, tmp_path):
   assert server.sent == 0
 
 
-def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
-  """And no other rows: asking for more is refused, and fetched."""
+@pytest.mark.parametrize('is_of_members', [False, True])
+def test_a_prefix_is_all_that_a_split_needs(tmp_path, is_of_members):
+  """And no other rows: asking for more is refused, and fetched.
+
+  Frames that are logged while a game goes on are several gzip members.
+  """
   source = tmp_path / 'source' / 'Breakout' / '1' / 'replay_logs'
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (2000, 84, 84), np.uint8)
@@ -258,6 +262,12 @@ def test_a_prefix_is_all_that_a_split_needs(demo_dir, tmp_path):
     np.zeros(2000),
     add_count=1999,
   )
+  if is_of_members:
+    (path,) = source.glob('*observation*')
+    data = gzip.decompress(path.read_bytes())
+    size = 5 * 84 * 84  # A member ends just where a piece of 256 KiB may.
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    path.write_bytes(b''.join(map(gzip.compress, pieces)))
   command = [
     *(sys.executable, '-m', 'cql_atari.fetch', '--game=Breakout'),
     *(f'--source=file://{tmp_path}/source', f'--out={tmp_path}/out'),
