@@ -13,7 +13,7 @@ import pathlib
 from cql_atari.continuous import tasks
 from cql_atari.core import benchmarks, command, gin_text
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder
+from cql_atari.core.files import output_folder
 from cql_atari.core.protocols import Benchmark
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import collecting
@@ -68,18 +68,18 @@ def main() -> None:
         raise UserError(
           f'--gin_bindings="{binding}" is given by a flag here: --{flag}=...'
         )
-  folder = make_folder('out', _OUT.value, name, str(_RUN.value))
-  collecting.collect(
-    benchmark,
-    name,
-    folder,
-    _STEPS.value,
-    _SEED.value,
-    _GIN_FILES.value,
-    _GIN_BINDINGS.value,
-    run,
-    _REPLAY_DIR.value,
-  )
+  with output_folder('out', _OUT.value, name, str(_RUN.value)) as folder:
+    collecting.collect(
+      benchmark,
+      name,
+      folder,
+      _STEPS.value,
+      _SEED.value,
+      _GIN_FILES.value,
+      _GIN_BINDINGS.value,
+      run,
+      _REPLAY_DIR.value,
+    )
   if run:
     print(f'The agent that it ended with: {folder / "agent.npz"}')
     if not (folder / 'replay_logs').is_dir():

@@ -30,7 +30,8 @@ def main(source: str) -> None:
     f'The run is {run}. To check it: python -m cql_atari.verify {run}; to '
     f'train on it: python -m cql_atari.train --base_dir=runs/first '
     f'--gin_files=cql_1pct.gin --replay_dir={run} '
-    '--gin_bindings="Split.fraction=1.0"'
+    '--gin_bindings="Split.fraction=1.0" (on a CPU with '
+    '--gin_files=small.gin after the other)'
   )
 
 

@@ -10,7 +10,7 @@ import functools
 from cql_atari.continuous import fetching, tasks
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder
+from cql_atari.core.files import output_folder
 from cql_atari.replay import games, published
 from cql_atari.replay import split as split_lib
 
@@ -49,16 +49,18 @@ def main() -> None:
 def _fetch_game(game: str) -> None:
   games.rom_name(game)
   split = split_lib.named_split(_SPLIT.value)
-  run = make_folder('out', _OUT.value or 'data', game, str(_RUN.value))
-  published.fetch(
-    run,
-    game,
-    _RUN.value,
-    split,
-    _SOURCE.value or published.URL,
-    _JOBS.value,
-    _TIMEOUT.value,
-  )
+  where = (_OUT.value or 'data', game, str(_RUN.value), 'replay_logs')
+  with output_folder('out', *where) as folder:
+    published.fetch(
+      folder,
+      game,
+      _RUN.value,
+      split,
+      _SOURCE.value or published.URL,
+      _JOBS.value,
+      _TIMEOUT.value,
+    )
+  run = folder.parent
   print(
     f'{run} is complete: train on it with --replay_dir={run}, or look at it '
     f'with python -m cql_atari.verify {run}.'
@@ -66,8 +68,8 @@ def _fetch_game(game: str) -> None:
 
 
 def _fetch_task(task: tasks.Task) -> None:
-  folder = make_folder('out', _OUT.value or 'data/d4rl')
-  fetching.fetch(task, folder, _SOURCE.value or tasks.URL, _TIMEOUT.value)
+  with output_folder('out', _OUT.value or 'data/d4rl') as folder:
+    fetching.fetch(task, folder, _SOURCE.value or tasks.URL, _TIMEOUT.value)
   print(
     f'{task.name} is complete: train on it with --replay_dir={folder} and '
     f'--gin_bindings="TASK=\'{task.name}\'".'

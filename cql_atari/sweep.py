@@ -9,7 +9,7 @@ import functools
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import exclusive_lock, make_folder
+from cql_atari.core.files import exclusive_lock, output_folder
 from cql_atari.sweeps import execute, plan, ray_engine, reading, watching
 
 _COMMAND = command.Command(__doc__)
@@ -48,8 +48,12 @@ def main() -> int:
   if _DRY_RUN.value:
     print(plan.describe(sweep, runs, engine.workers))
     return 0
-  base_dir = make_folder('base_dir', _BASE_DIR.value)
-  with exclusive_lock(base_dir, 'sweeping'):
+  if _ENGINE.value == 'local':
+    plan.check_data(runs)
+  with (
+    output_folder('base_dir', _BASE_DIR.value) as base_dir,
+    exclusive_lock(base_dir, 'sweeping'),
+  ):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)
     watching.watch(engine, runs)
   print(

@@ -46,8 +46,8 @@ class Command:
     self, name: str, default: int | None, text: str, least: int | None = None
   ):
     """Defines a flag, a whole number of at least `least`."""
-    return flags.DEFINE_integer(
-      name, default, text, lower_bound=least, flag_values=self.flags
+    return flags.DEFINE(
+      _WholeNumber(least), name, default, text, flag_values=self.flags
     )
 
   def number(self, name: str, default: float, text: str):
@@ -210,6 +210,16 @@ class Command:
           lines.append(f'    (default: {flag.default})')
     lines.append('  --verbosity: 1 shows all that libraries log.')
     return '\n'.join(lines)
+
+
+class _WholeNumber(flags.IntegerParser):
+  """As absl's, with words for what is no number."""
+
+  def convert(self, argument: int | str) -> int:
+    try:
+      return super().convert(argument)
+    except ValueError:
+      raise ValueError('it is no whole number') from None
 
 
 class _Sentences(stdlib_logging.Formatter):

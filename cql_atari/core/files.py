@@ -118,6 +118,26 @@ def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
       return folder
 
 
+@contextlib.contextmanager
+def output_folder(
+  flag: str, *parts: str | os.PathLike
+) -> Iterator[pathlib.Path]:
+  """As `make_folder`, for a block that may write nothing after all.
+
+  What was made is then taken away: an empty folder would look like data.
+  """
+  folder = pathlib.Path(*parts).expanduser()
+  made = [path for path in (folder, *folder.parents) if not path.exists()]
+  try:
+    yield make_folder(flag, *parts)
+  finally:
+    with contextlib.suppress(OSError):
+      if made and [path.name for path in folder.iterdir()] == ['.lock']:
+        (folder / '.lock').unlink()
+      for path in made:
+        path.rmdir()
+
+
 def absolute(path: str) -> str:
   """A path that works from any folder; what has a scheme, such as
   'minari:NAME' or 'gs://...', stays as it is."""

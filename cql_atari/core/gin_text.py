@@ -84,7 +84,7 @@ def statements(
   for path in map(find_config, files):
     yield from _statements(_read(path), str(path), imports=imports)
   for line in lines:
-    yield from _statements(line, f'--gin_bindings="{line}"', imports=imports)
+    yield from _statements(line, f'"{line}"', imports=imports)
 
 
 def last_bindings(files: Iterable[str], lines: Iterable[str]) -> dict[str, Any]:

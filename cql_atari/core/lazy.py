@@ -1,11 +1,16 @@
 """Public names of a package, imported when they are first used.
 
-TensorFlow takes ten seconds to import, so `import cql_atari` must not.
+TensorFlow takes seconds to import and says much, so `import cql_atari` must not
+do so.
 """
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from cql_atari.core import quiet
 
 
 def exports(
@@ -25,6 +30,9 @@ def exports(
   def get(name: str) -> Any:
     if name not in home:
       raise AttributeError(f'module {package!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(f'{package}.{home[name]}'), name)
+    is_first = 'tensorflow' not in sys.modules
+    with quiet.quiet() if is_first else contextlib.nullcontext():
+      module = importlib.import_module(f'{package}.{home[name]}')
+    return getattr(module, name)
 
   return get, lambda: sorted(home), sorted(home)

@@ -5,7 +5,6 @@ are read: some 1 % or 10 % of the bytes.
 """
 
 import concurrent.futures
-import contextlib
 import pathlib
 import shutil
 import signal
@@ -24,7 +23,7 @@ _MARGIN = 1.3  # A file's first rows may compress worse than the rest.
 
 
 def fetch(
-  run_dir: pathlib.Path,
+  folder: pathlib.Path,
   game: str,
   run: int,
   split: split_lib.Split,
@@ -35,7 +34,7 @@ def fetch(
   """Fetches a run, resuming what an earlier fetch began.
 
   Args:
-    run_dir: the run's folder, GAME/RUN; shards go into its `replay_logs`.
+    folder: gets the shards, such as data/Pong/1/replay_logs; it exists.
     game: such as 'Pong'.
     run: which of the five.
     split: what will be trained on.
@@ -46,8 +45,6 @@ def fetch(
   Raises:
     UserError: the source lacks it or cannot be reached, or there is no room.
   """
-  folder = run_dir / 'replay_logs'
-  folder.mkdir(exist_ok=True)
   source = download.Source(
     f'{url.rstrip("/")}/{game}/{run}/replay_logs', timeout
   )
@@ -60,10 +57,7 @@ def fetch(
     try:
       _fetch_all(source, folder, split, jobs)
     finally:
-      (folder / '.lock').unlink(missing_ok=True)
-      with contextlib.suppress(OSError):  # What is empty would look like data.
-        for empty in (folder, run_dir, run_dir.parent):
-          empty.rmdir()
+      (folder / '.lock').unlink(missing_ok=True)  # It is no data.
 
 
 def _fetch_all(source, folder, split, jobs) -> None:

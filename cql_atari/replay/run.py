@@ -32,6 +32,11 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
     raise UserError(
       f'{root} holds no shards, but {below[0].parent} does: give that.'
     )
+  if any(root.glob('replay_logs/.*.partial')):
+    raise UserError(
+      f'the recording in {root} is not whole: it is when `collect` or a '
+      "conversion has ended, or RecordReplay's env.close() was called."
+    )
   raise UserError(
     f'{root} holds no shards: expected files such as '
     f"'{file_name('observation', 0)}' in it or in its replay_logs folder."

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -274,10 +275,35 @@ def describe(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
     for run in runs
   ]
   lines.append(estimate(sweep, runs, workers))
-  for folder in sorted({run.replay_dir for run in runs if run.replay_dir}):
-    if ':' not in folder and not pathlib.Path(folder).exists():
-      lines.append(f'There is no {folder} yet: fetch or collect it first.')
+  for folder in _missing_data(runs):
+    lines.append(f'There is no {folder} yet: fetch or collect it first.')
   return '\n'.join(lines)
+
+
+def check_data(runs: Sequence[PlannedRun]) -> None:
+  """Refuses to begin what would fail for want of data.
+
+  Raises:
+    UserError: data that a run needs are not on this machine.
+  """
+  left = [run for run in runs if not run.is_done]
+  if missing := _missing_data(left):
+    raise UserError(
+      f'there is no {" and no ".join(missing)}: fetch or collect it first '
+      '(--dry_run shows the whole plan).'
+    )
+
+
+def _missing_data(runs: Sequence[PlannedRun]) -> list[str]:
+  """The folders of data that are not there, or empty."""
+  folders = sorted({run.replay_dir for run in runs if run.replay_dir})
+  return [
+    folder
+    for folder in folders
+    if ':' not in folder
+    and not pathlib.Path(folder).is_file()
+    and not any(pathlib.Path(folder).glob('*'))
+  ]
 
 
 def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
@@ -289,6 +315,8 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
     workers: how many run at once.
   """
   left = [run for run in runs if not run.is_done]
+  if not left:
+    return f'{len(runs)} runs, all of them done.'
   speeds = [_measured_speed(run) for run in runs]
   speeds = [speed for speed in speeds if speed]
   speed = sum(speeds) / len(speeds) if speeds else sweep.steps_per_second
@@ -328,5 +356,5 @@ def _size(folder: pathlib.Path) -> int:
 
 def _duration(hours: float) -> str:
   if hours < 1.5:
-    return f'{60 * hours:.0f} minutes'
+    return f'{math.ceil(60 * hours)} min'
   return f'{hours:.1f} hours' if hours < 48 else f'{hours / 24:.1f} days'

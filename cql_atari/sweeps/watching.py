@@ -72,6 +72,11 @@ def table(runs: Sequence[plan.PlannedRun]) -> rich.table.Table:
 def tell_failures(runs: Sequence[plan.PlannedRun]) -> int:
   """Prints why runs failed; returns the exit status, 1 if any did."""
   failed = [run for run in runs if not run.is_done]
+  causes = {}
   for run in failed:
-    print(f'{run.directory}: {run.state.get("error", run.state["status"])}')
+    cause = run.state.get('error', run.state['status'])
+    causes.setdefault(cause, []).append(str(run.directory))
+  for cause, folders in causes.items():
+    more = f' and {len(folders) - 1} more' if folders[1:] else ''
+    print(f'{folders[0]}{more}: {cause}')
   return 1 if failed else 0

@@ -18,10 +18,11 @@ from cql_atari.core import (
   settings,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, exclusive_lock, make_folder
+from cql_atari.core.files import absolute, exclusive_lock, output_folder
 from cql_atari.core.gin_text import Reference, binding, last_bindings
 from cql_atari.replay import opening
 from cql_atari.runs.folder import RunFolder, unused
+from cql_atari.training import loggers
 
 
 def fit(
@@ -80,13 +81,14 @@ def fit(
   if 'GAME' in bound and bound['GAME'] is None:  # D4RL's have no such macro.
     lines.append(binding('GAME', _game_of_data(bound)))
   bound = settings.check(gin_files, lines, settings.AGENT)
-  folder = make_folder('base_dir', base_dir)
+  loggers.check(bound.get('FixedReplayRunner.loggers', ()))
   digest = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
-  if _is_finished(RunFolder(folder), bound, digest):
-    print('all iterations of this run are done already.')
-    return RunFolder(folder)
-  with gin_state.isolated():
-    _fit(folder, gin_files, lines, digest)
+  with output_folder('base_dir', base_dir) as folder:
+    if _is_finished(RunFolder(folder), bound, digest):
+      print('all iterations of this run are done already.')
+    else:
+      with gin_state.isolated():
+        _fit(folder, gin_files, lines, digest)
   return RunFolder(folder)
 
 

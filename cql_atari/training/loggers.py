@@ -6,6 +6,7 @@ A logger of your own is a gin.configurable class with the methods of
 """
 
 import contextlib
+import importlib.util
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from cql_atari.core.protocols import Logger, Record
 from cql_atari.core.settings import configurable
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training.signals import Stopped
+
+_PACKAGES = {'WandbLogger': 'wandb', 'MLflowLogger': 'mlflow'}
 
 
 class Loggers:
@@ -64,6 +67,27 @@ class Loggers:
         logger.log(step, metrics)
 
 
+def check(makers: Sequence[str]) -> None:
+  """Finds out whether loggers have what they need, before data are opened.
+
+  Args:
+    makers: references of gin's, such as '@WandbLogger'.
+
+  Raises:
+    UserError: a package is not installed.
+  """
+  for maker in makers:
+    if maker.removeprefix('@') in _PACKAGES:
+      _check_installed(_PACKAGES[maker.removeprefix('@')])
+
+
+def _check_installed(package: str) -> None:
+  if importlib.util.find_spec(package) is None:
+    raise UserError(
+      f"{package} is not installed: pip install 'cql_atari[{package}]'."
+    )
+
+
 @contextlib.contextmanager
 def _warned_of(logger: Logger) -> Iterator[None]:
   try:
@@ -94,12 +118,9 @@ class WandbLogger:
     Raises:
       UserError: the package is not installed.
     """
-    try:
-      import wandb
-    except ImportError:
-      raise UserError(
-        "Weights & Biases is not installed: pip install 'cql_atari[wandb]'."
-      ) from None
+    _check_installed('wandb')
+    import wandb
+
     self._run = wandb.init(
       project=project,
       mode=mode,
@@ -141,12 +162,9 @@ class MLflowLogger:
     Raises:
       UserError: the package is not installed.
     """
-    try:
-      import mlflow
-    except ImportError:
-      raise UserError(
-        "MLflow is not installed: pip install 'cql_atari[mlflow]'."
-      ) from None
+    _check_installed('mlflow')
+    import mlflow
+
     del folder
     self._client = mlflow.MlflowClient(tracking_uri)
     existing = self._client.get_experiment_by_name(experiment)

@@ -167,6 +167,7 @@ def test_mistakes_end_in_one_sentence(tmp_path, flags, steps, sentence):
   done = call(command(tmp_path, *flags, steps=steps))
   assert done.returncode in (1, 2)
   assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
+  assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

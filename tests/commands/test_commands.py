@@ -101,6 +101,17 @@ def test_public_names_are_there_and_import_nothing_heavy():
     _ = cql_atari.nonsense
 
 
+def test_the_library_is_quiet():
+  program = (
+    'import cql_atari\n'
+    'store = cql_atari.open_store(cql_atari.demo_replay_dir(),\n'
+    '                             split=cql_atari.Split(shards=(10, 11)))\n'
+    'cql_atari.CQLAgent(store).train_steps(1)\n'
+  )
+  done = call('-c', program)
+  assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
 def test_how_a_command_ends(capsys):
   def ended(main, *arguments, operand=None):
     made = command.Command('Does: it.', operand)

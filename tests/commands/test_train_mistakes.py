@@ -87,6 +87,7 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
     case('base_dir', 'cannot be written', flags=['--base_dir=file/run']),
     case('no_base_dir', 'no --base_dir', flags=['--base_dir=']),
     case('flag', "Unknown command line flag 'gin_fil'", flags=['--gin_fil=a']),
+    case('number', '--seed=one: it is no whole number', flags=['--seed=one']),
     case('argument', 'unexpected argument', flags=['cql.gin']),
     case('fraction', 'above 0 and at most 1', 'Split.fraction=2'),
     case('shards', 'give a list in brackets', 'Split.shards=5'),
@@ -111,7 +112,7 @@ def test_mistakes_end_in_one_sentence_before_tensorflow_starts(
   assert sentence in done.stderr
   assert done.stderr.startswith('error: ')
   assert done.stderr.count('\n') == 1, done.stderr
-  assert not (bad_data / 'run' / 'run.json').exists()
+  assert not (bad_data / 'run').exists()
 
 
 @pytest.fixture(scope='module')

@@ -276,6 +276,9 @@ def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):
   env.reset()
   for _ in range(30):
     env.step(1)
+  env.reset()
+  with pytest.raises(UserError, match=r'RecordReplay.s env.close\(\)'):
+    opening.open_store(run, 'Breakout')
   env.close()
   for folder in (tmp_path / 'data', run.parent):
     with pytest.raises(UserError, match=f'{run} does: give that'):

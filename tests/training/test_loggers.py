@@ -2,6 +2,7 @@
 
 import pathlib
 import struct
+import sys
 import textwrap
 import time
 
@@ -126,6 +127,21 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     places = [content.find(str(loss).encode()) for loss in losses(folder)]
   assert 0 < places[0] < places[1]
   assert b'CQLMixin.alpha' in content
+
+
+def test_what_is_not_installed_is_told_before_the_data_are_opened(
+  tmp_path, monkeypatch
+):
+  for module in ('wandb', 'mlflow'):
+    monkeypatch.setitem(sys.modules, module, None)
+  for logger, extra in (('WandbLogger', 'wandb'), ('MLflowLogger', 'mlflow')):
+    line = f'FixedReplayRunner.loggers = [@{logger}]'
+    with pytest.raises(UserError, match=rf'cql_atari\[{extra}\]'):
+      cql_atari.fit(
+        tmp_path / 'run', 'cql_1pct.gin', [line], replay_dir='nowhere',
+        game='Pong',
+      )  # fmt: skip
+  assert not (tmp_path / 'run').exists()
 
 
 def payload(log):
