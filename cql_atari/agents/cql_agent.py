@@ -8,7 +8,7 @@ from cql_atari.agents import (
   c51_agent,
   dqn_agent,
   fixed_replay_agent,
-  optimizers,
+  penalty_weight,
   qrdqn_agent,
 )
 from cql_atari.core.constraints import NonNegative
@@ -16,11 +16,11 @@ from cql_atari.core.settings import configurable
 from cql_atari.losses import conservative
 from cql_atari.replay.sampler import Transition
 
-_MAX_ALPHA = 1e6
-
 
 @configurable
-class CQLMixin(fixed_replay_agent.FixedReplayAgent):
+class CQLMixin(
+  penalty_weight.PenaltyWeight, fixed_replay_agent.FixedReplayAgent
+):
   """Adds alpha times a conservative penalty to the loss of any agent."""
 
   SCALARS = ('cql_penalty', 'alpha')
@@ -45,32 +45,21 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
         prior is the previous policy, softmax of the target network's Q; 'mu'
         (Eq. 2) and 'eq1' (Eq. 1), with mu the current policy, which takes the
         greedy action; 'var', the distributionally robust form.
-      target_gap: tau, in units of return: alpha then rises while the penalty
-        is above it and falls while it is below, by dual gradient ascent on
-        alpha (penalty - tau), up to 10^6. H can't go below the entropy of the
-        behavior policy. None for a fixed alpha.
+      target_gap: tau, in units of return: alpha is then tuned so that the
+        penalty comes to it (see `PenaltyWeight`). H can't go below the entropy
+        of the behavior policy. None for a fixed alpha.
       alpha_learning_rate: Adam's, on log alpha.
       chi2_radius: radius of the chi^2 ball of 'var'.
       **kwargs: see the agent this is mixed into.
     """
     self.penalty, self.chi2_radius = penalty, chi2_radius
-    self.target_gap = target_gap
-    self._initial_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
-    super().__init__(*args, **kwargs)
-
-  def _build(self) -> None:
-    super()._build()
-    is_fixed = self.target_gap is None
-    self._alpha = optimizers.DualVariable(
-      self._initial_alpha,
-      None if is_fixed else self._alpha_learning_rate,
-      _MAX_ALPHA,
+    super().__init__(
+      *args,
+      alpha=alpha,
+      target_gap=target_gap,
+      alpha_learning_rate=alpha_learning_rate,
+      **kwargs,
     )
-
-  @property
-  def alpha(self) -> float:
-    """The penalty's weight as it is now."""
-    return float(self._alpha.value)
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
@@ -109,14 +98,6 @@ class CQLMixin(fixed_replay_agent.FixedReplayAgent):
     if self.penalty == 'rho':
       return self.target_network(transition.state)
     return super().reference(transition)
-
-  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """Moves alpha, where it is tuned."""
-    if self.target_gap is not None:
-      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
-
-  def _saved(self) -> dict[str, tf.Variable]:
-    return {**super()._saved(), **self._alpha.saved('alpha')}
 
 
 @configurable

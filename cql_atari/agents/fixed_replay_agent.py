@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.agents import acting, base, held_out, networks, optimizers
+from cql_atari.agents import acting, base, evaluators, networks, optimizers
 from cql_atari.core.constraints import NonNegativeInt, PositiveInt, UnitInterval
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Arrays
@@ -369,13 +369,13 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Names of `held_out_scalars`; none where nothing is held out."""
     if not getattr(self.sampler, 'held_out', 0.0):
       return ()
-    return held_out.NAMES if self.has_values else held_out.NAMES[:1]
+    return evaluators.NAMES if self.has_values else evaluators.NAMES[:1]
 
   def held_out_scalars(self) -> dict[str, float]:
-    """See `held_out.scalars`."""
+    """See `evaluators.scalars`."""
     if not self.held_out_names:
       return {}
-    measured = held_out.scalars(self, self.sampler.held_out_rows)
+    measured = evaluators.scalars(self, self.sampler.held_out_rows)
     return {name: measured[name] for name in self.held_out_names}
 
   def sync_target_network(self) -> None:

@@ -82,7 +82,8 @@ def learning_curves(games: GroupsByGame) -> plt.Figure:
 
 
 def _draw(panel: plt.Axes, group: Group, style: dict) -> None:
-  label = f'{group.label} ({group.count})'
+  plural = 's' * (group.seeds != '1')
+  label = f'{group.label} ({group.seeds} seed{plural})'
   plotting.draw_band(panel, group.steps, group.returns, label, style)
 
 

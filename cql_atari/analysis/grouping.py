@@ -54,13 +54,12 @@ class Group:
     return int(self.steps[-1])
 
   @property
-  def count(self) -> str:
-    """Such as '3 seeds'."""
+  def seeds(self) -> str:
+    """How many, such as '3', or '4 runs of 3'."""
     seeds = len({run.seed for run in self.runs})
-    plural = 's' * (seeds > 1)
     if seeds < len(self.runs):
-      return f'{len(self.runs)} runs of {seeds} seed{plural}'
-    return f'{seeds} seed{plural}'
+      return f'{len(self.runs)} runs of {seeds}'
+    return f'{seeds}'
 
   def metric(self, name: str) -> np.ndarray:
     """(runs, T): a column of the metrics of every run."""

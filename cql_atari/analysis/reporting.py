@@ -282,7 +282,7 @@ def curve_table(games: GroupsByGame) -> str:
     (
       game,
       label,
-      group.count.removesuffix(' seeds').removesuffix(' seed'),
+      group.seeds,
       f'{group.gradient_steps:,}',
       with_error(group.final),
       with_error(group.peak),

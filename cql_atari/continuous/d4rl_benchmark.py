@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cql_atari.continuous import environments as environments_lib
-from cql_atari.continuous import published, tasks
+from cql_atari.continuous import published_scores, tasks
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import (
   Agent,
@@ -81,8 +81,8 @@ class D4RLBenchmark:
     'was trained on that.',
   )
   columns = (
-    Column('paper', _published(published.PAPER), 1),
-    Column('CORL', _published(published.CORL), 1),
+    Column('paper', _published(published_scores.PAPER), 1),
+    Column('CORL', _published(published_scores.CORL), 1),
   )
   create_environments = environments_lib.D4RLEnvironments
   collecting = Collecting(

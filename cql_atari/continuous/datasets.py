@@ -297,7 +297,7 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
       f', or make your own with "python -m cql_atari.collect --task='
       f'{task.domain}" and pass --replay_dir=data/{task.domain}/1'
     )
-  if task.is_own:
+  if task.is_gymnasium:
     raise UserError(
       f'{where}: give --replay_dir=FILE.hdf5, in the layout of D4RL, or '
       '--replay_dir=minari:NAME.'
@@ -311,7 +311,7 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
 
 def _check_domain(file: pathlib.Path, task: tasks.Task) -> None:
   """Refuses a file that is called after another domain."""
-  if task.is_own:
+  if task.is_gymnasium:
     return
   for domain in tasks.GYM:  # Some of these have states of the same size.
     name = domain.removesuffix('2d')  # D4RL calls one walker_mixed.

@@ -77,9 +77,9 @@ def make(task: tasks.Task, renders: bool = False):
   try:
     import gymnasium
 
-    if not task.is_own:
+    if not task.is_gymnasium:
       import mujoco  # noqa: F401
-    if not task.is_own and task.domain not in _GYM:
+    if not task.is_gymnasium and task.domain not in _GYM:
       import gymnasium_robotics
 
       gymnasium.register_envs(gymnasium_robotics)
@@ -104,7 +104,7 @@ def _description(task: tasks.Task):
   """Gymnasium's name, its settings, and what makes it D4RL's."""
   from cql_atari.continuous import wrappers
 
-  if task.is_own:
+  if task.is_gymnasium:
     return task.domain, {}, wrappers.unit_actions
   if task.domain in _GYM:
     return _GYM[task.domain], {}, None
@@ -122,7 +122,13 @@ def _description(task: tasks.Task):
       'object_noise_ratio': _KITCHEN_NOISE,
     }
     return 'FrankaKitchen-v1', settings, wrappers.Kitchen
-  return _ADROIT[task.domain], {}, getattr(wrappers, task.domain.capitalize())
+  adapt = {
+    'pen': wrappers.Pen,
+    'hammer': wrappers.Hammer,
+    'door': wrappers.Door,
+    'relocate': wrappers.Relocate,
+  }
+  return _ADROIT[task.domain], {}, adapt[task.domain]
 
 
 def gymnasium_name(task: tasks.Task) -> str:
@@ -195,7 +201,7 @@ class D4RLEnvironments:
   @property
   def benchmark(self) -> str:
     """The name of the benchmark that they belong to."""
-    return 'gymnasium' if self.task.is_own else 'd4rl'
+    return 'gymnasium' if self.task.is_gymnasium else 'd4rl'
 
   @property
   def longest_episode(self) -> int:
@@ -274,7 +280,7 @@ class D4RLEnvironments:
   @property
   def record(self) -> dict[str, Any]:
     """Their fields in run.json."""
-    if self.task.is_own:
+    if self.task.is_gymnasium:
       import gymnasium
 
       return {'task': self.task.name, 'gymnasium': gymnasium.__version__}

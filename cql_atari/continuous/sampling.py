@@ -8,7 +8,7 @@ import tensorflow as tf
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.core.constraints import HalfOpenUnitInterval
 from cql_atari.core.settings import configurable
-from cql_atari.replay import held_out as held_out_lib
+from cql_atari.replay import holding_out
 
 
 class Transition(NamedTuple):
@@ -88,8 +88,8 @@ class FixedSampler:
     if held_out:
       rows = np.arange(len(data))
       episode = np.searchsorted(data.starts, rows, side='right')
-      kept = held_out_lib.held_out(episode, held_out, 'FixedSampler.held_out')
-      some = held_out_lib.at_most(rows[kept])
+      kept = holding_out.choose(episode, held_out, 'FixedSampler.held_out')
+      some = holding_out.at_most(rows[kept])
       self.held_out = Transition(*(column[some] for column in columns))
       columns = [column[~kept] for column in columns]
     self._size = len(columns[0])

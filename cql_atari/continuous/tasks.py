@@ -80,18 +80,18 @@ class Task:
     domain: such as 'hopper' or 'antmaze-umaze'.
     data: such as 'medium'; '' for 'antmaze-umaze', whose data has no name.
     version: such as 'v2'.
-    is_own: whether it is no task of D4RL's: `domain` is then gymnasium's name.
+    is_gymnasium: whether `domain` is an environment of gymnasium's instead.
   """
 
   domain: str
   data: str
   version: str
-  is_own: bool = False
+  is_gymnasium: bool = False
 
   @property
   def name(self) -> str:
     """Such as 'hopper-medium-v2'."""
-    if self.is_own:
+    if self.is_gymnasium:
       return f'{GYMNASIUM}{self.domain}'
     return '-'.join(filter(None, (self.domain, self.data, self.version)))
 
@@ -103,12 +103,12 @@ class Task:
   @property
   def settings(self) -> Domain:
     """The properties of its domain."""
-    return _own(self.domain) if self.is_own else DOMAINS[self.domain]
+    return _own(self.domain) if self.is_gymnasium else DOMAINS[self.domain]
 
   @property
   def path(self) -> str | None:
     """The path of D4RL's file below URL; None where D4RL has none."""
-    return None if self.is_own else _published(self)
+    return None if self.is_gymnasium else _published(self)
 
   @property
   def file_names(self) -> list[str]:
@@ -119,7 +119,7 @@ class Task:
   @property
   def published_names(self) -> list[str]:
     """Names D4RL's own data of it may have: its file's, or by task."""
-    if self.is_own:
+    if self.is_gymnasium:
       return []
     names = [f'{self.name}.hdf5']
     return [self.path.rpartition('/')[2], *names] if self.path else names
@@ -144,7 +144,7 @@ def task(name: str) -> Task:
     UserError: there is no such task.
   """
   if str(name).startswith(GYMNASIUM):
-    result = Task(str(name).removeprefix(GYMNASIUM), '', '', is_own=True)
+    result = Task(str(name).removeprefix(GYMNASIUM), '', '', is_gymnasium=True)
     result.settings  # noqa: B018
     return result
   known = _tasks()

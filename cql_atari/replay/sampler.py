@@ -19,7 +19,7 @@ import tensorflow as tf
 from cql_atari.core.constraints import HalfOpenUnitInterval, PositiveInt
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
-from cql_atari.replay import held_out
+from cql_atari.replay import holding_out
 from cql_atari.replay import store as store_lib
 from cql_atari.replay.frames import (
   FRAME_SHAPE,
@@ -120,7 +120,7 @@ class TransitionSampler:
     edges = np.flatnonzero(self.store.terminals) + 1
     edges = np.union1d(edges, [start for start, _ in self.store.segments])
     game = np.searchsorted(edges, rows, side='right')
-    return held_out.held_out(game, self.held_out, 'TransitionSampler.held_out')
+    return holding_out.choose(game, self.held_out, 'TransitionSampler.held_out')
 
   @functools.cached_property
   def held_out_rows(self) -> np.ndarray:
@@ -128,7 +128,7 @@ class TransitionSampler:
     valid = self.store.valid_transitions(self.update_horizon)
     if not self.held_out:
       return valid[:0]
-    return held_out.at_most(valid[self._is_held_out(valid)])
+    return holding_out.at_most(valid[self._is_held_out(valid)])
 
   def sample_rows(self, first: int, size: int = 1) -> np.ndarray:
     """The store rows of batches: int64 (size, B / num_workers).

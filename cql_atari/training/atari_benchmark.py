@@ -14,7 +14,7 @@ from cql_atari.core.protocols import (
   Panel,
   ScoreTable,
 )
-from cql_atari.environments import atari, published
+from cql_atari.environments import atari, published_scores
 from cql_atari.replay import games, recorder
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import rom_check
@@ -84,21 +84,21 @@ class AtariBenchmark:
   columns = (
     Column(
       'human-normalised final',
-      lambda record, label, final: published.human_normalized(
+      lambda record, label, final: published_scores.human_normalized(
         record['game'], final
       ),
       2,
     ),
     Column(
       'gamer-normalised final',
-      lambda record, label, final: published.gamer_normalized(
+      lambda record, label, final: published_scores.gamer_normalized(
         record['game'], final
       ),
       0,
     ),
-    Column('paper', _published(published.PAPER_TABLE_3), 1),
-    Column('d3rlpy final', _published(published.D3RLPY, 0), 1),
-    Column('d3rlpy peak', _published(published.D3RLPY, 1), 1),
+    Column('paper', _published(published_scores.PAPER_TABLE_3), 1),
+    Column('d3rlpy final', _published(published_scores.D3RLPY, 0), 1),
+    Column('d3rlpy peak', _published(published_scores.D3RLPY, 1), 1),
   )
   create_environments = atari.AtariEnvironments
   collecting = Collecting(
@@ -136,7 +136,7 @@ class AtariBenchmark:
 
   def normalized(self, game: str, scores: np.ndarray) -> np.ndarray | None:
     """Human-normalised scores; None where a human's is not known."""
-    return published.human_normalized(game, scores)
+    return published_scores.human_normalized(game, scores)
 
   def panel(
     self,

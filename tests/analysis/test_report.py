@@ -14,7 +14,7 @@ import pytest
 
 from cql_atari.analysis import grouping, loading, reporting, scores
 from cql_atari.core.errors import UserError
-from cql_atari.environments import published
+from cql_atari.environments import published_scores
 from cql_atari.runs import folder as folder_lib
 
 # Evaluation returns of three seeds.
@@ -225,12 +225,12 @@ def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
 
 
 def test_published_scores_are_the_papers():
-  text = ' '.join(map(str, published.PAPER_TABLE_3['1 %'].values()))
+  text = ' '.join(map(str, published_scores.PAPER_TABLE_3['1 %'].values()))
   assert '19.3' in text and '14012.0' in text
-  assert published.human_normalized('Pong', 14.6) == 1.0
-  assert published.human_normalized('Pong', -20.7) == 0.0
-  assert published.gamer_normalized('Breakout', 30.0) == 100.0
-  assert published.human_normalized('Freeway', 20.0) is None
+  assert published_scores.human_normalized('Pong', 14.6) == 1.0
+  assert published_scores.human_normalized('Pong', -20.7) == 0.0
+  assert published_scores.gamer_normalized('Breakout', 30.0) == 100.0
+  assert published_scores.human_normalized('Freeway', 20.0) is None
 
 
 def test_pictures_are_drawn_as_png_and_pdf(written):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cql_atari.analysis import loading, reporting
-from cql_atari.continuous import published, tasks
+from cql_atari.continuous import published_scores, tasks
 from cql_atari.runs import folder as folder_lib
 
 HOPPER = tasks.task('hopper-medium').settings.score_range
@@ -68,11 +68,11 @@ def test_returns_are_told_as_scores(runs):
 
 
 def test_published_scores_are_those_of_every_task():
-  assert set(published.PAPER) == set(tasks.names())
-  assert set(published.CORL) < set(tasks.names())
-  row = published.PAPER['hopper-random-expert']
+  assert set(published_scores.PAPER) == set(tasks.names())
+  assert set(published_scores.CORL) < set(tasks.names())
+  row = published_scores.PAPER['hopper-random-expert']
   assert row == {
     'SAC': 5.6, 'BC': 10.1, 'BEAR': 10.1, 'BRAC-p': 5.8, 'BRAC-v': 11.1,
     'CQL(H)': 110.5,
   }  # fmt: skip
-  assert published.PAPER['kitchen-mixed']['CQL(rho)'] == 52.4
+  assert published_scores.PAPER['kitchen-mixed']['CQL(rho)'] == 52.4

@@ -5,7 +5,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from cql_atari.agents import optimizers
+from cql_atari.agents.penalty_weight import PenaltyWeight
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
@@ -13,11 +13,9 @@ from cql_atari.core.constraints import NonNegative, Positive, PositiveInt
 from cql_atari.core.settings import configurable
 from cql_atari.losses import conservative
 
-_MAX_ALPHA = 1e6
-
 
 @configurable
-class CQLSACAgent(SACAgent):
+class CQLSACAgent(PenaltyWeight, SACAgent):
   """Adds alpha times a conservative penalty to every Q-function's loss."""
 
   LABEL = 'CQL({penalty})'
@@ -52,10 +50,9 @@ class CQLSACAgent(SACAgent):
         the policy and N of its next state's for 'H' and 'rho-code', N uniform
         ones for 'var', N of the policy otherwise.
       cql_temperature: temperature of the logsumexp of 'H' and 'rho-code'.
-      target_gap: tau, in units of return: alpha then rises while the penalty
-        is above it and falls while it is below, by dual gradient ascent on
-        alpha (penalty - tau). None for a fixed alpha. docs/d4rl.md says how
-        the authors' thresholds differ.
+      target_gap: tau, in units of return: alpha is then tuned so that the
+        penalty comes to it (see `PenaltyWeight`). None for a fixed alpha.
+        docs/d4rl.md says how the authors' thresholds differ.
       alpha_learning_rate: Adam's, on log alpha.
       chi2_radius: radius of the chi^2 ball of 'var'.
       max_backup: whether the next state is worth the best of num_samples
@@ -65,23 +62,13 @@ class CQLSACAgent(SACAgent):
     self.penalty = penalty
     self.num_samples, self.cql_temperature = num_samples, cql_temperature
     self.max_backup, self.chi2_radius = max_backup, chi2_radius
-    self.target_gap = target_gap
-    self._initial_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
-    super().__init__(*args, **kwargs)
-
-  def _build(self) -> None:
-    super()._build()
-    is_fixed = self.target_gap is None
-    self._alpha = optimizers.DualVariable(
-      self._initial_alpha,
-      None if is_fixed else self._alpha_learning_rate,
-      _MAX_ALPHA,
+    super().__init__(
+      *args,
+      alpha=alpha,
+      target_gap=target_gap,
+      alpha_learning_rate=alpha_learning_rate,
+      **kwargs,
     )
-
-  @property
-  def alpha(self) -> float:
-    """The penalty's weight as it is now."""
-    return float(self._alpha.value)
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
     """SAC's loss plus alpha times each critic's penalty (Eq. 4 for 'H')."""
@@ -145,12 +132,3 @@ class CQLSACAgent(SACAgent):
     )
     values = self.target_critic(batch.next_state, actions)
     return tf.reduce_min(tf.reduce_max(values, axis=2), axis=0)
-
-  def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
-    """Moves alpha too, where it is tuned."""
-    super().after_step(scalars)
-    if self.target_gap is not None and 'cql_penalty' in scalars:
-      self._alpha.ascend(scalars['cql_penalty'] - self.target_gap)
-
-  def _saved(self) -> dict[str, tf.Variable]:
-    return {**super()._saved(), **self._alpha.saved('alpha')}

@@ -5,7 +5,7 @@ import numpy as np
 from cql_atari.core.errors import UserError
 
 
-def held_out(episode: np.ndarray, share: float, setting: str) -> np.ndarray:
+def choose(episode: np.ndarray, share: float, setting: str) -> np.ndarray:
   """Chooses episodes until a share of the rows is held out.
 
   Args:
