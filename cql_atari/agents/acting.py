@@ -24,7 +24,7 @@ class Acting(abc.ABC):
 
   @abc.abstractmethod
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """Maps the network's output to Q-values (B, A)."""
+    """Maps the network's output, such as (B, A, N), to Q-values (B, A)."""
 
   def greedy_actions(self, outputs: tf.Tensor) -> tf.Tensor:
     """The best actions int32 (B,) by the network's output."""

@@ -76,6 +76,9 @@ def nature_trunk(
 
   Returns:
     Features (B, hidden_units).
+
+  Raises:
+    UserError: filters are not three.
   """
   if len(filters) != 3:
     raise UserError(f'nature_trunk.filters is {filters!r}: give 3 numbers.')

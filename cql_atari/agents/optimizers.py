@@ -156,7 +156,8 @@ class DualVariable(tf.Module):
   """A non-negative Lagrange multiplier: fixed, or learned by dual ascent.
 
   A learned multiplier rises while its constraint is violated and falls while it
-  is satisfied: Adam ascends value * violation with respect to log value.
+  is satisfied: Adam ascends value * violation with respect to log value, as in
+  Haarnoja et al. (2018), section 5, and in appendix F of the CQL paper.
   """
 
   def __init__(

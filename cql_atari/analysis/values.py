@@ -83,7 +83,7 @@ class Episode(NamedTuple):
 
 
 def fit(fitted: Agent, steps: int, title: str) -> None:
-  """Trains fitted Q evaluation, with a bar."""
+  """Trains fitted Q evaluation for so many gradient steps, with a bar."""
   with progress.bar(steps, ' steps', title) as bar:
     for done in range(0, steps, _STEPS_PER_CALL):
       count = min(_STEPS_PER_CALL, steps - done)

@@ -100,7 +100,11 @@ class Dataset:
     return self.state[self.starts[:most]] * self.state_std + self.state_mean
 
   def learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
-    """An environment's rewards, scaled and shifted as the data's are."""
+    """An environment's rewards (E,), scaled and shifted as the data's are.
+
+    Raises:
+      UserError: the kitchen's, whose data pay otherwise than play does.
+    """
     if self.task.domain == 'kitchen':
       raise UserError(
         'the data of the kitchen pay for finished tasks at every step, play '

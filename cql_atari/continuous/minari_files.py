@@ -7,16 +7,7 @@ import numpy as np
 from cql_atari.continuous import environments, tasks, wrappers
 from cql_atari.continuous.files import Steps, concatenate
 from cql_atari.core.errors import UserError
-
-
-def _minari():
-  try:
-    import minari
-  except ImportError:
-    raise UserError(
-      "Minari datasets need minari: pip install 'cql_atari[d4rl]'."
-    ) from None
-  return minari
+from cql_atari.replay import sources
 
 
 def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
@@ -42,13 +33,7 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
       "Minari's AntMaze has other coordinates than D4RL's: fetch D4RL's file "
       f'with "python -m cql_atari.fetch --task={task.name}".'
     )
-  try:
-    dataset = _minari().load_dataset(name)
-  except (OSError, ValueError, KeyError) as error:
-    raise UserError(
-      f'there is no Minari dataset {name} ({error}): get it with "minari '
-      f'download {name}".'
-    ) from None
+  dataset = sources.load_minari(name)
   if dataset.env_spec:
     environments.check_recorded(
       dataset.env_spec.id, task, f'the Minari dataset {name}'
@@ -98,7 +83,7 @@ def write(name: str, steps: Steps, task: tasks.Task, **about: str) -> None:
     task: whose it is.
     **about: texts for its metadata, such as algorithm_name.
   """
-  minari = _minari()
+  minari = sources.import_minari()
   from minari.data_collector import EpisodeBuffer
 
   ends = [*steps.episode_ends.tolist()]

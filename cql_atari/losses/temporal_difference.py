@@ -35,7 +35,7 @@ def quantile_huber_loss(
 
 
 def huber_loss(errors: tf.Tensor, kappa: float = 1.0) -> tf.Tensor:
-  """Huber loss, of the shape of the errors: quadratic up to kappa."""
+  """Huber's loss (Huber, 1964), of the errors' shape: quadratic up to kappa."""
   size = tf.abs(errors)
   return tf.where(
     size <= kappa, 0.5 * tf.square(errors), kappa * (size - 0.5 * kappa)

@@ -222,20 +222,37 @@ class MinariDataset(Source):
       )
 
   def _dataset(self):
-    name = self.name.removeprefix(self.PREFIX)
-    try:
-      import minari
-    except ImportError:
-      raise UserError(
-        "Minari is not installed: pip install 'cql_atari[d4rl]'."
-      ) from None
-    try:
-      return minari.load_dataset(name)
-    except (FileNotFoundError, ValueError) as error:
-      raise UserError(
-        f'Minari has no dataset {name} on this machine ({error}): minari '
-        f'download {name}'
-      ) from None
+    return load_minari(self.name.removeprefix(self.PREFIX))
+
+
+def import_minari():
+  """The library.
+
+  Raises:
+    UserError: it is not installed.
+  """
+  try:
+    import minari
+  except ImportError:
+    raise UserError(
+      "Minari is not installed: pip install 'cql_atari[d4rl]'."
+    ) from None
+  return minari
+
+
+def load_minari(name: str):
+  """A dataset of Minari's, such as 'mujoco/hopper/medium-v0'.
+
+  Raises:
+    UserError: it is not on this machine, or Minari is not installed.
+  """
+  try:
+    return import_minari().load_dataset(name)
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(
+      f'Minari has no dataset {name} on this machine ({error}): minari '
+      f'download {name}'
+    ) from None
 
 
 class RLUnplugged(Source):

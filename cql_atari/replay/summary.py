@@ -1,17 +1,29 @@
 """Statistics of a split, for its manifest, and of a store as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cql_atari.replay import episodes
 from cql_atari.replay import run as run_lib
 from cql_atari.replay.frames import STACK_SIZE
+from cql_atari.replay.split import ShardRows, Split
 from cql_atari.replay.store import Store, segments_of
 
 
-def gained(selection, columns, shards) -> int:
-  """The number of transitions that are valid only because shards are joined."""
+def gained(
+  selection: Sequence[ShardRows],
+  columns: Mapping[str, np.ndarray],
+  shards: Sequence[Mapping[str, Any]],
+) -> int:
+  """The number of transitions that are valid only because shards are joined.
+
+  Args:
+    selection: the rows of every shard, in the store's order.
+    columns: 'terminals' and 'drawn' of the store's rows, (R,) each.
+    shards: the manifest's.
+  """
   valid = np.zeros(len(columns['drawn']), bool)
   for start, stop in segments_of(shards):
     valid[start + episodes.valid_rows(columns['terminals'][start:stop], 1)] = 1
@@ -26,8 +38,24 @@ def gained(selection, columns, shards) -> int:
   return count
 
 
-def behavior_return(selection, columns, shards, split) -> dict | None:
-  """Mean return of the data's games: raw where recorded, else clipped."""
+def behavior_return(
+  selection: Sequence[ShardRows],
+  columns: Mapping[str, np.ndarray],
+  shards: Sequence[Mapping[str, Any]],
+  split: Split,
+) -> dict[str, Any] | None:
+  """Mean return of the data's games: raw where recorded, else clipped.
+
+  Args:
+    selection: the rows of every shard, in the store's order.
+    columns: 'terminals' and 'rewards' of the store's rows, (R,) each.
+    shards: the manifest's.
+    split: what chose the rows.
+
+  Returns:
+    Their mean, 'episodes' (how many), 'source' (in words) and is_clipped; None
+    where no game is whole.
+  """
   recorded = run_lib.recorded_returns(
     selection[0].shard.directory,
     {rows.shard.index for rows in selection},

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from d4rl_files import HOPPER, KITCHEN, broken, columns, write
 
-from cql_atari.continuous import datasets, files, minari_files, tasks
+from cql_atari.continuous import datasets, files, tasks
 from cql_atari.core.errors import UserError
+from cql_atari.replay import sources
 
 
 def published_semantics(arrays, limit=None):
@@ -322,8 +323,7 @@ def test_minari_datasets_of_another_kind_are_refused(
   monkeypatch, recorded, sentence
 ):
   pytest.importorskip('gymnasium')
-  library = types.SimpleNamespace(load_dataset=lambda name: recorded)
-  monkeypatch.setattr(minari_files, '_minari', lambda: library)
+  monkeypatch.setattr(sources, 'load_minari', lambda name: recorded)
   with pytest.raises(UserError, match=sentence):
     datasets.open_task_data('walker2d-medium', 'minari:x/y-v0')
 
@@ -347,7 +347,6 @@ def test_files_that_name_another_environment_are_refused(tmp_path, where):
 
 def test_minari_datasets_of_a_newer_version_are_read(monkeypatch):
   recorded = Recorded('Walker2d-v5', np.zeros((4, 17)))
-  library = types.SimpleNamespace(load_dataset=lambda name: recorded)
-  monkeypatch.setattr(minari_files, '_minari', lambda: library)
+  monkeypatch.setattr(sources, 'load_minari', lambda name: recorded)
   data = datasets.open_task_data('walker2d-medium', 'minari:x/y-v0')
   assert len(data) == 3
