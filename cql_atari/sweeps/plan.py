@@ -300,10 +300,15 @@ def _missing_data(runs: Sequence[PlannedRun]) -> list[str]:
   return [
     folder
     for folder in folders
-    if ':' not in folder
-    and not pathlib.Path(folder).is_file()
-    and not any(pathlib.Path(folder).glob('*'))
+    if ':' not in folder and not _has_data(pathlib.Path(folder))
   ]
+
+
+def _has_data(path: pathlib.Path) -> bool:
+  if path.is_dir():
+    return any(path.iterdir())
+  # Or what the names of RL Unplugged's files begin with.
+  return path.exists() or any(path.parent.glob(f'{path.name}-*'))
 
 
 def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
