@@ -11,8 +11,7 @@ import time
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.replay import games, opening
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import games, opening, shard_folder
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import Store
 
@@ -43,7 +42,7 @@ def main() -> None:
     raise UserError(
       'no --replay_dir given: name the folder that holds replay_logs.'
     )
-  game = _GAME.value or run_lib.game_of(_REPLAY_DIR.value)
+  game = _GAME.value or shard_folder.game_of(_REPLAY_DIR.value)
   split = dataclasses.replace(
     split_lib.named_split(_SPLIT.value),
     convention=_CONVENTION.value,

@@ -12,8 +12,7 @@ import pathlib
 
 from cql_atari.core import command
 from cql_atari.core.files import make_folder, write_text, writing
-from cql_atari.replay import examine, games
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import examine, games, shard_folder
 
 _COMMAND = command.Command(__doc__, operand='DIR')
 _GAME = _COMMAND.game_of_folder()
@@ -28,10 +27,10 @@ _SHARDS = 50  # Of a run of the dataset.
 
 def main(replay_dir: str) -> int:
   """Verifies by the flags; returns the exit status."""
-  game = _GAME.value or run_lib.game_of(replay_dir)
+  game = _GAME.value or shard_folder.game_of(replay_dir)
   num_actions = games.num_actions(game)
-  shards = run_lib.list_shards(replay_dir)
-  run_lib.check_game(shards[0].directory.parent, game)
+  shards = shard_folder.list_shards(replay_dir)
+  shard_folder.check_game(shards[0].directory.parent, game)
   for flag, path in (('report', _REPORT.value), ('plot', _PLOT.value)):
     if path:  # Before hours of reading.
       make_folder(flag, pathlib.Path(path).expanduser().parent)
@@ -40,7 +39,9 @@ def main(replay_dir: str) -> int:
   broken = sum(bool(finding['error']) for finding in findings)
   odd = sum(bool(finding['warnings']) for finding in findings)
   there = {finding['shard'] for finding in findings}
-  last = max(there) if run_lib.is_own(replay_dir) else max(_SHARDS, max(there))
+  last = (
+    max(there) if shard_folder.is_own(replay_dir) else max(_SHARDS, max(there))
+  )
   missing = sorted(set(range(last)) - there)
   print(
     f'\n{len(findings)} shards of {game}: {broken} broken, {odd} with warnings'
@@ -55,7 +56,7 @@ def main(replay_dir: str) -> int:
         json.dumps(report, indent=1) + '\n',
       )
   if _PLOT.value:
-    episodes = run_lib.recorded_episodes(replay_dir)
+    episodes = shard_folder.recorded_episodes(replay_dir)
     examine.plot(findings, game, _PLOT.value, episodes)
   return 1 if broken else 0
 

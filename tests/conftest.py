@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from cql_atari.core import quiet
-from cql_atari.replay import opening
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, shard_folder
 
 with quiet.quiet():
   from dopamine.tf.replay_memory import circular_replay_buffer
@@ -28,11 +27,13 @@ def demo_dir(tmp_path_factory) -> pathlib.Path:
   """Every second shard of the built-in run: numbers may be missing."""
   folder = tmp_path_factory.mktemp('demo') / 'Breakout' / '1'
   (folder / 'replay_logs').mkdir(parents=True)
-  for shard in run_lib.list_shards(run_lib.demo_replay_dir())[::2]:
+  for shard in shard_folder.list_shards(shard_folder.demo_replay_dir())[::2]:
     for path in shard.sources:
       (folder / 'replay_logs' / path.name).symlink_to(path)
-  episodes = pathlib.Path(run_lib.demo_replay_dir()) / run_lib.EPISODES
-  (folder / run_lib.EPISODES).symlink_to(episodes)
+  episodes = (
+    pathlib.Path(shard_folder.demo_replay_dir()) / shard_folder.EPISODES
+  )
+  (folder / shard_folder.EPISODES).symlink_to(episodes)
   return folder
 
 

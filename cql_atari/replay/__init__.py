@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
   {
     'shard': ('Shard',),
     'games': ('num_actions',),
-    'run': ('demo_replay_dir', 'list_shards'),
+    'shard_folder': ('demo_replay_dir', 'list_shards'),
     'split': ('Split', 'named_split'),
     'store': ('Store',),
     'sampler': ('Transition', 'TransitionSampler'),

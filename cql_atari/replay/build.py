@@ -21,10 +21,9 @@ import zstandard
 from cql_atari.core import progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_file, locked, writing
-from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import shard_folder, summary
 from cql_atari.replay import split as split_lib
-from cql_atari.replay import summary
 from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.store import (
   COLUMNS,
@@ -128,7 +127,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'game': game,
     'run': run,
     'num_actions': num_actions,
-    'is_own': run_lib.is_own(selection[0].shard.directory),
+    'is_own': shard_folder.is_own(selection[0].shard.directory),
     'split': split.record,
     'num_rows': int(first_rows[-1]),
     **checksums(blocks, columns),

@@ -12,9 +12,8 @@ from absl import logging
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
 from cql_atari.core.settings import configurable
-from cql_atari.replay import build, games, importing, sources
+from cql_atari.replay import build, games, importing, shard_folder, sources
 from cql_atari.replay import residence as residence_lib
-from cql_atari.replay import run as run_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import FORMAT_VERSION, Store
 
@@ -124,7 +123,7 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
       raise UserError(
         f'{path} is damaged ({error}): build the store anew.'
       ) from None
-  return run_lib.game_of(replay_dir)
+  return shard_folder.game_of(replay_dir)
 
 
 def is_prepared(directory: str | os.PathLike) -> bool:
@@ -157,13 +156,13 @@ def ensure_store(
     UserError: missing or broken data, data of another game, a full disk, or
       something else in `out`.
   """
-  folder = run_lib.find_replay_logs(replay_dir)
+  folder = shard_folder.find_replay_logs(replay_dir)
   run = folder.parent if folder.name == 'replay_logs' else folder
-  run_lib.check_game(run, game)
+  shard_folder.check_game(run, game)
   selection = split.select(folder)
-  there = {shard.index for shard in run_lib.list_shards(folder)}
+  there = {shard.index for shard in shard_folder.list_shards(folder)}
   missing = set(split.shard_numbers) - there
-  is_short = run_lib.is_own(folder) and there == set(range(len(there)))
+  is_short = shard_folder.is_own(folder) and there == set(range(len(there)))
   if missing and not is_short:  # A recording ends where it ends.
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',

@@ -16,8 +16,8 @@ from cql_atari.core.files import write_text
 from cql_atari.replay.episodes import CUT_OFF
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
-from cql_atari.replay.run import EPISODES
 from cql_atari.replay.shard import ELEMENTS, Shard
+from cql_atari.replay.shard_folder import EPISODES
 
 NUM_SHARDS = 50  # Of a published run.
 # Rows that come before an episode's first frame, so that it can be stacked.

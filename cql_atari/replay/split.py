@@ -24,8 +24,8 @@ from cql_atari.core.constraints import (
 )
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
-from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import shard_folder
 from cql_atari.replay.frames import STACK_SIZE
 
 CONVENTIONS = ('prefix', 'trajectories', 'uniform')
@@ -167,7 +167,7 @@ class Split:
     Raises:
       UserError: no such data, broken files, or nothing left to train on.
     """
-    available = run_lib.list_shards(replay_dir)
+    available = shard_folder.list_shards(replay_dir)
     numbers = self.shard_numbers
     shards = [shard for shard in available if shard.index in numbers]
     if not shards:

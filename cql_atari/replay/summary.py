@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cql_atari.replay import episodes
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import episodes, shard_folder
 from cql_atari.replay.frames import STACK_SIZE
 from cql_atari.replay.split import ShardRows, Split
 from cql_atari.replay.store import Store, segments_of
@@ -56,7 +55,7 @@ def behavior_return(
     Their mean, 'episodes' (how many), 'source' (in words) and is_clipped; None
     where no game is whole.
   """
-  recorded = run_lib.recorded_returns(
+  recorded = shard_folder.recorded_returns(
     selection[0].shard.directory,
     {rows.shard.index for rows in selection},
   )

@@ -21,8 +21,7 @@ import time
 import learner
 
 from cql_atari.core import command, devices, quiet
-from cql_atari.replay import opening
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, shard_folder
 
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
@@ -80,7 +79,7 @@ def contenders():
   turns = {}
   for residence in _RESIDENCES:
     store = opening.open_store(
-      _REPLAY_DIR.value or run_lib.demo_replay_dir(), residence=residence
+      _REPLAY_DIR.value or shard_folder.demo_replay_dir(), residence=residence
     )
     for dtype in _DTYPES:
       agent = cql_agent.CQLAgent(store, alpha=4.0, compute_dtype=dtype)

@@ -19,8 +19,7 @@ import numpy as np
 import turns as turns_lib
 
 from cql_atari.core import command, quiet, settings
-from cql_atari.replay import opening
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, shard_folder
 
 _COMMAND = command.Command(__doc__)
 _D3RLPY = _COMMAND.string(
@@ -83,7 +82,7 @@ def ours_and_bare(base_dir):
 
     settings.import_all()
   settings.parse(_GIN_FILES.value, _GIN_BINDINGS.value, lock=False)
-  store = opening.open_store(run_lib.demo_replay_dir())
+  store = opening.open_store(shard_folder.demo_replay_dir())
   # The paper's games have up to 18 actions; Pong's 6 are the usual example.
   store = dataclasses.replace(
     store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}

@@ -169,11 +169,11 @@ def network(num_actions, seed, padding='same', initial='dopamine'):
 
 def atari_data(keeps_blank_rows: bool):
   """Whole games as d3rlpy has them; by default without the blank rows."""
-  from cql_atari.replay import run as run_lib
+  from cql_atari.replay import shard_folder
 
   columns = {'observations': [], 'actions': [], 'rewards': [], 'terminals': []}
   ends, rows = [], 0
-  for shard in run_lib.list_shards(_DATA.value):
+  for shard in shard_folder.list_shards(_DATA.value):
     frames = np.concatenate(list(shard.frames(stop=shard.num_rows)))
     endings = shard.endings(shard.num_rows)
     start = 0

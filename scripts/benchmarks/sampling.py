@@ -14,8 +14,7 @@ import time
 import numpy as np
 
 from cql_atari.core import command, quiet
-from cql_atari.replay import opening, split
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, shard_folder, split
 
 _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
@@ -72,7 +71,7 @@ def main():
   with quiet.quiet():
     stores = {
       residence: opening.open_store(
-        _REPLAY_DIR.value or run_lib.demo_replay_dir(),
+        _REPLAY_DIR.value or shard_folder.demo_replay_dir(),
         split=split.Split(shards=(0, _SHARDS.value)),
         residence=residence,
       )

@@ -15,8 +15,7 @@ from training_runs import call, without_progress
 
 import cql_atari
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import opening, split
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, shard_folder, split
 from cql_atari.replay import shard as shard_lib
 from cql_atari.runs import trained
 
@@ -67,7 +66,7 @@ def collected(tmp_path_factory):
 
 
 def test_a_run_that_was_killed_is_whole(collected):
-  shards = run_lib.list_shards(collected)
+  shards = shard_folder.list_shards(collected)
   assert [shard.index for shard in shards] == [0, 1, 2, 3, 4]
   terminals = 0
   for shard in shards:
@@ -275,7 +274,7 @@ def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
   # Games end after 200 steps there, most of them without being over.
   endings = [
     shard.endings()
-    for shard in run_lib.list_shards(tmp_path / 'Breakout' / '1')
+    for shard in shard_folder.list_shards(tmp_path / 'Breakout' / '1')
   ]
   assert any((part == episodes_lib.CUT_OFF).any() for part in endings)
   before = trained.TrainedRun(offline, with_data=False).agent.state()

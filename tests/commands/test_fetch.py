@@ -17,8 +17,7 @@ import pytest
 
 from cql_atari.core import fetched
 from cql_atari.core.errors import UserError
-from cql_atari.replay import opening, recorder
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, recorder, shard_folder
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 
@@ -282,7 +281,7 @@ def test_a_prefix_is_all_that_a_split_needs(tmp_path, is_of_members):
 
   for split, rows in (('1pct', 20), ('10pct', 200)):
     subprocess.run([*command, f'--split={split}'], check=True)
-    shard = run_lib.list_shards(out)[0]
+    shard = shard_folder.list_shards(out)[0]
     got = shard.path('observation').stat().st_size
     whole = (source / shard.path('observation').name).stat().st_size
     assert got < (rows / 2000 + 0.02) * whole

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from training_runs import SMALL, call, command
 
-from cql_atari.replay import run as run_lib
 from cql_atari.replay import shard as shard_lib
+from cql_atari.replay import shard_folder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def run(tmp_path, monkeypatch):
 def break_shard(directory, name, content):
   """A demo copy with one file replaced."""
   copy = directory / 'Breakout' / '1'
-  shutil.copytree(run_lib.demo_replay_dir(), copy)
+  shutil.copytree(shard_folder.demo_replay_dir(), copy)
   path = shard_lib.Shard(copy / 'replay_logs', 10).path(name)
   path.write_bytes(content(path))
   return copy

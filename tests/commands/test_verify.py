@@ -9,8 +9,7 @@ import pytest
 
 from cql_atari.core import fetched
 from cql_atari.core.files import sha256
-from cql_atari.replay import examine, recorder
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import examine, recorder, shard_folder
 from cql_atari.replay import shard as shard_lib
 
 
@@ -29,7 +28,7 @@ def findings(folder, num_actions=4):
   record = fetched.read(folder)
   found = [
     examine.examine(shard, num_actions, shard.fetched_rows(record), record)
-    for shard in run_lib.list_shards(folder)
+    for shard in shard_folder.list_shards(folder)
   ]
   examine.judge(found)
   return {entry['shard']: entry for entry in found}
@@ -108,7 +107,7 @@ def test_odd_play_is_a_warning(tmp_path, demo_frames):
 
 
 def test_changed_files_are_told_from_fetched_ones(some_shards):
-  for shard in run_lib.list_shards(some_shards):
+  for shard in shard_folder.list_shards(some_shards):
     for path in shard.sources:
       entry = {'bytes': path.stat().st_size, 'rows': None}
       entry['sha256'] = sha256(path)
@@ -168,7 +167,7 @@ def test_games_are_put_together_across_shards(tmp_path, demo_frames):
 
 def test_a_picture_shows_raw_scores_where_they_are_known(some_shards, tmp_path):
   entries = list(findings(some_shards).values())
-  episodes = run_lib.recorded_episodes(run_lib.demo_replay_dir())
+  episodes = shard_folder.recorded_episodes(shard_folder.demo_replay_dir())
   pictures = []
   for known in (episodes, None):
     pictures.append(tmp_path / f'{len(pictures)}.png')

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import build, opening
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import build, opening, shard_folder
 from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import split as split_lib
 
@@ -79,7 +78,8 @@ def test_stitched_shards_equal_one_buffer_of_everything(
     ours.next_state[~terminal], theirs[3][~terminal]
   )
   alone = sum(
-    len(shard.valid_transitions(1)) for shard in run_lib.list_shards(folder)
+    len(shard.valid_transitions(1))
+    for shard in shard_folder.list_shards(folder)
   )
   gained = store.manifest['transitions_gained_by_stitching']
   assert gained == len(store.valid_transitions(1)) - alone > 0

@@ -10,8 +10,14 @@ import pytest
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import importing, opening, record_replay, sources, split
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import (
+  importing,
+  opening,
+  record_replay,
+  shard_folder,
+  sources,
+  split,
+)
 from cql_atari.training import rom_check
 
 gymnasium.register_envs(ale_py)
@@ -100,7 +106,7 @@ def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
   run = convert(
     write_npz(tmp_path / 'mine', games), tmp_path / 'data', 'Breakout'
   )
-  shards = run_lib.list_shards(run)
+  shards = shard_folder.list_shards(run)
   assert len(shards) == 3
   for shard in shards:
     shard.check(num_actions=4)

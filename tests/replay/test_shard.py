@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes, recorder
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import episodes, recorder, shard_folder
 from cql_atari.replay import shard as shard_lib
 
 
@@ -28,7 +27,7 @@ def rewrite(shard, name, array):
 
 
 def test_demo_shards_keep_the_published_format(demo_dir):
-  shards = run_lib.list_shards(demo_dir)
+  shards = shard_folder.list_shards(demo_dir)
   assert [shard.index for shard in shards] == list(range(0, 50, 2))
   for shard in shards:
     shard.check(num_actions=4)
@@ -218,9 +217,9 @@ def test_missing_and_damaged_files_are_named(one_shard):
 
 def test_folders_without_shards_are_named(tmp_path):
   with pytest.raises(UserError, match='holds no shards'):
-    run_lib.list_shards(tmp_path)
+    shard_folder.list_shards(tmp_path)
   with pytest.raises(UserError, match='there is no replay folder'):
-    run_lib.list_shards(tmp_path / 'nowhere')
+    shard_folder.list_shards(tmp_path / 'nowhere')
 
 
 def test_episode_returns_counts_whole_episodes_only():

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes, opening, recorder
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import episodes, opening, recorder, shard_folder
 from cql_atari.replay import split as split_lib
 
 
@@ -92,7 +91,7 @@ def test_trajectories_are_whole_episodes(replay, update_horizon):
     fraction=0.3, convention='trajectories', update_horizon=update_horizon
   )
   chosen = split.select(replay)
-  total = sum(s.num_rows for s in run_lib.list_shards(replay))
+  total = sum(s.num_rows for s in shard_folder.list_shards(replay))
   assert 0.3 * total <= sum(part.num_rows for part in chosen) < 0.42 * total
   for part in chosen:
     terminals = part.shard.read('terminal')
@@ -115,7 +114,7 @@ def test_trajectories_are_whole_episodes(replay, update_horizon):
 def test_uniform_draws_single_transitions(replay):
   split = split_lib.Split(fraction=0.1, convention='uniform', update_horizon=2)
   chosen = split.select(replay)
-  shards = run_lib.list_shards(replay)
+  shards = shard_folder.list_shards(replay)
   valid = [len(shard.valid_transitions(2)) for shard in shards]
   drawn = [len(part.transitions) for part in chosen]
   assert sum(drawn) == round(0.1 * sum(valid))

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import opening, recorder
-from cql_atari.replay import run as run_lib
+from cql_atari.replay import opening, recorder, shard_folder
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import split as split_lib
 from cql_atari.replay import store as store_lib
@@ -138,7 +137,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
     ).digest
 
   before = digest()
-  shard = run_lib.list_shards(copy)[5]
+  shard = shard_folder.list_shards(copy)[5]
   recorder.write_shard(
     shard.directory,
     10,
@@ -152,7 +151,7 @@ def test_changed_sources_are_another_store(demo_dir, tmp_path):
 def test_a_failed_build_leaves_nothing(demo_dir, tmp_path):
   copy = tmp_path / 'Breakout' / '1'
   shutil.copytree(demo_dir, copy)
-  path = run_lib.list_shards(copy)[6].path('observation')
+  path = shard_folder.list_shards(copy)[6].path('observation')
   os.truncate(path, path.stat().st_size // 2)
   stores = tmp_path / 'stores'
   with pytest.raises(UserError, match=r'observation_ckpt.12.gz is truncated'):
@@ -243,4 +242,4 @@ def test_a_folder_that_is_called_like_no_game_is_of_any(
   )  # fmt: skip
   assert store.manifest['game'] == 'Breakout'
   with pytest.raises(UserError, match='does not tell the game'):
-    run_lib.game_of(tmp_path / name)
+    shard_folder.game_of(tmp_path / name)
