@@ -147,7 +147,7 @@ def task(name: str) -> Task:
     result = Task(str(name).removeprefix(GYMNASIUM), '', '', is_gymnasium=True)
     result.settings  # noqa: B018
     return result
-  known = _tasks()
+  known = names()
   stem, _, version = str(name).rpartition('-')
   if not (version[:1] == 'v' and version[1:].isdigit()):
     stem, version = str(name), ''
@@ -211,12 +211,12 @@ def check_steps(steps: int, parameter: str, period: int) -> None:
     )
 
 
-def names() -> list[str]:
-  """Every task of the paper's Tables 1 and 2, without versions."""
-  return list(_tasks())
+def names() -> dict[str, tuple[str, str]]:
+  """Every task of the paper's Tables 1 and 2, without versions.
 
-
-def _tasks() -> dict[str, tuple[str, str]]:
+  Returns:
+    Its domain and its data, by name.
+  """
   pairs = [(domain, data) for domain in GYM for data in GYM_DATA]
   pairs += [('antmaze-umaze', ''), ('antmaze-umaze', 'diverse')]
   pairs += [
