@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import runpy
 import sys
 
 _ORDER = (
@@ -22,9 +23,11 @@ def commands() -> dict[str, str]:
 
 
 if __name__ == '__main__':
-  if sys.argv[1:]:  # As in "python -m cql_atari train".
-    name = sys.argv[1] if sys.argv[1] in commands() else 'train'
-    sys.exit(f'error: a command is a module: python -m cql_atari.{name} --help')
+  if sys.argv[1:2] and sys.argv[1] in commands():
+    name = f'cql_atari.{sys.argv.pop(1)}'
+    runpy.run_module(name, run_name='__main__', alter_sys=True)
+  elif sys.argv[1:] and sys.argv[1] not in ('-h', '--help'):
+    sys.exit(f'error: there is no command {sys.argv[1]}: python -m cql_atari')
   print(
     'Commands of cql_atari; each has --help. First: what it is, what to type.'
   )

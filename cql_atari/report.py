@@ -16,7 +16,9 @@ from cql_atari.runs import folder
 _COMMAND = command.Command(__doc__)
 _RUNS = _COMMAND.run_folders('runs')
 _OUT = _COMMAND.string('out', None, "The report's folder.")
-_TITLE = _COMMAND.string('title', 'Offline Atari', "The report's title.")
+_TITLE = _COMMAND.string(
+  'title', 'Offline reinforcement learning', "The report's title."
+)
 
 
 def main() -> None:

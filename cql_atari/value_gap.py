@@ -19,7 +19,7 @@ _COMMAND = command.Command(__doc__)
 _RUN = _COMMAND.run_folders()
 _OUT = _COMMAND.string('out', None, 'A folder for the table and a figure.')
 _EPISODES = _COMMAND.integer(
-  'episodes', 10, 'Least number of episodes of each run.', least=1
+  'episodes', 10, 'Least number of episodes of each run.', least=2
 )
 _STATES = _COMMAND.integer(
   'states', 2000, 'States of the data, for the mean over them.', least=1

@@ -5,7 +5,19 @@ import abc
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Exported
+
+
+def _checked(states: np.ndarray) -> np.ndarray:
+  """Refuses what is no batch of states, such as frames divided by 255."""
+  states = np.asarray(states)
+  if states.dtype != np.uint8 or states.shape[1:] != (84, 84, 4):
+    raise UserError(
+      f'states are {states.dtype} {states.shape}: give uint8 (B, 84, 84, 4), '
+      'unscaled.'
+    )
+  return states
 
 
 class Acting(abc.ABC):
@@ -53,7 +65,7 @@ class Acting(abc.ABC):
 
   def predict_q_values(self, states: np.ndarray) -> np.ndarray:
     """Q-values: uint8 states (B, 84, 84, 4) -> float32 (B, A)."""
-    return self._q_values_of(states).numpy()
+    return self._q_values_of(_checked(states)).numpy()
 
   def return_distribution(
     self, outputs: tf.Tensor
@@ -80,7 +92,7 @@ class Acting(abc.ABC):
       Returns and their probabilities, float32 (B, A, N) each; None for an agent
       that learns only expected values.
     """
-    distribution = self._distribution_of(states)
+    distribution = self._distribution_of(_checked(states))
     return distribution and tuple(part.numpy() for part in distribution)
 
   def predict_values(
@@ -106,7 +118,7 @@ class Acting(abc.ABC):
     Returns:
       int32 (B,).
     """
-    rng = rng or self._rng
+    states, rng = _checked(states), rng or self._rng
     epsilon = self.epsilon_eval if epsilon is None else epsilon
     explore = rng.random(len(states)) < epsilon
     random = rng.integers(self.num_actions, size=len(states), dtype=np.int32)

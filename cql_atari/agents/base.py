@@ -10,13 +10,25 @@ import numpy as np
 import tensorflow as tf
 
 from cql_atari.agents import dopamine
-from cql_atari.core import progress
+from cql_atari.core import constraints, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_file, writing
 from cql_atari.core.protocols import Arrays, Exported
 
 _TOTALS = 'scalar_totals'
 _STEPS_SHOWN = 100  # Between two reports of progress.
+
+
+def fault_of_loss(given) -> str | None:
+  """What is wrong with what a loss returned; None where nothing is."""
+  is_pair = isinstance(given, tuple) and len(given) == 2
+  if not is_pair or not isinstance(given[1], dict):
+    return 'returns no pair: return the loss and a dict of scalars to log'
+  for name, value in {'the loss': given[0], **given[1]}.items():
+    shape = tf.convert_to_tensor(value).shape
+    if shape.rank != 0:
+      return f'gives {name} of shape {shape}: give a scalar, as by reduce_mean'
+  return None
 
 
 class OfflineAgent(dopamine.DopamineProtocol):
@@ -58,7 +70,12 @@ class OfflineAgent(dopamine.DopamineProtocol):
     Args:
       count: how many.
       show_progress: whether to show a progress bar, with the loss.
+
+    Raises:
+      UserError: the count is no number of steps.
     """
+    constraints.check('count', count, constraints.NonNegativeInt)
+    count = int(count)  # NumPy's would be of another type in the graph.
     if not show_progress:
       self._train_steps(count)
       return
@@ -137,9 +154,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
   def _check_declared(self, scalars: dict[str, tf.Tensor]) -> None:
     name = type(self).__name__
     for scalar in scalars.keys() - set(self.scalar_names):
+      own = (*vars(type(self)).get('SCALARS', ()), scalar)
       raise UserError(
         f'the loss of {name} gives a scalar {scalar!r} that is not declared: '
-        f"add SCALARS = ('{scalar}',) to the class."
+        f'the class needs SCALARS = {own}.'
       )
     for scalar in set(self.scalar_names) - scalars.keys():
       raise UserError(

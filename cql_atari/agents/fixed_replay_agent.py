@@ -256,9 +256,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   def _fetch_chunk(self) -> None:
     """Fetches the chunk of the next gradient step."""
     if self._chunks is None:
-      number, self._index_in_chunk = divmod(
-        self.gradient_steps, self._chunk_size
-      )
+      number, skipped = divmod(self.gradient_steps, self._chunk_size)
+      self._index_in_chunk = skipped
       self._chunks = self.sampler.chunks(number, self._chunk_size)
     else:
       self._index_in_chunk = 0
@@ -309,8 +308,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     if self.BOOTSTRAPS:
       next_target = next_targets[index]
       next_selector = self.next_selector(transition, next_target)
-    # The gradient in two parts: with respect to the outputs, which is
-    # compiled, and from there through the network.
+    # In two parts: of the outputs, compiled, and from there to the weights.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
       online = self.online_network(transition.state)
@@ -324,6 +322,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       ),
       transition._replace(state=None, next_state=None),
     )
+    if output_gradient is None:
+      raise UserError(f'the loss of {type(self).__name__} {self._fault}.')
     gradients = tape.gradient(online, self._variables, output_gradient)
     if self._replicas > 1:  # Losses are means over a device's part.
       gradients, scalars = tf.distribute.get_replica_context().all_reduce(
@@ -333,8 +333,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     scalars['gradient_norm'] = tf.cond(
       measured, lambda: tf.linalg.global_norm(gradients), lambda: 0.0
     )
-    # Adam moves much memory and computes little: it runs a tenth slower, and
-    # slows the gradients down, when it runs beside them.
+    # Adam, bound by memory, slows the gradients down when it runs beside them.
     with tf.control_dependencies(gradients):
       self.optimizer.apply(gradients)
     self.after_step(scalars)
@@ -355,11 +354,15 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(outputs.online)
-      loss, scalars = self.loss(outputs, transition)
+      given = self.loss(outputs, transition)
+    fault = base.fault_of_loss(given)
+    self._fault = fault or 'does not depend on outputs.online'
+    if fault:
+      return None, {}
+    loss, scalars = given
     q_values = self.q_values(outputs.online)
     q_data = tf.gather(q_values, transition.action, batch_dims=1)
-    scalars['loss'] = loss
-    scalars['q_data'] = tf.reduce_mean(q_data)
+    scalars |= {'loss': loss, 'q_data': tf.reduce_mean(q_data)}
     scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
     scalars['q_random'] = tf.reduce_mean(q_values)
     return tape.gradient(loss, outputs.online), scalars

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,6 +47,8 @@ def find_config(name: str) -> pathlib.Path:
   for path in (pathlib.Path(name).expanduser(), config_dir() / name):
     if path.is_file():
       return path
+  if ',' in name:
+    raise UserError(f'there is no gin file {name}: give the flag for each one.')
   root = config_dir()
   known = [str(path.relative_to(root)) for path in root.rglob('*.gin')]
   raise UserError(f'there is no gin file {name}{suggest(name, known)}')
@@ -123,10 +126,11 @@ def one_line(error: Exception) -> str:
 def _explain(text: str, error: Exception) -> str:
   """Why gin refuses a text, where that is a binding with a likely mistake."""
   name, _, value = (part.strip() for part in text.partition('='))
-  if value.isidentifier():
+  if re.fullmatch(r'[A-Za-z_][\w.:/-]*', value):
+    maker = f', and a configurable an @, as in "{name}=@{value}"'
     return (
-      f'{value} is no value: a text needs quotes, as in "{name}=\'{value}\'", '
-      f'and a configurable an @, as in "{name}=@{value}".'
+      f'{value} is no value: a text needs quotes, as in '
+      f'"{name}=\'{value}\'"{maker if value.isidentifier() else ""}.'
     )
   if value.removesuffix('%').replace('.', '', 1).isdigit():
     return f'{value} is no value: a share is a number, such as 0.1.'

@@ -224,6 +224,8 @@ def _check_value(name: str, value: Any) -> None:
   if isinstance(value, gin_text.Reference):
     named = _check_named(name, value)
     right = named if is_maker else f'{named}()'
+    if annotation.startswith('Sequence[Callable'):
+      right = f'[{named}]'
     if annotation and value != right:
       raise UserError(f'{name} is {value}: write {right}.')
   elif is_maker and not (value is None and 'None' in annotation):

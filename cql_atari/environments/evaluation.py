@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cql_atari.core import progress
+from cql_atari.core import constraints, progress
+from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Agent, Environments
 from cql_atari.environments import atari
 
@@ -50,9 +51,20 @@ def evaluate(
 
   Returns:
     The games, in the order they ended.
+
+  Raises:
+    UserError: there is nothing to play, or the agent is of another game.
   """
+  constraints.check('steps', steps, constraints.PositiveInt)
   if isinstance(environments, str):
     environments = atari.AtariEnvironments(environments, num_environments=8)
+  if isinstance(environments, atari.AtariEnvironments):
+    actions = environments.num_actions
+    if agent.num_actions != actions:
+      raise UserError(
+        f'the agent has {agent.num_actions} actions, and {environments.game} '
+        f'{actions}: evaluate it on the game that it learned.'
+      )
   with progress.bar(
     steps, ' steps', 'evaluating', disable=not show_progress
   ) as bar:

@@ -39,7 +39,7 @@ def open_store(
   replay_dir: str | os.PathLike | None,
   game: str | None = None,
   num_actions: int | None = None,
-  split: split_lib.Split | None = None,
+  split: split_lib.Split | str | float | None = None,
   cache_dir: str | os.PathLike | None = None,
   residence: residence_lib.Residence = 'auto',
 ) -> Store:
@@ -53,7 +53,8 @@ def open_store(
       says itself and a run by its path, GAME/RUN.
     num_actions: size of its action set; data outside it is refused. ALE's by
       default.
-    split: which rows; all of shards 0 to 49 by default, or what gin says.
+    split: which rows, or the name of a split, such as '1pct', or a share; all
+      of shards 0 to 49 by default, or what gin says.
     cache_dir: where stores are kept; `cql_atari` in the user's cache folder by
       default.
     residence: where the frames are: 'device', 'raw', 'compressed', 'mapped', or
@@ -65,6 +66,8 @@ def open_store(
   Raises:
     UserError: missing or broken data, data of another game, or a full disk.
   """
+  if isinstance(split, (str, float)):
+    split = split_lib.named_split(str(split))
   split = split or split_lib.Split()
   if replay_dir and (source := sources.find(replay_dir)):
     cache = pathlib.Path(cache_dir or _CACHE).expanduser()

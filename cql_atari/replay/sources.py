@@ -30,6 +30,7 @@ from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
 _SCREEN = (210, 160)
 _FRAME_SKIP = 4
+_UNREADABLE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile)
 
 
 class Episode(NamedTuple):
@@ -114,7 +115,7 @@ class NpzFolder(Source):
           arrays['frames'],
           _squeezed(arrays['actions']),
           _squeezed(arrays['rewards']),
-          bool(arrays['terminated']),
+          _flag(path, arrays['terminated']),
         )
 
   @staticmethod
@@ -126,8 +127,16 @@ class NpzFolder(Source):
         if missing:
           raise UserError(f'{path} has no array {min(missing)!r}.')
         yield arrays
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
       raise UserError(f'{path} is damaged or no .npz file ({error}).') from None
+
+
+def _flag(path: pathlib.Path, value: np.ndarray) -> bool:
+  if value.shape or value.dtype.kind not in 'biu' or value not in (0, 1):
+    raise UserError(
+      f'{path} has terminated {value!r}: give one True or False, for the game.'
+    )
+  return bool(value)
 
 
 class D3rlpyFile(Source):

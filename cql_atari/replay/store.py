@@ -49,7 +49,7 @@ _ARRAYS = (*COLUMNS, 'frame_offsets', 'dictionary')
 _NAMED_BY = ('game', 'num_actions', 'split', 'sha256_of_columns')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Store:
   """A split's rows, ready for sampling.
 

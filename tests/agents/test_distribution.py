@@ -15,10 +15,10 @@ tf.config.set_logical_device_configuration(
 )
 from cql_atari.agents import distribution, networks
 from cql_atari.agents import cql_agent
-from cql_atari.replay import opening, run, split
+from cql_atari.replay import opening, shard_folder, split
 
 store = opening.open_store(
-  run.demo_replay_dir(), 'Breakout', 4, split.Split(shards=(10, 13)),
+  shard_folder.demo_replay_dir(), 'Breakout', 4, split.Split(shards=(10, 13)),
   sys.argv[1],
 )
 

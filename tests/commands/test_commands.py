@@ -60,10 +60,15 @@ def test_the_package_lists_its_commands():
     )
 
 
-def test_a_command_is_named_as_a_module():
-  done = call('-m', 'cql_atari', 'sweep')
-  assert done.returncode == 1
-  assert 'python -m cql_atari.sweep --help' in done.stderr
+def test_the_package_runs_a_command_by_its_name():
+  done = call('-m', 'cql_atari', 'verify', '--help')
+  assert (done.returncode, done.stderr) == (0, '')
+  assert done.stdout == call('-m', 'cql_atari.verify', '--help').stdout
+  assert (
+    call('-m', 'cql_atari', '--help').stdout == call('-m', 'cql_atari').stdout
+  )
+  done = call('-m', 'cql_atari', 'swep')
+  assert done.returncode == 1 and 'there is no command swep' in done.stderr
 
 
 def test_every_module_on_top_is_a_command_and_no_other():

@@ -16,7 +16,6 @@ from cql_atari.replay import (
   record_replay,
   shard_folder,
   sources,
-  split,
 )
 from cql_atari.training import rom_check
 
@@ -147,6 +146,14 @@ def test_damaged_and_nameless_recordings_are_told(games, tmp_path):
   with pytest.raises(UserError, match='does not tell the game'):
     convert(source, tmp_path / 'data')
   (source / '0000.npz').write_bytes((source / '0000.npz').read_bytes()[:500])
+  with pytest.raises(UserError, match=r'0000.npz is damaged'):
+    convert(source, tmp_path / 'data', 'Breakout')
+  arrays = {name: getattr(games[0], name) for name in games[0]._fields[:3]}
+  for flag in ('False', 2, [True, False]):
+    np.savez(source / '0000.npz', **arrays, terminated=flag)
+    with pytest.raises(UserError, match=r'give one True or False'):
+      convert(source, tmp_path / 'data', 'Breakout')
+  (source / '0000.npz').write_bytes(b'')
   with pytest.raises(UserError, match=r'0000.npz is damaged'):
     convert(source, tmp_path / 'data', 'Breakout')
   np.savez(source / '0000.npz', frames=games[0].frames)
@@ -289,11 +296,11 @@ def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):
   for folder in (tmp_path / 'data', run.parent):
     with pytest.raises(UserError, match=f'{run} does: give that'):
       opening.open_store(folder, 'Breakout')
-  for fraction, warnings in ((0.01, 1), (1.0, 0)):
+  for name, warnings in (('1pct', 1), (0.01, 1), ('all', 0), (1.0, 0)):
     caplog.clear()
     opening.open_store(
       run,
-      split=split.Split(fraction=fraction),
+      split=name,
       cache_dir=str(tmp_path / 'cache'),
     )
     told = [r for r in caplog.messages if 'Split.fraction=1.0' in r]

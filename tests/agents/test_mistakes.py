@@ -1,0 +1,83 @@
+"""Mistakes of people who use agents from Python, each told in a sentence."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from atari_by_hand import HEADS, TRUNK, make
+
+from cql_atari.agents import qrdqn_agent
+from cql_atari.core.errors import UserError
+from cql_atari.environments import atari, evaluation
+
+
+def with_loss(change):
+  class Own(qrdqn_agent.QRDQNAgent):
+    SCALARS = ('declared',)
+
+    def loss(self, outputs, transition):
+      loss, scalars = super().loss(outputs, transition)
+      return change(loss, {**scalars, 'declared': loss})
+
+  return Own
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    (lambda loss, scalars: (tf.stop_gradient(loss), scalars), 'not depend on'),
+    (lambda loss, scalars: (tf.constant(1.0), scalars), 'not depend on'),
+    (lambda loss, scalars: (loss * tf.ones(5), scalars), r'the loss of shape'),
+    (lambda loss, scalars: (loss, {'declared': tf.ones(3)}), 'declared of'),
+    (lambda loss, scalars: loss, 'returns no pair'),
+    (lambda loss, scalars: None, 'returns no pair'),
+    (
+      lambda loss, scalars: (loss, {**scalars, 'new': loss}),
+      r"needs SCALARS = \('declared', 'new'\)",
+    ),
+  ],
+)  # fmt: skip
+def test_what_a_loss_has_to_give(demo_store, change, sentence):
+  network = HEADS['qrdqn']
+  agent = with_loss(change)(
+    demo_store, network=lambda *a, **k: network(*a, **k, trunk=TRUNK)
+  )
+  with pytest.raises(UserError, match=sentence) as error:
+    agent.train_steps(1)
+  assert 'Own' in str(error.value) and '\n' not in str(error.value)
+  assert agent.gradient_steps == 0
+
+
+def test_states_are_frames_as_they_were_recorded(demo_store):
+  agent = make('qrdqn', demo_store)
+  states = np.zeros((2, 84, 84, 4), np.uint8)
+  assert agent.select_actions(states).shape == (2,)
+  for wrong in (states / 255, states[0], states.transpose(0, 3, 1, 2)):
+    for act in (
+      agent.select_actions,
+      agent.predict_q_values,
+      agent.predict_distribution,
+    ):
+      with pytest.raises(UserError, match=r'give uint8 \(B, 84, 84, 4\)'):
+        act(wrong)
+
+
+def test_numbers_of_steps_are_whole_and_not_negative(demo_store):
+  agent = make('qrdqn', demo_store)
+  for count in (-1, 1.5):
+    with pytest.raises(UserError, match='count is'):
+      agent.train_steps(count)
+  agent.train_steps(np.int64(1))
+  assert agent.gradient_steps == 1
+  for steps in (0, -5):
+    with pytest.raises(UserError, match='steps is'):
+      evaluation.evaluate(agent, 'Breakout', steps)
+
+
+def test_an_agent_plays_its_own_game(demo_store):
+  agent = make('qrdqn', demo_store)
+  with pytest.raises(UserError, match='4 actions, and Pong 6'):
+    evaluation.evaluate(agent, 'Pong', 10)
+  games = atari.AtariEnvironments(
+    'Breakout', num_environments=2, max_steps_per_episode=20
+  )
+  assert len(evaluation.evaluate(agent, games, 10).returns)
