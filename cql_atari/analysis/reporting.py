@@ -51,6 +51,7 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
     '"Final" is the last evaluation; "peak" is the best evaluation of each '
     'run, chosen by its own score, so it is optimistic.',
     *_cut_offs(runs),
+    *_changes(runs),
     *_learning_curves(groups_by_data, out),
     *_tables(groups, out),
     *_ablations(runs, out),
@@ -75,6 +76,21 @@ def _cut_offs(runs: Sequence[LoadedRun]) -> Iterator[str]:
         f'**Evaluation games of {who} runs are cut off after {limit:,} agent '
         f'steps**, where {_USUAL_LIMIT:,} are usual: scores may be lower.'
       )
+
+
+def _changes(runs: Sequence[LoadedRun]) -> Iterator[str]:
+  """Tells of settings that changed while a run was trained."""
+  for run in runs:
+    now = run.record['settings']
+    for start in run.record.get('earlier_starts', ()):
+      before = start.get('settings', now)
+      changed = [
+        f'`{name}` was {before.get(name)} and became {now.get(name)}'
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+      ]
+      if changed:
+        yield f'**{run.directory} changed on the way**: {"; ".join(changed)}.'
 
 
 def _learning_curves(

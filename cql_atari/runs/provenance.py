@@ -12,7 +12,7 @@ from typing import Any
 from cql_atari.core import devices
 from cql_atari.core.errors import UserError
 
-_FIELDS = ('versions', 'git_revision', 'command', 'devices')
+_FIELDS = ('versions', 'git_revision', 'command', 'devices', 'settings')
 _VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
 

@@ -197,6 +197,24 @@ def test_evaluations_that_cut_games_off_are_marked(tmp_path, write_run):
   assert not list(reporting._cut_offs(load(tmp_path / '0')))
 
 
+def test_settings_that_changed_on_the_way_are_told(tmp_path, write_run):
+  alpha, steps = 'CQLMixin.alpha', 'FixedReplayRunner.training_steps'
+  write_run(
+    tmp_path / '0',
+    ('gradient_steps', 'eval_return_mean'),
+    [(100, 1.0)],
+    settings={alpha: 1.0, steps: 50},
+    earlier_starts=[
+      {'settings': {alpha: 4.0, steps: 50}},
+      {'settings': {alpha: 1.0, steps: 50}},
+      {'command': []},  # Of before settings were kept.
+    ],
+  )
+  (sentence,) = reporting._changes(load(tmp_path))
+  assert f'`{alpha}` was 4.0 and became 1.0.' in sentence
+  assert steps not in sentence
+
+
 def test_the_same_seed_twice_is_refused(root, tmp_path):
   runs = load(root / 'Pong' / 'CQL_0.01' / '*')
   with pytest.raises(UserError, match='same experiment with the same seed'):
