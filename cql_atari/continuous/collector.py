@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+from absl import logging
 
 from cql_atari.continuous import (
   environments,
@@ -116,15 +117,8 @@ class SACCollector(online.OnlineLearner):
     returns = np.array(
       [row[online.METRICS.index('return_mean')] for row in self._metrics]
     )
-    expert = int(np.argmax(returns))
-    low, high = returns[0], returns[expert]
-    if not high > max(low, 0.0):
-      raise UserError(
-        f'{self._task.domain} was not learned (its best snapshot plays '
-        f'{high:.1f}): give more --steps and another --run.'
-      )
-    medium = int(np.argmax(returns >= low + _MEDIUM * (high - low)))
-    chosen = {'random': 0, 'medium': medium, 'expert': expert}
+    chosen = choose(returns, self._task.domain)
+    medium = chosen['medium']
     made = {
       name: self._roll_out(self._snapshots[index], name)
       for name, index in chosen.items()
@@ -197,6 +191,33 @@ class SACCollector(online.OnlineLearner):
       self._timeouts[:count],
       columns.next_state[:count],
     )
+
+
+def choose(returns: np.ndarray, domain: str) -> dict[str, int]:
+  """Which snapshots are random, medium and expert.
+
+  Args:
+    returns: (N,) mean returns of the snapshots; the first is random play.
+    domain: the task's, for what is told.
+
+  Raises:
+    UserError: none plays better than at random.
+  """
+  expert = int(np.argmax(returns))
+  low, high = returns[0], returns[expert]
+  if not high > max(low, 0.0):
+    raise UserError(
+      f'{domain} was not learned (its best snapshot plays {high:.1f}): give '
+      'more --steps and another --run.'
+    )
+  medium = int(np.argmax(returns >= low + _MEDIUM * (high - low)))
+  if medium == expert:
+    logging.warning(
+      'The same snapshot is medium and expert, for none is between it and '
+      'random play: give more --steps and another --run, or a shorter '
+      'SACCollector.snapshot_period.'
+    )
+  return {'random': 0, 'medium': medium, 'expert': expert}
 
 
 def _steps(observations, actions, rewards, terminals, timeouts, following):

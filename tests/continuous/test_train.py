@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 
 from cql_atari.analysis import selection
-from cql_atari.continuous import datasets, files, minari_files, tasks
+from cql_atari.continuous import (
+  collector,
+  datasets,
+  files,
+  minari_files,
+  tasks,
+)
 from cql_atari.runs import checkpoints
 
 SMALL = (
@@ -103,6 +109,18 @@ def test_collected_datasets_are_as_d4rl_defines_them(collected):
   for data in read.values():
     moved = np.abs(data.next_state[:, :2] - data.state[:, :2]).max(axis=1)
     assert moved[data.terminal == 0].max() < 0.2
+
+
+@pytest.mark.parametrize(
+  ('returns', 'medium', 'warnings'),
+  [([1.0, 3.0, 4.1, 10.0], 2, 0), ([1.0, 2.0, 10.0, 9.0], 2, 1)],
+)
+def test_a_medium_that_is_the_expert_is_told(returns, medium, warnings, caplog):
+  chosen = collector.choose(np.array(returns), 'hopper')
+  assert chosen['medium'] == medium
+  assert (
+    len([m for m in caplog.messages if 'medium and expert' in m]) == warnings
+  )
 
 
 def test_minari_has_the_same_play(collected, tmp_path, monkeypatch):
