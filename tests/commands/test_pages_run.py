@@ -16,7 +16,7 @@ from pages import PAGES, ROOT, blocks, commands, load
 import cql_atari
 from cql_atari.continuous import tasks
 from cql_atari.core import gin_state
-from cql_atari.sweeps import reading
+from cql_atari.sweeps import reading, watching
 
 GAMES = ('Pong', 'Breakout', 'Qbert', 'Seaquest', 'Asterix')
 # Of a page that another computer, a download or hours would be needed for.
@@ -184,6 +184,7 @@ def make_runs(words, recorded):
 @pytest.mark.parametrize('page', PAGES_WITH_COMMANDS, ids=str)
 def test_commands_run(page, recorded, tmp_path, monkeypatch, capfd):
   monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(watching, '_SECONDS_PER_LOOK', 0.1)
   (tmp_path / 'docs').mkdir()
   typed = ran(page)
   make_data(' '.join(word for _, words in typed for word in words), recorded)
