@@ -59,11 +59,12 @@ def evaluate(
   if isinstance(environments, str):
     environments = atari.AtariEnvironments(environments, num_environments=8)
   if isinstance(environments, atari.AtariEnvironments):
-    actions = environments.num_actions
-    if agent.num_actions != actions:
+    # An agent of somebody's own need not say how many it has.
+    known = getattr(agent, 'num_actions', environments.num_actions)
+    if known != environments.num_actions:
       raise UserError(
-        f'the agent has {agent.num_actions} actions, and {environments.game} '
-        f'{actions}: evaluate it on the game that it learned.'
+        f'the agent has {known} actions, and {environments.game} '
+        f'{environments.num_actions}: evaluate it on the game that it learned.'
       )
   with progress.bar(
     steps, ' steps', 'evaluating', disable=not show_progress

@@ -1,5 +1,7 @@
 """Mistakes of people who use agents from Python, each told in a sentence."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,3 +83,7 @@ def test_an_agent_plays_its_own_game(demo_store):
     'Breakout', num_environments=2, max_steps_per_episode=20
   )
   assert len(evaluation.evaluate(agent, games, 10).returns)
+  still = types.SimpleNamespace(
+    select_actions=lambda states, rng: states[:, 0, 0, 0]
+  )
+  assert len(evaluation.evaluate(still, games, 10).returns)
