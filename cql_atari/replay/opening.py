@@ -66,7 +66,7 @@ def open_store(
   Raises:
     UserError: missing or broken data, data of another game, or a full disk.
   """
-  if isinstance(split, (str, float)):
+  if isinstance(split, (str, float, int)):
     split = split_lib.named_split(str(split))
   split = split or split_lib.Split()
   if replay_dir and (source := sources.find(replay_dir)):

@@ -296,7 +296,7 @@ def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):
   for folder in (tmp_path / 'data', run.parent):
     with pytest.raises(UserError, match=f'{run} does: give that'):
       opening.open_store(folder, 'Breakout')
-  for name, warnings in (('1pct', 1), (0.01, 1), ('all', 0), (1.0, 0)):
+  for name, warnings in (('1pct', 1), (0.01, 1), ('all', 0), (1, 0)):
     caplog.clear()
     opening.open_store(
       run,
