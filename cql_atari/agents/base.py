@@ -243,11 +243,14 @@ class OfflineAgent(dopamine.DopamineProtocol):
       UserError: the arrays are of an agent with other networks.
     """
     saved = self._saved()
-    shapes = {name: tuple(value.shape) for name, value in saved.items()}
-    if shapes != {name: value.shape for name, value in arrays.items()}:
+    own = {name: tuple(value.shape) for name, value in saved.items()}
+    others = {name: value.shape for name, value in arrays.items()}
+    if own != others:
+      name = sorted(n for n, _ in own.items() ^ others.items())[0]
       raise UserError(
-        'the checkpoint belongs to another agent or network: give the settings '
-        'it was trained with, or another folder.'
+        'the checkpoint belongs to another agent or network, whose '
+        f'{name} is {others.get(name)} and not {own.get(name)}: give the '
+        'settings it was trained with, or another folder.'
       )
     for name, variable in saved.items():
       variable.assign(arrays[name])

@@ -136,6 +136,31 @@ def gaps(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
     'gap_random': 'Q of data actions\nminus Q of random ones',
     'gap_uniform': 'Q of data actions\nminus the best of ten uniform',
   }
+  return _measured(games, labels, out, zero_line=True)
+
+
+def held_out(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
+  """What the evaluators found on held-out episodes.
+
+  Returns:
+    The picture; None where no run held any out.
+  """
+  labels = {
+    'held_out_td_error': 'TD error\non held-out episodes',
+    'held_out_value': 'Q of the best action\non held-out episodes',
+    'held_out_match': "share of actions\nthat are the data's",
+    'held_out_action_difference': "squared distance\nfrom the data's actions",
+  }
+  return _measured(games, labels, out)
+
+
+def _measured(
+  games: GroupsByGame,
+  labels: dict[str, str],
+  out: pathlib.Path,
+  zero_line: bool = False,
+) -> pathlib.Path | None:
+  """Those metrics that some run has; None where none has any."""
   groups = [group for labelled in games.values() for group in labelled.values()]
   labels = {
     name: label
@@ -146,7 +171,8 @@ def gaps(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
     return None
   figure, panels = _metric_panels(games, labels)
   for panel in panels.flat:
-    panel.axhline(0, color='k', lw=0.8)
+    if zero_line:
+      panel.axhline(0, color='k', lw=0.8)
     _symlog_beyond(panel, 100)
   return _save_with_legends(figure, panels, out)
 

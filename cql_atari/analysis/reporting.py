@@ -19,6 +19,7 @@ from cql_atari.analysis.grouping import Group, GroupsByGame, with_error
 from cql_atari.analysis.loading import LoadedRun
 from cql_atari.core.files import write_csv, write_text
 from cql_atari.core.protocols import Benchmark
+from cql_atari.runs import folder
 
 _USUAL_LIMIT = 27_000  # Agent steps of an Atari game (Machado et al., 2018).
 
@@ -83,12 +84,7 @@ def _changes(runs: Sequence[LoadedRun]) -> Iterator[str]:
   for run in runs:
     now = run.record['settings']
     for start in run.record.get('earlier_starts', ()):
-      before = start.get('settings', now)
-      changed = [
-        f'`{name}` was {before.get(name)} and became {now.get(name)}'
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-      ]
+      changed = folder.changes(start.get('settings', now), now)
       if changed:
         yield f'**{run.directory} changed on the way**: {"; ".join(changed)}.'
 
@@ -184,6 +180,13 @@ def _diagnostics(
         "from the Q-values of the data's actions to those of the policy's and "
         'of random ones: their mean on Atari, where the policy takes the '
         'action of the greatest Q-value; the best of ten uniform ones on D4RL.',
+      )
+    path = figures.held_out(games, out / f'held_out_{_slug(data)}.png')
+    if path:
+      yield document.picture(
+        path,
+        f'On {_of(games)}: episodes kept from learning. A TD error that rises '
+        'while the loss falls tells of overfitting.',
       )
 
 

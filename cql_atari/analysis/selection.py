@@ -30,7 +30,10 @@ RULES = {
   'initial_value': "the agent's own values of the first states",
   'q_data': 'the mean Q-value of the data while training',
   'cql_penalty': 'the least conservative penalty while training',
+  'held_out_td_error': 'the least TD error on held-out games',
 }
+# Those that are a column of metrics.csv, and its sign.
+_OF_METRICS = {'q_data': 1, 'cql_penalty': -1, 'held_out_td_error': -1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +101,13 @@ def candidates(
     'last': steps.astype(float),
     'fqe': unknown.copy(),
     'initial_value': unknown.copy(),
-    'q_data': unknown,
-    'cql_penalty': -metrics['cql_penalty'][rows]
-    if 'cql_penalty' in metrics
-    else unknown,
+    **{
+      rule: sign * metrics[rule][rows] if rule in metrics else unknown
+      for rule, sign in _OF_METRICS.items()
+    },
   }
-  if run.agent.has_values:
-    numbers['q_data'] = metrics['q_data'][rows]
+  if not run.agent.has_values:
+    numbers['q_data'] = unknown
   first = _first_states(run)
   evaluate = _evaluation(run, fqe_steps, seed) if fqe_steps else None
   for index, step in enumerate(steps):
@@ -212,7 +215,7 @@ def choices(of_run: Candidates) -> str:
   lines = [('best', of_run.steps[best], of_run.scores[best])]
   lines += [(rule, steps, score) for rule, steps, score, *_ in rows(of_run)]
   return '\n'.join(
-    f'  {rule:<14}{steps:>10,}  score {score:.2f}'
+    f'  {rule:<18}{steps:>10,}  score {score:.2f}'
     for rule, steps, score in lines
   )
 

@@ -172,15 +172,12 @@ class RunFolder:
         text = json.dumps(content, indent=1) + '\n'
         write_text(self.path / f'{name}.json', text)
 
-  def warn_of_other_settings(self) -> None:
-    """Warns when a finished run had other settings than those given now."""
-    changed = _changed_settings(self.config)
-    if changed:
-      logging.warning(
-        'This run is finished, and had other settings than those given now. '
-        'For these, give another --base_dir:\n%s',
-        changed,
-      )
+  def other_settings(self) -> str:
+    """How the settings in force differ from the run's; '' if they do not."""
+    if not self.has_records:
+      return ''
+    now = json.loads(json.dumps(operative_settings()))
+    return '; '.join(changes(self.record['settings'], now))
 
 
 def write_config(folder: pathlib.Path) -> None:
@@ -231,6 +228,15 @@ def operative_settings() -> dict[str, Any]:
         value = bound.get(value.removeprefix('%'), value)
       settings_in_force[f'{owner}.{parameter}'] = value
   return settings_in_force
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+  """Settings that became others, each in words."""
+  return [
+    f'{name} was {before.get(name)} and became {now.get(name)}'
+    for name in sorted({*before, *now})
+    if before.get(name) != now.get(name)
+  ]
 
 
 def unused(bindings: Iterable[str]) -> list[str]:

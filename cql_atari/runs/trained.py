@@ -67,7 +67,7 @@ class TrainedRun:
   """A run at any of its checkpoints, with or without its data.
 
   Attributes:
-    folder: the run folder.
+    folder: the run folder, with `record` (run.json) and `metrics()`.
     benchmark: what it was trained on.
     data: what it learned from; None if it was opened without.
     agent: as its newest checkpoint has it, until `load` is called.

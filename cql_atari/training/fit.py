@@ -141,12 +141,21 @@ def _fit(
       tf.constant(0)  # Starts the devices, which is noisy too.
     devices.warn_of_idle_gpus()
     settings.parse(gin_files, gin_bindings, lock=True)
-    runner = runner_lib.FixedReplayRunner(base_dir, data)
+    folder = RunFolder(base_dir)
+    try:
+      runner = runner_lib.FixedReplayRunner(base_dir, data)
+    except UserError:
+      if others := folder.other_settings():  # They may be why.
+        logging.warning('In the run in %s, %s.', base_dir, others)
+      raise
     for name in unused(gin_bindings):
       logging.warning('%s is bound, but nothing in this run uses it.', name)
-    folder = RunFolder(base_dir)
     if runner.is_finished and folder.has_records:
-      folder.warn_of_other_settings()
+      if others := folder.other_settings():
+        raise UserError(
+          f'the run in {base_dir} is finished, and {others}: give another '
+          '--base_dir.'
+        )
     else:
       benchmark = benchmarks.load(runner.environments.benchmark)
       benchmark.check(data, runner.environments)

@@ -38,7 +38,9 @@ class Loggers:
     """
     for make in self._makers:
       try:
-        self._loggers.append(make(run.path, run.record))
+        logger = make(run.path, run.record)
+        _ = logger.log, logger.close  # Else a mistake is told at the end.
+        self._loggers.append(logger)
       except UserError:
         raise
       except Exception as error:  # Of whatever library.

@@ -130,7 +130,6 @@ class FixedReplayRunner(job.Job):
     self._logger = dopamine_logger.Logger(
       str(self.folder / 'logs'), logs_duration=_KEPT_LOGS
     )
-    self._summaries = tf.summary.create_file_writer(str(self.folder))
     self.environments = create_environment_fn(
       max_steps_per_episode=max_steps_per_episode
     )
@@ -224,6 +223,7 @@ class FixedReplayRunner(job.Job):
     if self.is_finished:
       print(f'all {self._num_iterations} iterations are done already.')
       return
+    self._summaries = tf.summary.create_file_writer(str(self.folder))
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
     with self.working(), self._loggers.opened(self._run_folder):

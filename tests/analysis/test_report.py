@@ -34,7 +34,7 @@ def root(tmp_path_factory, write_run):
   root = tmp_path_factory.mktemp('runs')
   columns = (
     'gradient_steps', 'eval_return_mean', 'q_data', 'cql_penalty',
-    'gradient_norm', 'q_max',
+    'gradient_norm', 'q_max', 'held_out_td_error',
   )  # fmt: skip
   for (game, agent, fraction), seeds in CURVES.items():
     penalty = 0.5 if agent == 'CQL' else ''
@@ -43,7 +43,15 @@ def root(tmp_path_factory, write_run):
         root / game / f'{agent}_{fraction}' / str(seed),
         columns,
         [
-          (100 * (row + 1), value, 0.1 * row, penalty, 2.0, 0.3 * row)
+          (
+            100 * (row + 1),
+            value,
+            0.1 * row,
+            penalty,
+            2.0,
+            0.3 * row,
+            0.01 if fraction == 0.1 else '',
+          )
           for row, value in enumerate(returns)
         ],
         behavior=1.5,
@@ -211,7 +219,7 @@ def test_settings_that_changed_on_the_way_are_told(tmp_path, write_run):
     ],
   )
   (sentence,) = reporting._changes(load(tmp_path))
-  assert f'`{alpha}` was 4.0 and became 1.0.' in sentence
+  assert f'{alpha} was 4.0 and became 1.0.' in sentence
   assert steps not in sentence
 
 
@@ -255,10 +263,13 @@ def test_pictures_are_drawn_as_png_and_pdf(written):
   for name in (
     'curves_1_pct', 'curves_10_pct', 'diagnostics_1_pct', 'diagnostics_10_pct',
     'normalized_1_pct', 'normalized_10_pct', 'gaps_1_pct', 'gaps_10_pct',
+    'held_out_10_pct',
   ):  # fmt: skip
     assert (written / f'{name}.png').read_bytes()[:4] == b'\x89PNG'
     assert (written / f'{name}.pdf').read_bytes()[:4] == b'%PDF'
     assert f'![]({name}.png)' in (written / 'report.md').read_text()
+  # Of 1 %, no run held any games out.
+  assert not (written / 'held_out_1_pct.png').exists()
 
 
 def test_gaps_are_of_the_data_s_actions(root):
@@ -271,7 +282,7 @@ def test_the_page_needs_no_other_file(written):
   page = (written / 'report.html').read_text()
   assert 'A &lt;report&gt;' in page
   sources = re.findall(r'(?:src|href)="([^#"][^"]{0,30})', page)
-  assert len(sources) == 8
+  assert len(sources) == 9
   # Its contents lead to its sections.
   sections = re.findall(r'href="#([^"]+)', page)
   assert 'settings-and-versions' in sections

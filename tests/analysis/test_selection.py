@@ -1,6 +1,7 @@
 """Rules for stopping, on numbers whose answer is plain."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -110,3 +111,29 @@ def test_first_states_have_blank_frames_before_them(demo_store):
   np.testing.assert_array_equal(
     demo_store.learned_rewards(np.array([-3.0, 0.5, 7.0])), [-1, 0.5, 1]
   )
+
+
+def test_rules_read_the_columns_of_metrics_with_their_sign():
+  metrics = {
+    'gradient_steps': np.array([100.0, 200.0, 300.0]),
+    'eval_return_mean': np.array([1.0, 3.0, 2.0]),
+    'q_data': np.array([5.0, 6.0, 7.0]),
+    'held_out_td_error': np.array([0.2, 0.1, 0.4]),
+  }
+  run = types.SimpleNamespace(
+    steps=[100, 200, 300],
+    name='Pong',
+    load=lambda step: None,
+    agent=types.SimpleNamespace(
+      has_values=True, predict_values=lambda states, rng: np.zeros(len(states))
+    ),
+    data=types.SimpleNamespace(initial_states=lambda most: np.zeros((2, 1))),
+    benchmark=types.SimpleNamespace(normalized=lambda name, scores: None),
+  )
+  of_run = selection.candidates(run, metrics, fqe_steps=0, seed=0)
+  assert of_run.chosen('held_out_td_error') == 1
+  assert of_run.chosen('q_data') == 2
+  assert of_run.chosen('cql_penalty') is None  # The run has no such column.
+  run.agent.has_values = False
+  of_run = selection.candidates(run, metrics, fqe_steps=0, seed=0)
+  assert of_run.chosen('q_data') is None

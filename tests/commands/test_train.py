@@ -207,14 +207,15 @@ def test_damaged_newest_checkpoint_and_changed_settings_warn(
 
 
 def test_a_finished_run_keeps_its_records(run, whole_run, tmp_path):
-  """Whatever it is asked, and a lost metrics.csv comes back."""
+  """A lost metrics.csv comes back; other settings need another folder."""
   base_dir = tmp_path / 'finished'
   shutil.copytree(whole_run[0], base_dir)
   (base_dir / 'metrics.csv').unlink()
-  done = run(command(base_dir, *SMALL, 'CQLAgent.alpha=9.0'))
+  done = run(command(base_dir, *SMALL))
   assert done.returncode == 0 and 'already' in done.stdout
-  assert 'had other settings' in done.stderr
-  assert '+ CQLAgent.alpha = 9.0' in done.stderr
+  done = run(command(base_dir, *SMALL, 'CQLAgent.alpha=9.0'))
+  assert done.returncode == 2 and 'give another --base_dir' in done.stderr
+  assert 'is finished, and CQLMixin.alpha was 2.0 and became 9.0' in done.stderr
   for name in ('metrics.csv', 'run.json', 'config.gin'):
     ours, theirs = (d / name for d in (base_dir, whole_run[0]))
     assert ours.read_bytes() == theirs.read_bytes()
