@@ -30,7 +30,7 @@ def main(replay_dir: str) -> int:
   game = _GAME.value or shard_folder.game_of(replay_dir)
   num_actions = games.num_actions(game)
   shards = shard_folder.list_shards(replay_dir)
-  shard_folder.check_game(shards[0].directory.parent, game)
+  shard_folder.check_game(shard_folder.run_folder(replay_dir), game)
   for flag, path in (('report', _REPORT.value), ('plot', _PLOT.value)):
     if path:  # Before hours of reading.
       make_folder(flag, pathlib.Path(path).expanduser().parent)
@@ -56,8 +56,8 @@ def main(replay_dir: str) -> int:
         json.dumps(report, indent=1) + '\n',
       )
   if _PLOT.value:
-    episodes = shard_folder.recorded_episodes(replay_dir)
-    examine.plot(findings, game, _PLOT.value, episodes)
+    scores = shard_folder.recorded_returns(replay_dir)
+    examine.plot(findings, game, _PLOT.value, scores)
   return 1 if broken else 0
 
 

@@ -143,7 +143,7 @@ def main() -> None:
   recorder = recorder_lib.Recorder(folder, _ROWS.value, _SHARDS.value)
   with progress.bar(recorder.total_rows, ' rows', 'recording') as bar:
     while not recorder.is_full:
-      recorder.append(*next(games))
+      recorder.append(*next(games)[:3], True)  # They are whole.
       bar.update(recorder.add_count - bar.n)
   recorder.write_episodes()
   if _COMPACT.value:

@@ -151,7 +151,7 @@ class _ArrayProgress:
           self._head.write(out)
           if self._inflated >= _HEADER or self._gzip.eof:
             self._read_header()
-    except (isal_zlib.error, ValueError, EOFError) as error:
+    except (isal_zlib.error, ValueError, KeyError, EOFError) as error:
       raise _Broken(f'it is no gzipped array: {error}') from None
 
   @property

@@ -100,14 +100,18 @@ def _write_store(directory, selection, split, game, run, num_actions):
     name: np.concatenate([part[name] for part in parts]) for name in COLUMNS
   }
   columns['dictionary'] = _typical_frames(selection)
-  compressor = _Compressor(columns['dictionary'])
+  dictionary = zstd_dictionary(columns['dictionary'])
+  dictionary.precompute_compress(level=COMPRESSION_LEVEL)
   first_rows = np.cumsum([0] + [rows.num_rows for rows in selection])
   with progress.bar(
     int(first_rows[-1]), ' rows', 'building the store', unit_scale=True
   ) as bar:
-    _compress_shards(directory, selection, first_rows, compressor, bar.update)
+    _compress_shards(directory, selection, first_rows, dictionary, bar.update)
   columns['frame_offsets'], digests = _join_parts(
-    directory, selection, first_rows, compressor
+    directory,
+    selection,
+    first_rows,
+    zstandard.ZstdCompressor(COMPRESSION_LEVEL, dictionary),
   )
   for name, array in columns.items():
     np.save(directory / f'{name}.npy', array, allow_pickle=False)
@@ -147,7 +151,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
 
 
 def _small_arrays(
-  rows: split_lib.ShardRows, followed: bool, num_actions: int | None
+  rows: split_lib.ShardRows, followed: bool, num_actions: int
 ) -> dict:
   """Everything but the frames of the chosen rows of one shard, checked."""
   shard, stop = rows.shard, int(rows.ranges_in_play_order[:, 1].max())
@@ -189,34 +193,24 @@ def _typical_frames(selection: list[split_lib.ShardRows]) -> np.ndarray:
   frames = []
   for position, count in zip(*np.unique(picked, return_counts=True)):
     rows = selection[position]
-    some = next(rows.shard.frames(stop=min(_PEEKED, int(rows.ranges[-1, 1]))))
+    some = next(rows.shard.frames(min(_PEEKED, int(rows.ranges[-1, 1]))))
     frames.append(
       some[np.linspace(0, len(some) - 1, count + 1).astype(int)[1:]]
     )
   return np.concatenate(frames)
 
 
-class _Compressor:
-  """Makes blocks of frames, in any thread."""
-
-  def __init__(self, dictionary: np.ndarray):
-    self._local = threading.local()
-    self._dictionary = zstd_dictionary(dictionary)
-    self._dictionary.precompute_compress(level=COMPRESSION_LEVEL)
-
-  def blocks(self, frames: np.ndarray) -> list[bytes]:
-    """One block for every FRAMES_PER_BLOCK of the frames (F, 84, 84)."""
-    if not hasattr(self._local, 'zstd'):
-      self._local.zstd = zstandard.ZstdCompressor(
-        COMPRESSION_LEVEL, self._dictionary
-      )
-    return [
-      self._local.zstd.compress(frames[i : i + FRAMES_PER_BLOCK].tobytes())
-      for i in range(0, len(frames), FRAMES_PER_BLOCK)
-    ]
+def _compressed(
+  frames: np.ndarray, compressor: zstandard.ZstdCompressor
+) -> list[bytes]:
+  """One block for every FRAMES_PER_BLOCK of the frames (F, 84, 84)."""
+  return [
+    compressor.compress(frames[i : i + FRAMES_PER_BLOCK].tobytes())
+    for i in range(0, len(frames), FRAMES_PER_BLOCK)
+  ]
 
 
-def _compress_shards(directory, selection, first_rows, compressor, on_rows):
+def _compress_shards(directory, selection, first_rows, dictionary, on_rows):
   """Makes the parts that are not there yet, a thread a shard."""
   stop = threading.Event()
 
@@ -225,6 +219,7 @@ def _compress_shards(directory, selection, first_rows, compressor, on_rows):
       if _part(directory, rows, 'npz').is_file():
         on_rows(rows.num_rows)
       elif not stop.is_set():
+        compressor = zstandard.ZstdCompressor(COMPRESSION_LEVEL, dictionary)
         _compress_shard(directory, rows, first, compressor, on_rows, stop)
     except BaseException:
       stop.set()
@@ -250,7 +245,7 @@ def _compress_shard(
   directory: pathlib.Path,
   rows: split_lib.ShardRows,
   first_row: int,
-  compressor: _Compressor,
+  compressor: zstandard.ZstdCompressor,
   on_rows: Callable[[int], None],
   stop: threading.Event,
 ) -> None:
@@ -277,7 +272,7 @@ def _compress_shard(
       border_frames.append(frames[~inside])
       held = np.concatenate([held, frames[inside]])
       whole = len(held) - len(held) % FRAMES_PER_BLOCK
-      for block in compressor.blocks(held[:whole]):
+      for block in _compressed(held[:whole], compressor):
         file.write(block)
         sizes.append(len(block))
       held = held[whole:]
@@ -301,7 +296,7 @@ def _placed_frames(
   store_stops = first_row + np.cumsum(runs[:, 1] - runs[:, 0])
   order = np.argsort(runs[:, 0])  # In the file, stitched rows come last.
   starts, stops = runs[order].T
-  for frames in rows.shard.frames(stop=int(stops[-1])):
+  for frames in rows.shard.frames(int(stops[-1])):
     end = row + len(frames)
     first = np.searchsorted(stops, row, side='right')
     for index in np.sort(order[first : np.searchsorted(starts, end)]).tolist():
@@ -324,7 +319,7 @@ def _join_parts(
       nonlocal next_row
       if next_row < stop:
         frames = np.stack([border.pop(row) for row in range(next_row, stop)])
-        blocks = compressor.blocks(frames)
+        blocks = _compressed(frames, compressor)
         file.write(b''.join(blocks))
         sizes.append([len(block) for block in blocks])
         next_row = stop

@@ -11,8 +11,9 @@ import numpy as np
 from cql_atari.core import fetched, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_path
+from cql_atari.replay.episodes import valid_rows
 from cql_atari.replay.frames import STACK_SIZE
-from cql_atari.replay.shard import Shard
+from cql_atari.replay.shard import ELEMENTS, Shard
 
 _EARLY = 5  # Shards from which later play should differ.
 _FEW_GAMES = 5  # Of fewer, the standard error is no more than a guess.
@@ -31,20 +32,23 @@ def examine(
     record: file names to what was fetched, `fetched.read`; None if unknown.
 
   Returns:
-    Its number; `error` (a sentence, or None); if it is sound also
-    `Shard.describe`, is_whole (whether all of it was fetched), returns
-    (clipped, of the game that was under way, of those played, and of the one
-    that goes on), from_start (whether play begins with it), reward_rate (of
-    1,000 rows), still (share of frames equal to the one before), unmarked
-    (places that look like the padding before a game, where none ended) and
-    sha256 (of its play).
+    Its number; `error` (a sentence, or None); if it is sound also rows,
+    transitions, episodes (whole ones inside the rows), return_mean and
+    return_error (mean of their clipped rewards and its standard error; None
+    without enough episodes), actions (rows per action), is_whole (whether all
+    of it was fetched), returns (clipped, of the game that was under way, of
+    those played, and of the one that goes on), from_start (whether play begins
+    with it), reward_rate (of 1,000 rows), still (share of frames equal to the
+    one before), unmarked (places that look like the padding before a game,
+    where none ended) and sha256 (of its play).
   """
   try:
     for path in shard.sources if record is not None else ():
       fetched.check(path, record)
     digest = hashlib.sha256()
     still, last, blank = 0, None, []
-    for frames in shard.checked_frames(num_actions, stop):
+    rows = shard.num_rows if stop is None else min(stop, shard.num_rows)
+    for frames in shard.checked_frames(num_actions, rows):
       digest.update(frames)
       moves = (frames[1:] != frames[:-1]).any(axis=(1, 2))
       still += int((~moves).sum())
@@ -52,35 +56,36 @@ def examine(
         still += bool((last == frames[0]).all())
       last = frames[-1]
       blank.append(~frames.any(axis=(1, 2)))
-    finding = shard.describe(stop)
-    for name in ('action', 'reward', 'terminal'):
-      digest.update(shard.read(name, finding['rows']).tobytes())
+    columns = [shard.read(name, rows) for name in ELEMENTS[1:]]
+    for column in columns:
+      digest.update(column.tobytes())
+    actions, rewards, _ = columns
+    endings = shard.endings(rows)
+    parts = np.split(rewards, np.flatnonzero(endings) + 1)
+    returns = [float(part.sum()) for part in parts]
+    from_start = shard.add_count <= shard.capacity
+    whole = np.array(returns[0 if from_start else 1 : -1])
     return {
       'shard': shard.index,
       'error': None,
-      **finding,
-      'still': still / max(finding['rows'] - 1, 1),
+      'rows': rows,
+      'transitions': len(valid_rows(endings, 1)),
+      'episodes': len(whole),
+      'return_mean': float(whole.mean()) if len(whole) else None,
+      'return_error': float(whole.std(ddof=1) / len(whole) ** 0.5)
+      if len(whole) > 1
+      else None,
+      'actions': np.bincount(actions).tolist(),
+      'still': still / max(rows - 1, 1),
       'is_whole': stop is None or stop >= shard.num_rows,
-      'returns': _parts(shard, finding['rows']),
-      'from_start': shard.add_count <= shard.capacity,
-      'reward_rate': _rate(shard, finding['rows']),
-      'unmarked': _unmarked_starts(
-        np.concatenate(blank), shard.endings(finding['rows'])
-      ),
+      'returns': returns,
+      'from_start': from_start,
+      'reward_rate': float(1000 * rewards.sum() / max(rows, 1)),
+      'unmarked': _unmarked_starts(np.concatenate(blank), endings),
       'sha256': digest.hexdigest(),
     }
   except UserError as error:
     return {'shard': shard.index, 'error': str(error)}
-
-
-def _parts(shard: Shard, stop: int) -> list[float]:
-  ends = np.flatnonzero(shard.endings(stop)) + 1
-  parts = np.split(shard.read('reward', stop), ends)
-  return [float(part.sum()) for part in parts]
-
-
-def _rate(shard: Shard, stop: int) -> float:
-  return float(1000 * shard.read('reward', stop).sum() / max(stop, 1))
 
 
 def _unmarked_starts(blank: np.ndarray, endings: np.ndarray) -> int:
@@ -151,7 +156,10 @@ def table(findings: list[dict]) -> str:
 
 
 def plot(
-  findings: list[dict], game: str, path: str, episodes: list[dict] | None = None
+  findings: list[dict],
+  game: str,
+  path: str,
+  scores: dict[int, list[float]],
 ) -> None:
   """Draws how well each shard's games went.
 
@@ -164,7 +172,7 @@ def plot(
     findings: of all shards, as `examine_all` gives them.
     game: the game's name.
     path: the picture.
-    episodes: what `run.recorded_episodes` gives.
+    scores: what `shard_folder.recorded_returns` gives.
 
   Raises:
     UserError: the file can't be written, or its ending names no format.
@@ -172,7 +180,7 @@ def plot(
   from matplotlib import figure
 
   sound = [finding for finding in findings if not finding['error']]
-  label, games = 'score of a game', _recorded(episodes or [])
+  label, games = 'score of a game', scores
   if not games:
     label, games = 'return of a game, clipped rewards', _stitched(sound)
   if 2 * len(games) < len(sound):
@@ -218,15 +226,6 @@ def plot(
       f'--plot={path} cannot be written ({error}): give another file, such as '
       'returns.png.'
     ) from None
-
-
-def _recorded(episodes: list[dict]) -> dict[int, list[float]]:
-  """Raw scores of whole games by the shard that they begin in."""
-  games = {}
-  for episode in episodes:
-    if episode['complete']:
-      games.setdefault(episode['first_shard'], []).append(episode['return'])
-  return games
 
 
 def _stitched(findings: list[dict]) -> dict[int, list[float]]:

@@ -9,15 +9,23 @@ import hashlib
 import os
 import pathlib
 import shutil
+import tempfile
 
 import numpy as np
 
 from cql_atari.core import progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import locked, make_folder, writing
+from cql_atari.core.files import (
+  exclusive_lock,
+  locked,
+  make_folder,
+  output_folder,
+  writing,
+)
 from cql_atari.replay import games, sources
 from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.recorder import PADDING_ROWS, Recorder
+from cql_atari.replay.shard_folder import EPISODES
 
 _ROWS_PER_SHARD, _SHARDS = 20_000, 50
 
@@ -41,37 +49,49 @@ def convert(
     UserError: there is no such recording, it is damaged, or it cannot be
       represented: other sizes, lost frames, actions that the game lacks.
   """
-  game = game or source.game()
+  game = game_of(source, game)
   num_actions = games.num_actions(game)
-  run = make_folder('out', out, game, '1')
-  check_empty(run)
-  partial = run.with_name('.partial-1')
-  shutil.rmtree(partial, ignore_errors=True)
-  total = sum(PADDING_ROWS + length for length in source.lengths()) + 1
-  shards = -(-total // _ROWS_PER_SHARD)
-  rows = max(-(-total // min(shards, _SHARDS)) + 1, 9)
-  recorder = Recorder(partial / 'replay_logs', rows, _SHARDS)
   with (
+    output_folder('out', out, game, '1') as run,
+    exclusive_lock(run, 'converting'),
     writing(f'the run {run}', 'make room, or choose another --out'),
-    progress.bar(total, ' rows', 'converting') as bar,
   ):
-    for number, episode in enumerate(source.episodes()):
-      _check(f'{source.name}, episode {number}', episode, game, num_actions)
-      terminals = np.zeros(len(episode.actions), np.uint8)
-      terminals[-1] = episode.is_over
-      recorder.append(
-        episode.frames,
-        episode.actions,
-        episode.rewards,
-        terminals,
-        not episode.is_over,
-      )
-      bar.update(recorder.add_count - bar.n)
-    recorder.close()
-    recorder.write_episodes()
-    run.rmdir()
-    partial.rename(run)  # Whole, or not at all.
+    check_empty(run)
+    for killed in run.glob('.partial-*'):
+      shutil.rmtree(killed)
+    total = sum(PADDING_ROWS + length for length in source.lengths()) + 1
+    shards = -(-total // _ROWS_PER_SHARD)
+    rows = max(-(-total // min(shards, _SHARDS)) + 1, 9)
+    with (
+      tempfile.TemporaryDirectory(dir=run, prefix='.partial-') as partial,
+      progress.bar(total, ' rows', 'converting') as bar,
+    ):
+      logs = pathlib.Path(partial) / 'replay_logs'
+      recorder = Recorder(logs, rows, _SHARDS)
+      for number, episode in enumerate(source.episodes()):
+        _check(f'{source.name}, episode {number}', episode, game, num_actions)
+        recorder.append(*episode)
+        bar.update(recorder.add_count - bar.n)
+      recorder.close()
+      if source.IS_CLIPPED:  # Their sums are no scores.
+        recorder.episodes.clear()
+      recorder.write_episodes()
+      for name in (EPISODES, logs.name):  # Shards last: they are all, or none.
+        (logs.parent / name).rename(run / name)
   return run
+
+
+def game_of(source: sources.Source, game: str | None = None) -> str:
+  """The game that a recording tells, or that is given where it does not."""
+  told = source.game()
+  if told and game and told != game:
+    raise UserError(
+      f'{source.name} holds play of {told}, but the game is {game}: leave '
+      '--game out.'
+    )
+  if not (told or game):
+    raise UserError(f'{source.name} does not tell the game: add --game=Pong.')
+  return told or game
 
 
 def check_empty(run: pathlib.Path) -> None:
@@ -96,7 +116,7 @@ def converted(
   stats = [(str(path.resolve()), path.stat()) for path in source.files()]
   identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
   key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-  game = game or source.game()
+  game = game_of(source, game)
   out = make_folder('cache_dir', cache, 'converted', key)
   run = out / game / '1'
   if not (run / 'replay_logs').is_dir():

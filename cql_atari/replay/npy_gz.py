@@ -36,9 +36,9 @@ class ArrayReader:
     except _UNREADABLE as error:
       raise _broken(path, error) from None
     if fortran or self.dtype.hasobject:
+      kind = 'columns first' if fortran else 'objects, not plain numbers'
       raise UserError(
-        f'{path} holds {self.dtype} objects, not plain numbers: fetch that '
-        'shard again.'
+        f'{path} holds {self.dtype} {kind}: fetch that shard again.'
       )
 
   def read(self, count: int) -> np.ndarray:

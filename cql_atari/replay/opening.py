@@ -116,7 +116,7 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
     UserError: there is no such folder, or it does not tell.
   """
   if replay_dir and (source := sources.find(replay_dir)):
-    return source.game()
+    return importing.game_of(source)
   _check_there(replay_dir, None, '1pct')
   if is_prepared(replay_dir):
     path = pathlib.Path(replay_dir).expanduser() / 'manifest.json'
@@ -160,7 +160,7 @@ def ensure_store(
       something else in `out`.
   """
   folder = shard_folder.find_replay_logs(replay_dir)
-  run = folder.parent if folder.name == 'replay_logs' else folder
+  run = shard_folder.run_folder(replay_dir)
   shard_folder.check_game(run, game)
   selection = split.select(folder)
   there = {shard.index for shard in shard_folder.list_shards(folder)}
@@ -186,7 +186,17 @@ def ensure_store(
           f'--out={out} is there already and is no store: name a folder that '
           'is not there.'
         )
-      _prepared(directory, game, split)
+      store = _prepared(directory, game, split)
+      files = {}
+      for rows in selection:
+        for path in rows.shard.sources:
+          files[path.name] = path.stat().st_size
+      known = [shard['files'] for shard in store.manifest['shards']]
+      if files != {name: n for sizes in known for name, n in sizes.items()}:
+        raise UserError(
+          f'the store {directory} is of other files than {run} has now: name '
+          'a folder that is not there.'
+        )
   if not directory.is_dir():
     build.build_store(
       directory, key, selection, split, game, run.name, num_actions

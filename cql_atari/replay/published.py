@@ -5,10 +5,12 @@ are read: some 1 % or 10 % of the bytes.
 """
 
 import concurrent.futures
+import contextlib
 import pathlib
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 
 from cql_atari.core import download, fetched, progress
 from cql_atari.core.errors import UserError
@@ -117,11 +119,10 @@ def _plan(
     return files
 
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-    looked = []
-    with progress.bar(len(indices), ' shards', 'looking') as bar:
-      for files in pool.map(look, indices):
-        looked.append(files)
-        bar.update()
+    found = pool.map(look, indices)
+    looked = list(
+      progress.bar(len(indices), ' shards', 'looking', iterable=found)
+    )
   missing = [index for index, files in zip(indices, looked) if files is None]
   if len(missing) == len(indices):
     raise UserError(
@@ -144,38 +145,46 @@ def _have(folder, entry: dict | None, file: str, wanted: float | None) -> bool:
 
 def _fetch(source, folder, plan, jobs) -> None:
   stop = threading.Event()
-
-  def ask_to_stop(*_):
-    stop.set()
-    raise KeyboardInterrupt
-
-  signal.signal(signal.SIGTERM, ask_to_stop)
   with (
+    _interrupted_by_sigterm(),
     progress.bar(
       sum(expected for _, _, expected in plan), 'B', 'fetching', unit_scale=True
     ) as bar,
     concurrent.futures.ThreadPoolExecutor(jobs) as pool,
   ):
-    futures = [
-      pool.submit(
-        download.fetch_file,
-        source,
-        folder,
-        file,
-        share,
-        bar.update,
-        stop,
-        is_array=not file.startswith(_OPTIONAL),
-      )
-      for file, share, _ in plan
-    ]
     try:
+      futures = [
+        pool.submit(
+          download.fetch_file,
+          source,
+          folder,
+          file,
+          share,
+          bar.update,
+          stop,
+          is_array=not file.startswith(_OPTIONAL),
+        )
+        for file, share, _ in plan
+      ]
       for future in concurrent.futures.as_completed(futures):
         future.result()
     except BaseException:
       stop.set()
       pool.shutdown(cancel_futures=True)
       raise
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+  """Makes SIGTERM what Ctrl-C is, if this is the main thread."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def _megabytes(size: float) -> str:

@@ -82,11 +82,8 @@ class RecordReplay(gymnasium.Wrapper):
   def _end(self, is_over: bool) -> None:
     if not self._rows:
       return
-    frames, actions, rewards = map(np.stack, zip(*self._rows))
-    terminals = np.zeros(len(actions), np.uint8)
-    terminals[-1] = is_over
     shards = self._recorder.num_finished
-    self._recorder.append(frames, actions, rewards, terminals, not is_over)
+    self._recorder.append(*map(np.stack, zip(*self._rows)), is_over)
     if self._recorder.num_finished > shards:
       self._recorder.write_episodes()
     self._rows = []
@@ -100,16 +97,21 @@ def _check(env: gymnasium.Env) -> None:
   wrappers = [env]
   while hasattr(wrappers[-1], 'env'):
     wrappers.append(wrappers[-1].env)
-  skips = any(
-    hasattr(wrapper, name)
-    for wrapper in wrappers
-    for name in ('frame_skip', '_skip')
-    if wrapper is not ale
-  )
-  if getattr(ale, '_frameskip', None) == 1 and not skips:
+  skip = ale._frameskip
+  for wrapper in wrappers[:-1]:
+    if vars(wrapper).get('terminal_on_life_loss'):
+      raise UserError(
+        'the environment ends games at a lost life, and the format holds whole '
+        'games: make it with terminal_on_life_loss=False, and end them above '
+        'RecordReplay.'
+      )
+    for name in ('frame_skip', '_skip'):
+      skip *= vars(wrapper).get(name, 1)
+  if skip != 4:
     raise UserError(
-      'the environment shows every frame, and the format holds every fourth: '
-      'put gymnasium.wrappers.AtariPreprocessing below RecordReplay.'
+      f'the environment shows every {skip} frames, and the format holds every '
+      "fourth: make the game with frameskip=1, and put gymnasium's "
+      'AtariPreprocessing below RecordReplay.'
     )
   minimal = len(ale.ale.getMinimalActionSet())
   if env.action_space.n != minimal:

@@ -157,8 +157,7 @@ class Recorder:
     frames: np.ndarray,
     actions: np.ndarray,
     rewards: np.ndarray,
-    terminals: np.ndarray,
-    is_cut_off: bool = False,
+    is_over: bool,
   ) -> None:
     """Appends an episode, after its padding rows; what is too much is dropped.
 
@@ -166,13 +165,13 @@ class Recorder:
       frames: uint8 (T, 84, 84), each before its action.
       actions: integers (T,).
       rewards: (T,), raw; stored clipped to [-1, 1].
-      terminals: (T,) 0/1.
-      is_cut_off: whether it ends without being over, so that its terminals are
-        all 0.
+      is_over: whether the game was over after it, or else cut off.
     """
     if self._is_closed:
       raise ValueError('the run is closed: nothing can be appended to it')
-    if is_cut_off:
+    terminals = np.zeros(len(actions), np.uint8)
+    terminals[-1] = is_over
+    if not is_over:
       end = self.add_count + PADDING_ROWS + len(frames) - 1
       self._cut_offs.append(end)
     before, score = self.add_count, float(np.sum(rewards))
@@ -244,6 +243,12 @@ class Recorder:
 
   def close(self) -> None:
     """Ends a run that is not full, whose last shard is full in part alone."""
+    if self.add_count and not self.add_count % self._rows_per_shard:
+      # The newest row is so far only the next shard's stale one: begin that.
+      blank_row = [
+        np.zeros(1, column.dtype) for column in self._columns.values()
+      ]
+      self._append_rows(np.zeros((1, *FRAME_SHAPE), np.uint8), blank_row)
     has_partial, self._is_closed = self._has_partial, True
     if not has_partial:
       return
@@ -302,7 +307,7 @@ class Recorder:
       the last terminal of a game that was cut off is `episodes.CUT_OFF`.
     """
     first = max(self.add_count - rows, 0) // self._rows_per_shard
-    for index in range(first, (self.add_count + 1) // self._rows_per_shard):
+    for index in range(first, self.num_finished):
       shard = Shard(self._directory, index)
       columns = [shard.read(name) for name in ELEMENTS[1:-1]]
       columns.append(shard.endings())

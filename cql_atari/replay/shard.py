@@ -201,13 +201,10 @@ class Shard:
       endings[ends[endings[ends] == 0]] = episodes.CUT_OFF
     return endings
 
-  def frames(
-    self, start: int = 0, stop: int | None = None
-  ) -> Iterator[np.ndarray]:
-    """Streams rows [start, stop) of the frames, never the array as a whole.
+  def frames(self, stop: int | None = None) -> Iterator[np.ndarray]:
+    """Streams rows [0, stop) of the frames, never the array as a whole.
 
     Args:
-      start: first row.
       stop: row after the last; all usable rows by default.
 
     Yields:
@@ -219,9 +216,7 @@ class Shard:
     stop = self.num_rows if stop is None else stop
     with contextlib.closing(ArrayReader(self.path('observation'))) as reader:
       for first in range(0, stop, ROWS_PER_READ):
-        rows = reader.read(min(ROWS_PER_READ, stop - first))
-        if first + len(rows) > start:
-          yield rows[max(start - first, 0) :]
+        yield reader.read(min(ROWS_PER_READ, stop - first))
 
   def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
     """The rows that Dopamine's own buffer may sample, stale rows excluded.
@@ -235,25 +230,13 @@ class Shard:
     valid = episodes.valid_rows(self.endings(), update_horizon)
     return valid[~np.isin(valid, self.invalid_range)]
 
-  def check(self, num_actions: int | None = None) -> None:
-    """Reads every usable row and checks it against the format.
-
-    Args:
-      num_actions: size of the game's action set, when known.
-
-    Raises:
-      UserError: names the file and row of the first thing that is wrong.
-    """
-    for _ in self.checked_frames(num_actions):
-      pass
-
   def checked_frames(
-    self, num_actions: int | None = None, stop: int | None = None
+    self, num_actions: int, stop: int | None = None
   ) -> Iterator[np.ndarray]:
     """Streams frames as `frames` does, and checks all there is to check.
 
     Args:
-      num_actions: size of the game's action set, when known.
+      num_actions: size of the game's action set.
       stop: row after the last; all usable rows by default.
 
     Yields:
@@ -276,7 +259,7 @@ class Shard:
       rows = starts + offset
       padding[rows[rows < stop]] = True
     row = 0
-    for frames in self.frames(stop=stop):
+    for frames in self.frames(stop):
       blank = ~frames.any(axis=(1, 2))
       wrong = padding[row : row + len(frames)] & ~blank
       if wrong.any():
@@ -286,36 +269,6 @@ class Shard:
         )
       yield frames
       row += len(frames)
-
-  def describe(self, stop: int | None = None) -> dict:
-    """Counts and returns of what the shard holds, as plain numbers.
-
-    Args:
-      stop: row after the last to count; all usable rows by default.
-
-    Returns:
-      rows, transitions, episodes (whole ones inside the rows), return_mean and
-      return_error (mean of their clipped rewards and its standard error; None
-      without enough episodes), actions (rows per action).
-    """
-    stop = self.num_rows if stop is None else stop
-    terminals = self.endings(stop)
-    returns = episodes.episode_returns(
-      terminals,
-      self.read('reward', stop),
-      from_start=self.add_count <= self.capacity,
-    )
-    count = len(returns)
-    return {
-      'rows': stop,
-      'transitions': len(episodes.valid_rows(terminals, 1)),
-      'episodes': count,
-      'return_mean': float(returns.mean()) if count else None,
-      'return_error': float(returns.std(ddof=1) / count**0.5)
-      if count > 1
-      else None,
-      'actions': np.bincount(self.read('action', stop)).tolist(),
-    }
 
 
 _KINDS = {'observation': 'u', 'action': 'iu', 'reward': 'f', 'terminal': 'iub'}
@@ -333,7 +286,7 @@ def check_rows(
   actions: np.ndarray,
   rewards: np.ndarray,
   terminals: np.ndarray,
-  num_actions: int | None,
+  num_actions: int,
 ) -> None:
   """Checks the values of consecutive rows.
 
@@ -343,26 +296,25 @@ def check_rows(
     actions: (R,) integers.
     rewards: (R,) floats.
     terminals: (R,) integers.
-    num_actions: size of the game's action set, when known.
+    num_actions: size of the game's action set.
 
   Raises:
     UserError: names the file and row of the first bad value.
   """
-  highest = np.iinfo(np.uint8).max if num_actions is None else num_actions - 1
-  bad = {
-    'action': ((actions < 0) | (actions > highest), actions),
-    'reward': (~(np.abs(rewards) <= 1), rewards),
-    'terminal': ((terminals != 0) & (terminals != 1), terminals),
-  }
-  should_be = {
-    'action': f"in the game's action set, 0 to {highest}",
-    'reward': 'clipped to [-1, 1]',
-    'terminal': '0 or 1',
-  }
-  for name, (wrong, values) in bad.items():
+  highest = num_actions - 1
+  for name, values, wrong, right in (
+    (
+      'action',
+      actions,
+      (actions < 0) | (actions > highest),
+      f"in the game's action set, 0 to {highest}",
+    ),
+    ('reward', rewards, ~(np.abs(rewards) <= 1), 'clipped to [-1, 1]'),
+    ('terminal', terminals, (terminals != 0) & (terminals != 1), '0 or 1'),
+  ):
     if wrong.any():
       row = int(wrong.argmax())
       raise UserError(
         f'{shard.path(name)} row {first_row + row} holds {values[row]}, which '
-        f'is not {should_be[name]}: wrong game or a damaged file.'
+        f'is not {right}: wrong game or a damaged file.'
       )

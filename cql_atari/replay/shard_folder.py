@@ -4,8 +4,6 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection
-from typing import Any
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.settings import configurable
@@ -58,14 +56,12 @@ def list_shards(replay_dir: str | os.PathLike) -> list[Shard]:
 
 def is_own(replay_dir: str | os.PathLike) -> bool:
   """Whether a recorder's own files lie beside the shards."""
-  run = find_replay_logs(replay_dir).parent
+  run = run_folder(replay_dir)
   return any((run / name).is_file() for name in ('collect.json', EPISODES))
 
 
-def recorded_episodes(
-  replay_dir: str | os.PathLike,
-) -> list[dict[str, Any]] | None:
-  """The games in `episodes.json` beside the shards, if there is one.
+def recorded_returns(replay_dir: str | os.PathLike) -> dict[int, list[float]]:
+  """Raw returns in `episodes.json`, beside the shards; {} where it is not.
 
   Not part of the published format: recorders that know the raw score leave it
   there, since stored rewards are clipped.
@@ -74,40 +70,36 @@ def recorded_episodes(
     replay_dir: a run's folder, or its `replay_logs`.
 
   Returns:
-    Of each game its 'return', its 'first_shard', and whether it is 'complete'.
+    Of the whole games, by the number of the shard that they begin in.
 
   Raises:
     UserError: it is damaged.
   """
-  path = find_replay_logs(replay_dir).parent / EPISODES
+  path = run_folder(replay_dir) / EPISODES
   if not path.is_file():
-    return None
+    return {}
+  returns = {}
   try:
-    return [
-      {
-        'return': float(episode['return']),
-        'first_shard': episode['first_shard'],
-        'complete': episode['complete'],
-      }
-      for episode in json.loads(path.read_text())['episodes']
-    ]
+    for episode in json.loads(path.read_text())['episodes']:
+      if episode['complete']:
+        of_shard = returns.setdefault(episode['first_shard'], [])
+        of_shard.append(float(episode['return']))
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
       f'{path} is not a list of episodes ({error!r}): delete it to go by the '
       'rewards instead.'
     ) from None
+  return returns
 
 
-def recorded_returns(
-  replay_dir: str | os.PathLike, shards: Collection[int]
-) -> list[float] | None:
-  """Raw returns of the whole games that begin in some shards, if known."""
-  episodes = recorded_episodes(replay_dir)
-  return episodes and [
-    episode['return']
-    for episode in episodes
-    if episode['complete'] and episode['first_shard'] in shards
-  ]
+def run_folder(replay_dir: str | os.PathLike) -> pathlib.Path:
+  """The folder of a run, whose shards are in it or in its `replay_logs`.
+
+  Raises:
+    UserError: as `find_replay_logs`.
+  """
+  folder = find_replay_logs(replay_dir)
+  return folder.parent if folder.name == 'replay_logs' else folder
 
 
 def game_of(replay_dir: str | os.PathLike) -> str:
@@ -116,11 +108,16 @@ def game_of(replay_dir: str | os.PathLike) -> str:
   Raises:
     UserError: the path does not tell.
   """
-  folder = find_replay_logs(replay_dir).resolve()
-  run = folder.parent if folder.name == 'replay_logs' else folder
-  if run.name.isdigit() and run.parent.name in game_names():
-    return run.parent.name
-  raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
+  game = _game_by_path(run_folder(replay_dir))
+  if game is None:
+    raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
+  return game
+
+
+def _game_by_path(run: pathlib.Path) -> str | None:
+  run = run.resolve()
+  is_game = run.name.isdigit() and run.parent.name in game_names()
+  return run.parent.name if is_game else None
 
 
 def check_game(run: pathlib.Path, game: str) -> None:
@@ -129,12 +126,11 @@ def check_game(run: pathlib.Path, game: str) -> None:
   Raises:
     UserError: it is another one.
   """
-  folder = run.resolve().parent.name
-  is_game = run.resolve().name.isdigit() and folder in game_names()
-  if is_game and folder != game:
+  told = _game_by_path(run)
+  if told and told != game:
     raise UserError(
-      f'{run} holds play of {folder}, but the game is {game}: give '
-      f"--game={folder}, or in gin GAME='{folder}'; or another --replay_dir."
+      f'{run} holds play of {told}, but the game is {game}: give '
+      f"--game={told}, or in gin GAME='{told}'; or another --replay_dir."
     )
 
 

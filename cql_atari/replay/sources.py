@@ -52,6 +52,8 @@ class Episode(NamedTuple):
 class Source(abc.ABC):
   """A recording; `name` is what the user gave."""
 
+  IS_CLIPPED: ClassVar[bool] = False  # Whether its rewards are.
+
   def __init__(self, name: str):
     self.name = name
     self.path = pathlib.Path(name).expanduser()
@@ -72,16 +74,12 @@ class Source(abc.ABC):
       UserError: it is damaged or cannot be read.
     """
 
-  def game(self) -> str:
-    """The game.
-
-    Raises:
-      UserError: the recording does not tell.
-    """
+  def game(self) -> str | None:
+    """The game; None where the recording does not tell."""
     for folder in (self.path, *self.path.resolve().parents[:2]):
       if folder.name in games.game_names():
         return folder.name
-    raise UserError(f'{self.name} does not tell the game: add --game=Pong.')
+    return None
 
 
 def find(name: str | os.PathLike) -> Source | None:
@@ -195,11 +193,11 @@ class MinariDataset(Source):
     root = pathlib.Path(self._dataset().storage.data_path)
     return [path for path in sorted(root.rglob('*')) if path.is_file()]
 
-  def game(self) -> str:
+  def game(self) -> str | None:
     """The game of the environment that the dataset names."""
     spec = self._dataset().spec.env_spec
     if spec is None:
-      raise UserError(f'{self.name} does not tell the game: add --game=Pong.')
+      return None
     name = spec.id.rpartition('/')[2]
     name = name.partition('-')[0].removesuffix('NoFrameskip')
     games.rom_name(name)
@@ -267,8 +265,11 @@ def load_minari(name: str):
 class RLUnplugged(Source):
   """Episodes as tf.train.Example, in TFRecords.
 
-  Only the observation of the last step is used, as in RLDS.
+  Only the observation of the last step is used, as in RLDS. Rewards are those
+  of the DQN Replay dataset, clipped, also where they are called unclipped.
   """
+
+  IS_CLIPPED = True
 
   def files(self) -> list[pathlib.Path]:
     """The files of the folder, or those whose names begin so."""

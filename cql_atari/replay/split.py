@@ -147,7 +147,7 @@ class Split:
       name = f'{100 * self.fraction:g} % of {self.num_shards} shards'
     elif (first, stop) == (0, 50):
       name = f'{100 * self.fraction:g} %'
-    elif self.fraction == 1 and first == 0:
+    elif self.fraction == 1 and first == 0 and stop < 50:
       name = f'first {2 * stop} %'
     else:
       name = f'{100 * self.fraction:g} % of shards {first} to {stop - 1}'

@@ -55,10 +55,8 @@ def behavior_return(
     Their mean, 'episodes' (how many), 'source' (in words) and is_clipped; None
     where no game is whole.
   """
-  recorded = shard_folder.recorded_returns(
-    selection[0].shard.directory,
-    {rows.shard.index for rows in selection},
-  )
+  known = shard_folder.recorded_returns(selection[0].shard.directory)
+  recorded = [r for rows in selection for r in known.get(rows.shard.index, ())]
   if recorded:
     source, returns = 'raw scores of all games begun in these shards', recorded
   else:

@@ -5,11 +5,11 @@ JSON for the rest. Every member of the archive carries a CRC, so damage is
 found when it is read; nothing goes through pickle.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import re
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -74,14 +74,13 @@ def load_newest(
     path = directory / f'ckpt.{step}.npz'
     try:
       arrays, data = _read(path)
-      for old in damaged:
-        old.rename(old.with_suffix('.damaged'))
-      return step, arrays, data
     except PermissionError as error:
       raise UserError(
         f'the checkpoint {path} cannot be read ({error.strerror}): mend its '
         'permissions.'
       ) from None
+    except MemoryError:
+      raise
     except Exception as error:  # Damage shows in every way there is.
       logging.warning(
         'The checkpoint %s is damaged (%s); going back to the one before.',
@@ -89,6 +88,11 @@ def load_newest(
         error,
       )
       damaged.append(path)
+      continue
+    for old in damaged:
+      with contextlib.suppress(OSError):  # Of a folder that is only read.
+        old.rename(old.with_suffix('.damaged'))
+    return step, arrays, data
   if damaged:
     raise UserError(
       f'every checkpoint in {directory} is damaged: start anew in another '
@@ -130,33 +134,3 @@ def steps(directory: str | os.PathLike) -> list[int]:
     re.fullmatch(r'ckpt\.(\d+)\.npz', p.name) for p in directory.iterdir()
   ]
   return sorted(int(name[1]) for name in names if name)
-
-
-def check_same(
-  run_dir: str | os.PathLike,
-  began: dict[str, Any],
-  now: dict[str, Any],
-  instead: str,
-) -> None:
-  """Checks that a run goes on with the settings it began with.
-
-  Args:
-    run_dir: its folder, for the error's text.
-    began: settings that its checkpoint holds.
-    now: those that matter, as they are given now.
-    instead: what else to give, such as 'a new --base_dir'.
-
-  Raises:
-    UserError: one of them is another.
-  """
-  for name, value in now.items():
-    if name not in began and value is not None:
-      raise UserError(
-        f'the run in {run_dir} was begun without {name}, or by another version '
-        f'of cql_atari: go on so, or give {instead}.'
-      )
-    if began.get(name) != value:
-      raise UserError(
-        f'the run in {run_dir} began with {name} {began[name]}, not {value}: '
-        f'give that, or {instead}.'
-      )

@@ -39,7 +39,7 @@ def execute(
   stopped: threading.Event | None = None,
   on_start: Callable[[BaseProcess], None] = lambda process: None,
 ) -> bool:
-  """Trains a run to its end, in a process that ends when this thread does.
+  """Trains a run to its end, in a process that ends when this one does.
 
   A crash is tried again, from the run's checkpoint; a mistake in its settings
   (exit status 2) is not. A folder that another process holds is waited for. The
@@ -59,8 +59,8 @@ def execute(
   stopped = stopped or threading.Event()
   try:
     return _execute(run, max_retries, cpus, gpu, stopped, on_start)
-  except OSError as error:
-    sys.stderr.write(f'{run.directory} cannot be written ({error.strerror}).\n')
+  except OSError as error:  # Such as a full disk, or no more processes.
+    sys.stderr.write(f'{run.directory} cannot be run here ({error}).\n')
     return False
 
 
@@ -202,13 +202,15 @@ def gpu_slots(
 def _gpus() -> list[str]:
   """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
   if 'CUDA_VISIBLE_DEVICES' in os.environ:
-    return [gpu for gpu in os.environ['CUDA_VISIBLE_DEVICES'].split(',') if gpu]
+    visible = os.environ['CUDA_VISIBLE_DEVICES'].split(',')
+    return [gpu for gpu in visible if gpu not in ('', '-1')]
   if not shutil.which('nvidia-smi'):
     return []
   listed = subprocess.run(
     ['nvidia-smi', '-L'], capture_output=True, text=True, check=False
   )
-  return [str(index) for index in range(len(listed.stdout.splitlines()))]
+  gpus = [line for line in listed.stdout.splitlines() if line[:4] == 'GPU ']
+  return [str(index) for index in range(len(gpus))]
 
 
 class LocalEngine:

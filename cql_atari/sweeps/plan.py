@@ -1,5 +1,6 @@
 """A sweep's runs: games or tasks x configs x seeds, a folder each."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -322,13 +323,12 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   left = [run for run in runs if not run.is_done]
   if not left:
     return f'{len(runs)} runs, all of them done.'
-  speeds = [_measured_speed(run) for run in runs]
-  speeds = [speed for speed in speeds if speed]
+  rows = [row for run in runs if (row := run.last_metrics)]
+  speeds = [row['gradient_steps'] / row['wall_seconds'] for row in rows]
   speed = sum(speeds) / len(speeds) if speeds else sweep.steps_per_second
   steps = sum(run.total_steps - run.steps_done for run in left)
-  hours = steps / speed / min(workers, max(len(left), 1)) / 3600
-  sizes = [_size(RunFolder(run.directory).checkpoints) for run in runs]
-  sizes = [size for size in sizes if size]
+  hours = steps / speed / min(workers, len(left)) / 3600
+  sizes = [size for run in runs if (size := _checkpoint_bytes(run))]
   assumed = sweep.benchmark.checkpoint_bytes
   each = sum(sizes) / len(sizes) if sizes else assumed
   source = (
@@ -345,18 +345,11 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   )
 
 
-def _measured_speed(run: PlannedRun) -> float | None:
-  """Gradient steps a second of all its time, by its metrics."""
-  row = run.last_metrics
-  if not row:
-    return None
-  return row['gradient_steps'] / row['wall_seconds']
-
-
-def _size(folder: pathlib.Path) -> int:
-  if not folder.is_dir():
-    return 0
-  return sum(path.stat().st_size for path in folder.iterdir())
+def _checkpoint_bytes(run: PlannedRun) -> int:
+  paths = RunFolder(run.directory).checkpoints.glob('ckpt.*.npz')
+  with contextlib.suppress(FileNotFoundError):  # A run under way deletes some.
+    return sum(path.stat().st_size for path in paths)
+  return 0
 
 
 def _duration(hours: float) -> str:

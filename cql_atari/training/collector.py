@@ -221,9 +221,8 @@ class Collector(job.Job):
     """Gives a finished episode to the recorder and the memory."""
     frames, actions, rewards, ends = map(np.stack, zip(*game))
     before = self._recorder.add_count
-    terminals = ends & (not is_cut_off)
-    self._recorder.append(frames, actions, rewards, terminals, is_cut_off)
-    endings = np.where(ends & ~terminals, episodes.CUT_OFF, terminals)
+    self._recorder.append(frames, actions, rewards, not is_cut_off)
+    endings = ends * (episodes.CUT_OFF if is_cut_off else 1)
     self._memory.append(frames, actions, np.clip(rewards, -1.0, 1.0), endings)
     after, size = self._recorder.add_count, self._rows_per_shard
     self._new_returns.append(float(rewards.sum()))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import writing
 from cql_atari.core.protocols import Arrays
 from cql_atari.runs import checkpoints
@@ -82,12 +83,18 @@ class Job(abc.ABC):
     if newest is None:
       return
     _, arrays, data = newest
-    checkpoints.check_same(
-      self.folder,
-      data.get('fixed', data),
-      self._fixed_settings,
-      self._alternative,
-    )
+    began = data.get('fixed', data)
+    for name, value in self._fixed_settings.items():
+      if name not in began and value is not None:
+        raise UserError(
+          f'the run in {self.folder} was begun without {name}, or by another '
+          f'version of cql_atari: go on so, or give {self._alternative}.'
+        )
+      if began.get(name) != value:
+        raise UserError(
+          f'the run in {self.folder} began with {name} {began[name]}, not '
+          f'{value}: give that, or {self._alternative}.'
+        )
     self.wall_seconds = data['wall_seconds']
     self.load_state(arrays, data)
 

@@ -70,7 +70,7 @@ def test_a_run_that_was_killed_is_whole(collected):
   assert [shard.index for shard in shards] == [0, 1, 2, 3, 4]
   terminals = 0
   for shard in shards:
-    shard.check(num_actions=4)
+    list(shard.checked_frames(4))
     assert shard.capacity == 1200
     assert shard.add_count == 1200 * (shard.index + 1) - 1
     terminals += int(shard.read('terminal').sum())

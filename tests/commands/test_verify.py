@@ -147,12 +147,11 @@ def test_games_are_put_together_across_shards(tmp_path, demo_frames):
   rng = np.random.default_rng(0)
   while not writer.is_full:
     length = int(rng.integers(40, 250))
-    terminals, rewards = np.zeros(length, int), np.zeros(length)
-    terminals[-1] = 1
+    rewards = np.zeros(length)
     # Neither the first nor the last, which may fall between two shards.
     rewards[length // 2 : length // 2 + 2] = 1
     frames = np.resize(demo_frames, (length, 84, 84))
-    writer.append(frames, np.zeros(length, int), rewards, terminals)
+    writer.append(frames, np.zeros(length, int), rewards, True)
   found = list(findings(logs).values())
   begun = [e['first_shard'] for e in writer.episodes if e['complete']]
   stitched = examine._stitched(found)
@@ -167,11 +166,24 @@ def test_games_are_put_together_across_shards(tmp_path, demo_frames):
 
 def test_a_picture_shows_raw_scores_where_they_are_known(some_shards, tmp_path):
   entries = list(findings(some_shards).values())
-  episodes = shard_folder.recorded_episodes(shard_folder.demo_replay_dir())
+  scores = shard_folder.recorded_returns(shard_folder.demo_replay_dir())
   pictures = []
-  for known in (episodes, None):
+  for known in (scores, {}):
     pictures.append(tmp_path / f'{len(pictures)}.png')
     examine.plot(entries, 'Breakout', str(pictures[-1]), known)
   assert pictures[0].read_bytes() != pictures[1].read_bytes()
-  whole = [e for e in episodes if e['complete']]
-  assert sum(map(len, examine._recorded(episodes).values())) == len(whole)
+  assert sum(map(len, scores.values())) == 204  # The last one is cut off.
+
+
+def test_a_share_of_a_shard_that_is_full_in_part(tmp_path, demo_frames):
+  """A fetch may have brought rows from behind the write cursor."""
+  logs = tmp_path / 'Breakout' / '1' / 'replay_logs'
+  writer = recorder.Recorder(logs, 1000, 50)
+  frames = np.resize(demo_frames, (200, 84, 84))
+  writer.append(frames, np.ones(200, int), np.ones(200), True)
+  writer.close()
+  (shard,) = shard_folder.list_shards(logs)
+  for stop in (None, 500):
+    finding = examine.examine(shard, 4, stop, None)
+    assert (finding['rows'], finding['transitions']) == (203, 199)
+    assert finding['is_whole'] and finding['episodes'] == 1

@@ -108,7 +108,7 @@ def test_long_recordings_fill_several_shards(games, tmp_path, monkeypatch):
   shards = shard_folder.list_shards(run)
   assert len(shards) == 3
   for shard in shards:
-    shard.check(num_actions=4)
+    list(shard.checked_frames(4))
   store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
   assert_holds(store, games)  # Rows at the borders are stitched in.
   episodes = json.loads((run / 'episodes.json').read_text())['episodes']
@@ -270,7 +270,9 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
 @pytest.mark.parametrize(
   ('settings', 'sentence'),
   [
-    ({'frameskip': 1}, 'put gymnasium.wrappers.AtariPreprocessing below'),
+    ({'frameskip': 1}, 'shows every 1 frames, .* AtariPreprocessing below'),
+    ({'frameskip': 2}, 'shows every 2 frames'),
+    ({'frameskip': (2, 5)}, r'shows every \(2, 5\) frames'),
     ({'frameskip': 4, 'full_action_space': True}, 'full_action_space=False'),
   ],
 )
@@ -281,6 +283,22 @@ def test_a_wrapper_refuses_what_a_recording_cannot_tell(
   with pytest.raises(UserError, match=sentence):
     record_replay.RecordReplay(env, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('settings', 'sentence'),
+  [
+    ({'frame_skip': 2}, 'shows every 2 frames'),
+    ({'terminal_on_life_loss': True}, 'terminal_on_life_loss=False'),
+  ],
+)
+def test_a_wrapper_refuses_what_preprocessing_below_it_loses(
+  tmp_path, settings, sentence
+):
+  env = gymnasium.make('ALE/Breakout-v5', frameskip=1)
+  env = gymnasium.wrappers.AtariPreprocessing(env, **settings)
+  with pytest.raises(UserError, match=sentence):
+    record_replay.RecordReplay(env, tmp_path / 'run')
 
 
 def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):
@@ -355,7 +373,29 @@ def test_rl_unpluggeds_episodes(games, tmp_path, style, compression):
     store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
     assert store.manifest['game'] == 'Breakout'
     assert_holds(store, games)
+    # Its authors clipped the rewards, so their sums are no scores.
+    assert store.manifest['behavior_return']['is_clipped']
+  with pytest.raises(UserError, match='holds play of Breakout, but the game'):
+    opening.open_store(folder, 'Pong', cache_dir=str(tmp_path / 'cache'))
   content = (folder / 'run_1-00001-of-00002').read_bytes()
   (folder / 'run_1-00001-of-00002').write_bytes(content[:-300])
   with pytest.raises(UserError, match=r'run_1-00001-of-00002 is damaged'):
     convert(folder, tmp_path / 'data')
+
+
+def test_a_conversion_that_fails_leaves_nothing(games, tmp_path):
+  wrong = games[1]._replace(actions=np.full(80, 9))
+  source = write_npz(tmp_path / 'mine', [games[0], wrong])
+  with pytest.raises(UserError, match='actions 9 to 9'):
+    convert(source, tmp_path / 'data', 'Breakout')
+  assert not (tmp_path / 'data').exists()
+  # What a killed one left, and an empty run, are no hindrance.
+  run = tmp_path / 'data' / 'Breakout' / '1'
+  (run / 'replay_logs').mkdir(parents=True)
+  (run / '.partial-killed' / 'replay_logs').mkdir(parents=True)
+  (source / '0001.npz').unlink()
+  assert convert(source, tmp_path / 'data', 'Breakout') == run
+  assert not list(run.glob('.partial*'))
+  assert_holds(
+    opening.open_store(run, cache_dir=str(tmp_path / 'cache')), games[:1]
+  )

@@ -1,12 +1,13 @@
 """What is recorded, against Dopamine's own buffer fed with the same play."""
 
 import gzip
+import itertools
 
 import numpy as np
 import pytest
 
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import memory
+from cql_atari.replay import memory, shard_folder
 from cql_atari.replay import recorder as recorder_lib
 from cql_atari.replay import sampler as sampler_lib
 from cql_atari.replay import shard as shard_lib
@@ -37,7 +38,7 @@ def episodes(demo_frames):
 def record(folder, episodes):
   recorder = recorder_lib.Recorder(folder, SIZE, SHARDS)
   for episode in episodes:
-    recorder.append(*episode)
+    recorder.append(*episode[:3], True)
   return recorder
 
 
@@ -105,10 +106,10 @@ def test_a_recording_resumes_where_it_was_saved(tmp_path, episodes):
     arrays, data = recorder.state()
     arrays = {name: array.copy() for name, array in arrays.items()}
     for lost in episodes[number : number + 1 + number % 8]:
-      recorder.append(*lost)
+      recorder.append(*lost[:3], True)
     recorder = recorder_lib.Recorder(killed, SIZE, SHARDS)
     recorder.load_state(arrays, data)
-    recorder.append(*episode)
+    recorder.append(*episode[:3], True)
   assert contents(killed) == contents(whole)
 
 
@@ -218,11 +219,10 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
 def test_games_that_were_cut_off_come_back_as_such(tmp_path, episodes):
   made = recorder_lib.Recorder(tmp_path / 'replay_logs', SIZE, SHARDS)
   cut = []
-  for number, (frames, actions, rewards, terminals) in enumerate(episodes):
+  for number, (frames, actions, rewards, _) in enumerate(episodes):
     is_cut_off = number % 2 == 0
     cut.append(is_cut_off)
-    endings = np.zeros_like(terminals) if is_cut_off else terminals
-    made.append(frames, actions, rewards, endings, is_cut_off)
+    made.append(frames, actions, rewards, not is_cut_off)
     if number == 9:
       break
   by_frames = {
@@ -242,3 +242,17 @@ def test_games_that_were_cut_off_come_back_as_such(tmp_path, episodes):
     steps += len(frames) - is_cut_off
   assert seen == {True, False}
   assert len(replay.valid_transitions()) == steps
+
+
+@pytest.mark.parametrize('length', range(14, 20))
+def test_closing_loses_no_row(tmp_path, demo_frames, length):
+  """Of a run of 20 rows a shard, wherever in a shard its last game ends."""
+  recorder = recorder_lib.Recorder(tmp_path, 20, 50)
+  recorder.append(demo_frames[:length], np.ones(length), np.ones(length), True)
+  recorder.close()
+  shards = shard_folder.list_shards(tmp_path)
+  endings = np.concatenate([shard.endings() for shard in shards])
+  stitched = [b.rows_after(a) for a, b in itertools.pairwise(shards)]
+  for shard, (start, stop) in zip(shards[1:], stitched):
+    endings = np.append(endings, shard.read('terminal', stop)[start:])
+  assert np.count_nonzero(endings) == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
-from cql_atari.replay import episodes, recorder, shard_folder
+from cql_atari.replay import episodes, examine, recorder, shard_folder
 from cql_atari.replay import shard as shard_lib
 
 
@@ -30,14 +30,15 @@ def test_demo_shards_keep_the_published_format(demo_dir):
   shards = shard_folder.list_shards(demo_dir)
   assert [shard.index for shard in shards] == list(range(0, 50, 2))
   for shard in shards:
-    shard.check(num_actions=4)
+    list(shard.checked_frames(4))
     assert (shard.capacity, shard.num_rows) == (2000, 1999)
   rewards, terminals = shards[3].read('reward'), shards[3].read('terminal')
   ends = np.flatnonzero(terminals) + 1
   returns = np.array(
     [part.sum() for part in np.split(rewards, ends)[1:-1]]  # Whole games.
   )
-  assert shards[3].describe() == {
+  finding = examine.examine(shards[3], 4, None, None)
+  expected = {
     'rows': 1999,
     # Less the edges, and the padding of the games.
     'transitions': 1999 - 3 - 1 - 3 * int(terminals.sum()),
@@ -46,6 +47,7 @@ def test_demo_shards_keep_the_published_format(demo_dir):
     'return_error': pytest.approx(returns.std(ddof=1) / len(returns) ** 0.5),
     'actions': np.bincount(shards[3].read('action')).tolist(),
   }
+  assert {name: finding[name] for name in expected} == expected
 
 
 def test_padding_rows_are_zero_frames_that_are_never_valid(one_shard):
@@ -110,7 +112,7 @@ def test_uninitialised_last_row_of_shard_0_is_left_out(one_shard):
   actions[-1] = 32711
   rewrite(one_shard, 'action', actions)
   fresh = shard_lib.Shard(one_shard.directory, 10)
-  fresh.check(num_actions=4)
+  list(fresh.checked_frames(4))
 
 
 def test_dopamine_loads_what_write_shard_writes(
@@ -144,8 +146,8 @@ def test_reading_stops_when_the_rows_are_in_hand(one_shard):
   path = one_shard.path('observation')
   whole = np.concatenate(list(one_shard.frames(stop=2000)))
   os.truncate(path, path.stat().st_size // 2)
-  prefix = np.concatenate(list(one_shard.frames(start=10, stop=500)))
-  np.testing.assert_array_equal(prefix, whole[10:500])
+  prefix = np.concatenate(list(one_shard.frames(500)))
+  np.testing.assert_array_equal(prefix, whole[:500])
   with pytest.raises(UserError, match=r'observation_ckpt.10.gz is truncated'):
     list(one_shard.frames())
 
@@ -173,14 +175,14 @@ def test_nothing_is_unpickled(one_shard):
   with gzip.open(one_shard.path('episode_end_indices'), 'wb') as file:
     pickle.dump(Trap(), file)
   with pytest.raises(UserError, match=r'indices_ckpt.10.gz .*it names'):
-    one_shard.check(num_actions=4)
+    list(one_shard.checked_frames(4))
   assert not trap.exists()
   one_shard.path('episode_end_indices').unlink()
   rewrite_pickled = np.array([Trap()] * 2000, dtype=object)
   with gzip.open(one_shard.path('action'), 'wb') as file:
     np.save(file, rewrite_pickled, allow_pickle=True)
   with pytest.raises(UserError, match=r'action_ckpt.10.gz'):
-    shard_lib.Shard(one_shard.directory, 10).check()
+    list(shard_lib.Shard(one_shard.directory, 10).checked_frames(4))
   assert not trap.exists()
 
 
@@ -202,17 +204,17 @@ def test_nothing_is_unpickled(one_shard):
 def test_broken_arrays_are_named(one_shard, name, array, sentence):
   rewrite(one_shard, name, array)
   with pytest.raises(UserError, match=sentence):
-    one_shard.check(num_actions=4)
+    list(one_shard.checked_frames(4))
 
 
 def test_missing_and_damaged_files_are_named(one_shard):
   reward = one_shard.path('reward')
   reward.write_bytes(b'not gzip at all')
   with pytest.raises(UserError, match=r'reward_ckpt.10.gz is truncated or dam'):
-    one_shard.check()
+    list(one_shard.checked_frames(4))
   reward.unlink()
   with pytest.raises(UserError, match=r'reward_ckpt.10.gz is missing'):
-    shard_lib.Shard(one_shard.directory, 10).check()
+    list(shard_lib.Shard(one_shard.directory, 10).checked_frames(4))
 
 
 def test_folders_without_shards_are_named(tmp_path):

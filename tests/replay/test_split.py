@@ -68,6 +68,7 @@ def test_some_shards_are_drawn_once_by_the_seed(replay):
   chosen = split.select(replay)
   assert [part.shard.index for part in chosen] == drawn[3]
   assert split.label == '10 % of 2 shards'
+  assert split_lib.Split(shards=(0, 51)).label == '100 % of shards 0 to 50'
   assert split_lib.Split(**split.record) == split
   assert 'num_shards' not in split_lib.Split(0.1).record
   name = '10pct_10shards'

@@ -243,3 +243,19 @@ def test_a_folder_that_is_called_like_no_game_is_of_any(
   assert store.manifest['game'] == 'Breakout'
   with pytest.raises(UserError, match='does not tell the game'):
     shard_folder.game_of(tmp_path / name)
+
+
+def test_a_store_is_not_taken_for_one_of_shards_that_changed(
+  demo_dir, tmp_path
+):
+  run = tmp_path / 'Breakout' / '1'
+  shutil.copytree(demo_dir, run)
+  split, out = split_lib.Split(shards=(0, 4)), tmp_path / 'store'
+  settings = (run, 'Breakout', 4, split)
+  assert opening.ensure_store(*settings, out=out) == out
+  assert opening.ensure_store(*settings, out=out) == out
+  shards = shard_folder.list_shards(run)
+  for name in shard_lib.ELEMENTS:  # As if it had been collected anew.
+    shutil.copy(shards[-1].path(name), shards[0].path(name))
+  with pytest.raises(UserError, match='is of other files than'):
+    opening.ensure_store(*settings, out=out)

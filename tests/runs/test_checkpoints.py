@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -65,6 +66,17 @@ def test_damage_falls_back_to_the_one_before(tmp_path, caplog, damage):
   step, arrays, _ = checkpoints.load_newest(tmp_path)
   assert step == 1 and (arrays['weights'] == 1).all()
   assert (tmp_path / 'ckpt.2.damaged').is_file()
+
+
+def test_a_folder_that_is_only_read_is_no_damage(tmp_path, monkeypatch):
+  save(tmp_path, 1)
+  (tmp_path / 'ckpt.2.npz').write_bytes(b'')
+
+  def read_only(path, target):
+    raise OSError(30, 'Read-only file system')
+
+  monkeypatch.setattr(pathlib.Path, 'rename', read_only)
+  assert checkpoints.load_newest(tmp_path)[0] == 1
 
 
 def test_an_unfinished_write_is_never_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 
 import gin
 import pytest
@@ -98,6 +99,16 @@ def test_runs_share_gpus_by_fractions(monkeypatch, gpus, each, workers, slots):
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)
   monkeypatch.setattr(execute.os, 'sched_getaffinity', lambda pid: range(16))
   assert execute.gpu_slots(1, each, workers) == slots
+
+
+def test_a_driver_that_fails_has_no_gpus(monkeypatch):
+  said = 'NVIDIA-SMI has failed because it could not communicate.\nMake sure\n'
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  monkeypatch.setattr(execute.shutil, 'which', lambda name: name)
+  for listed, gpus in ((said, 0), ('GPU 0: A100\n  MIG 1g.5gb\n', 1)):
+    done = subprocess.CompletedProcess([], 9, stdout=listed)
+    monkeypatch.setattr(execute.subprocess, 'run', lambda *a, d=done, **k: d)
+    assert len(execute._gpus()) == gpus
 
 
 def test_more_gpus_than_there_are_is_a_mistake(monkeypatch):
