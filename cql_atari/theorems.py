@@ -16,7 +16,9 @@ _COMMAND = command.Command(__doc__)
 _MDPS = _COMMAND.integer('mdps', 100, 'MDPs of each family and size.', least=1)
 _SEED = _COMMAND.seed('the MDPs and the datasets')
 _DELTA = _COMMAND.number(
-  'delta', 0.1, 'Probability that a bound on sampling error may fail.'
+  'delta',
+  0.1,
+  'Probability that a bound on sampling error may fail; 0.1 in the figures.',
 )
 _OUT = _COMMAND.string('out', None, 'A folder for the table and figures.')
 

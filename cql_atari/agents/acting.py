@@ -1,12 +1,20 @@
-"""Epsilon-greedy acting by a network's Q-values."""
+"""Epsilon-greedy acting by a network's Q-values, and what these are like."""
 
 import abc
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Exported
+from cql_atari.replay.sampler import TransitionSampler
+
+_STATES = tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')
+_graph = functools.partial(
+  tf.function, input_signature=[_STATES], autograph=False
+)
+_HELD_OUT = ('held_out_match', 'held_out_td_error', 'held_out_value')
 
 
 def _checked(states: np.ndarray) -> np.ndarray:
@@ -27,11 +35,17 @@ class Acting(abc.ABC):
     num_actions: A.
     online_network: states (B, 84, 84, 4) -> outputs.
     epsilon_eval: probability of a uniformly random action.
+    sampler: has the held-out transitions.
+    cumulative_gamma: discount of the next state's value.
+    has_values: whether the outputs are values, and not those of a policy.
   """
 
   num_actions: int
   online_network: tf.keras.Model
   epsilon_eval: float
+  sampler: TransitionSampler
+  cumulative_gamma: float
+  has_values: bool
   _rng: np.random.Generator
 
   @abc.abstractmethod
@@ -42,24 +56,15 @@ class Acting(abc.ABC):
     """The best actions int32 (B,) by the network's output."""
     return tf.argmax(self.q_values(outputs), axis=1, output_type=tf.int32)
 
-  @tf.function(
-    input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
-    autograph=False,
-  )
+  @_graph
   def _best_actions(self, states: tf.Tensor) -> tf.Tensor:
     return self.greedy_actions(self.online_network(states))
 
-  @tf.function(
-    input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
-    autograph=False,
-  )
+  @_graph
   def _q_values_of(self, states: tf.Tensor) -> tf.Tensor:
     return self.q_values(self.online_network(states))
 
-  @tf.function(
-    input_signature=[tf.TensorSpec((None, 84, 84, 4), tf.uint8)],
-    autograph=False,
-  )
+  @_graph
   def _distribution_of(self, states: tf.Tensor):
     return self.return_distribution(self.online_network(states))
 
@@ -134,8 +139,7 @@ class Acting(abc.ABC):
         'q_values': self.q_values(outputs),
       }
 
-    spec = tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')
-    return Exported(spec, act, self.online_network.trainable_variables)
+    return Exported(_STATES, act, self.online_network.trainable_variables)
 
   def act(self, observation: np.ndarray, begins: bool) -> int:
     """The action on a frame (84, 84, 1), which follows earlier ones."""
@@ -144,3 +148,33 @@ class Acting(abc.ABC):
     self._state = np.roll(self._state, -1, axis=-1)
     self._state[0, ..., -1:] = observation
     return int(self.select_actions(self._state)[0])
+
+  # --- On episodes that it doesn't learn from, as d3rlpy's evaluators. ---
+
+  @property
+  def held_out_names(self) -> tuple[str, ...]:
+    """Names of `held_out_scalars`; none where nothing is held out."""
+    if not getattr(self.sampler, 'held_out', 0.0):
+      return ()
+    return _HELD_OUT if self.has_values else _HELD_OUT[:1]
+
+  def held_out_scalars(self) -> dict[str, float]:
+    """How the agent does on held-out transitions, by `held_out_names`.
+
+    Returns:
+      How often the greedy action is the data action, the mean squared TD
+      error, and the mean of max_a Q(s, a).
+    """
+    if not self.held_out_names:
+      return {}
+    batch = self.sampler.transitions(self.sampler.held_out_rows)
+    q_values = self.predict_q_values(batch.state)
+    q_data = q_values[np.arange(len(q_values)), batch.action]
+    best = self.predict_q_values(batch.next_state).max(axis=1)
+    target = batch.reward + self.cumulative_gamma * (1 - batch.terminal) * best
+    measured = (
+      float(np.mean(q_values.argmax(axis=1) == batch.action)),
+      float(np.mean((q_data - target) ** 2)),
+      float(np.mean(q_values.max(axis=1))),
+    )
+    return dict(zip(self.held_out_names, measured))

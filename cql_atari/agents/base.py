@@ -4,7 +4,7 @@ import abc
 import os
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,9 @@ from cql_atari.core.files import atomic_file, writing
 from cql_atari.core.protocols import Arrays, Exported
 
 _TOTALS = 'scalar_totals'
+_UNREADABLE = (
+  OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile,
+)  # fmt: skip
 _STEPS_SHOWN = 100  # Between two reports of progress.
 
 
@@ -64,6 +67,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     """Takes up to `count` pretraining steps; there are none by default."""
     del count
 
+  @abc.abstractmethod
   def train_steps(self, count: int, show_progress: bool = False) -> None:
     """Takes gradient steps on the next batches.
 
@@ -74,22 +78,21 @@ class OfflineAgent(dopamine.DopamineProtocol):
     Raises:
       UserError: the count is no number of steps.
     """
+
+  def _parts(self, count: int, show_progress: bool) -> Iterator[int]:
+    """The arguments of `train_steps` as numbers of steps, one after another."""
     constraints.check('count', count, constraints.NonNegativeInt)
     count = int(count)  # NumPy's would be of another type in the graph.
     if not show_progress:
-      self._train_steps(count)
+      yield count
       return
     with progress.bar(count, ' steps', 'training') as bar:
       for first in range(0, count, _STEPS_SHOWN):
         steps = min(_STEPS_SHOWN, count - first)
-        self._train_steps(steps)
+        yield steps
         loss = self.mean_scalars()['loss']  # Waits for the steps.
         bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
         bar.update(steps)
-
-  @abc.abstractmethod
-  def _train_steps(self, count: int) -> None:
-    """Takes gradient steps on the next batches."""
 
   @abc.abstractmethod
   def select_actions(
@@ -225,7 +228,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     try:
       with np.load(pathlib.Path(path).expanduser()) as arrays:
         self.load_state(dict(arrays))
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
       raise UserError(f'{path} is no saved agent ({error}).') from None
     return self
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import configurable
 from cql_atari.replay.sampler import Transition
 
 

@@ -11,8 +11,7 @@ from cql_atari.agents import (
   penalty_weight,
   qrdqn_agent,
 )
-from cql_atari.core.constraints import NonNegative
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import NonNegative, configurable
 from cql_atari.losses import conservative
 from cql_atari.replay.sampler import Transition
 

@@ -2,9 +2,8 @@
 
 import tensorflow as tf
 
-from cql_atari.core.constraints import PositiveInt
+from cql_atari.core.constraints import PositiveInt, configurable
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 
 
 @configurable

@@ -7,11 +7,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.agents import acting, base, evaluators, networks, optimizers
-from cql_atari.core.constraints import NonNegativeInt, PositiveInt, UnitInterval
+from cql_atari.agents import acting, base, networks, optimizers
+from cql_atari.core.constraints import (
+  NonNegativeInt,
+  PositiveInt,
+  UnitInterval,
+  configurable,
+)
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Arrays
-from cql_atari.core.settings import configurable
 from cql_atari.replay.sampler import Transition, TransitionSampler
 from cql_atari.replay.store import Store
 
@@ -58,9 +62,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   A subclass gives `loss`, a pure function of the online and target networks'
   outputs, and `q_values`, which maps the network's output to Q-values.
 
-  `train_steps` (in OfflineAgent) calls `_train_steps`, which takes chunks of
-  consecutive batches from the sampler; a compiled loop over a chunk,
-  `_train_on_chunk`, calls `_train_step` for each batch: loss, gradient, Adam.
+  `train_steps` takes chunks of consecutive batches from the sampler; a compiled
+  loop over a chunk, `_train_on_chunk`, calls `_train_step` for each batch:
+  loss, gradient, Adam.
   """
 
   SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
@@ -239,19 +243,20 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.optimizer.iterations.numpy())
 
-  def _train_steps(self, count: int) -> None:
-    """Takes gradient steps on the next batches, many in one graph."""
-    while count > 0:
-      if self._chunk is None:
-        self._fetch_chunk()
-      last = min(self._index_in_chunk + count, self._chunk_size)
-      self._compiled_train_on_chunk(
-        *self._chunk, tf.constant(self._index_in_chunk), tf.constant(last)
-      )
-      count -= last - self._index_in_chunk
-      self._index_in_chunk = last
-      if last == self._chunk_size:
-        self._chunk = None
+  def train_steps(self, count: int, show_progress: bool = False) -> None:
+    """See `OfflineAgent`; many steps are one graph."""
+    for left in self._parts(count, show_progress):
+      while left > 0:
+        if self._chunk is None:
+          self._fetch_chunk()
+        last = min(self._index_in_chunk + left, self._chunk_size)
+        self._compiled_train_on_chunk(
+          *self._chunk, tf.constant(self._index_in_chunk), tf.constant(last)
+        )
+        left -= last - self._index_in_chunk
+        self._index_in_chunk = last
+        if last == self._chunk_size:
+          self._chunk = None
 
   def _fetch_chunk(self) -> None:
     """Fetches the chunk of the next gradient step."""
@@ -366,20 +371,6 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
     scalars['q_random'] = tf.reduce_mean(q_values)
     return tape.gradient(loss, outputs.online), scalars
-
-  @property
-  def held_out_names(self) -> tuple[str, ...]:
-    """Names of `held_out_scalars`; none where nothing is held out."""
-    if not getattr(self.sampler, 'held_out', 0.0):
-      return ()
-    return evaluators.NAMES if self.has_values else evaluators.NAMES[:1]
-
-  def held_out_scalars(self) -> dict[str, float]:
-    """See `evaluators.scalars`."""
-    if not self.held_out_names:
-      return {}
-    measured = evaluators.scalars(self, self.sampler.held_out_rows)
-    return {name: measured[name] for name in self.held_out_names}
 
   def sync_target_network(self) -> None:
     """Copies the online network into the target network."""

@@ -12,16 +12,16 @@ from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
   PositiveInts,
+  configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 
 
 class _SeededInitializers:
   """Hands every layer its own seed, in order, from the network's seed."""
 
   def __init__(self, seed: int, **scaling):
-    self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
+    self._seeds = iter(np.random.SeedSequence(seed).generate_state(4096))
     self._scaling = scaling
 
   def __call__(self) -> tf.keras.initializers.Initializer:

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from cql_atari.core.constraints import HalfOpenUnitInterval, NonNegative
+from cql_atari.core.constraints import (
+  HalfOpenUnitInterval,
+  NonNegative,
+  configurable,
+)
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 
 
 class Optimizer(tf.Module, abc.ABC):

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
-from cql_atari.core.constraints import Positive
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import Positive, configurable
 from cql_atari.losses import temporal_difference
 from cql_atari.replay.sampler import Transition
 

@@ -24,10 +24,14 @@ from cql_atari.continuous import (
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 from cql_atari.core import progress
-from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  configurable,
+)
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_text
-from cql_atari.core.settings import configurable
+from cql_atari.core.files import write_text, writing
 
 _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
 
@@ -106,7 +110,7 @@ class SACCollector(online.OnlineLearner):
     if self.is_finished:
       print(f'{self.folder} has all datasets already.')
       return
-    with self.working():
+    with writing(self.folder), self.working():
       self._learn()
       self._write_datasets()
 

@@ -122,16 +122,6 @@ class D4RLBenchmark:
         f'the data are of {data.task.name}, but {task.name} is played: give '
         'one task, with --gin_bindings="TASK=\'...\'".'
       )
-    environment = environments_lib.make(task)
-    spaces = environment.observation_space, environment.action_space
-    environment.close()
-    sizes = tuple(space.shape[0] for space in spaces)
-    if (data.state.shape[1], data.action_size) != sizes:
-      raise UserError(
-        f'the data have {data.state.shape[1]} and {data.action_size} numbers '
-        f'in states and actions, but {task.name} has {sizes[0]} and '
-        f'{sizes[1]}: they belong to another task.'
-      )
 
   def score(self, record: dict[str, Any], returns: np.ndarray) -> np.ndarray:
     """D4RL's normalized scores of returns."""

@@ -9,10 +9,9 @@ import numpy as np
 
 from cql_atari.continuous import files, tasks
 from cql_atari.core import fetched
-from cql_atari.core.constraints import NonNegative
+from cql_atari.core.constraints import NonNegative, configurable
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import sha256
-from cql_atari.core.settings import configurable
 from cql_atari.replay import episodes
 
 MINARI = 'minari:'

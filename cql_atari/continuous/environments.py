@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 
 from cql_atari.continuous import drawing, tasks
-from cql_atari.core.constraints import PositiveInt
+from cql_atari.core.constraints import PositiveInt, configurable
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 
 _GYM = {
   'halfcheetah': 'HalfCheetah-v4',

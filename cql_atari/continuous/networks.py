@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.constraints import PositiveInt, PositiveInts
+from cql_atari.core.constraints import PositiveInt, PositiveInts, configurable
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 
 _LARGEST = 1.0 - 1e-6  # The largest action whose density is finite.
 

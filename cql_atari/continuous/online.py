@@ -20,11 +20,11 @@ from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
   UnitInterval,
+  configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_csv
+from cql_atari.core.files import write_csv, writing
 from cql_atari.core.protocols import Arrays
-from cql_atari.core.settings import configurable
 from cql_atari.runs import trained
 from cql_atari.training import job
 
@@ -353,7 +353,7 @@ class FineTuner(OnlineLearner):
     if self.is_finished:
       print(f'all {self._steps} steps are played already.')
       return
-    with self.working():
+    with writing(self.folder), self.working():
       self._learn()
       self._agent.save(self._agent_file)
 

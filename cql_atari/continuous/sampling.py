@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from cql_atari.continuous.datasets import Dataset
-from cql_atari.core.constraints import HalfOpenUnitInterval
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import HalfOpenUnitInterval, configurable
 from cql_atari.replay import holding_out
 
 

@@ -2,8 +2,8 @@
 
 A constructor's annotations are its guards: `alpha: NonNegative = 1.0` refuses
 -1 and 'four' in a sentence that names the setting. Values are checked where a
-user's value enters, which is the call of a `settings.configurable`, and, if a
-gin file gives them, before TensorFlow is imported.
+user's value enters, which is the call of a `configurable`, and, if a gin file
+gives them, before TensorFlow is imported (`settings.check`).
 """
 
 import functools
@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import gin
 from annotated_types import Ge, Gt, Le, Lt
 
 from cql_atari.core.errors import UserError
@@ -86,7 +87,7 @@ def _fits(value: Any, annotation: Any) -> bool:
   if annotation in (int, float):
     kind = numbers.Integral if annotation is int else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, bool)
-    return is_number and not math.isnan(value)
+    return is_number and math.isfinite(value)
   if annotation is None or annotation is type(None):
     return value is None
   if annotation in (str, os.PathLike):
@@ -155,3 +156,39 @@ def checked(function: Callable) -> Callable:
 
   call.__signature__ = signature
   return call
+
+
+def configurable(
+  target: Callable | None = None, *, denylist: Sequence[str] | None = None
+):
+  """`gin.configurable`, for functions and classes that check their arguments.
+
+  Args:
+    target: the decorated function or class.
+    denylist: parameters that callers give, so that gin may not.
+  """
+  if target is None:
+    return functools.partial(configurable, denylist=denylist)
+  made = gin.configurable(checked(target), denylist=denylist)
+  if inspect.isclass(made):
+    # Else a subclass without a constructor of its own would seem to have these
+    # parameters itself, and its config would repeat their defaults.
+    vars(made.__init__).pop('__signature__', None)
+  return made
+
+
+def parameters(target: Callable) -> set[str] | None:
+  """The parameters of a function, or of a class with those of its bases.
+
+  None where they cannot be known, as of a function with **kwargs.
+  """
+  makers = [target]
+  if inspect.isclass(target):
+    makers = filter(None, (vars(c).get('__init__') for c in target.__mro__))
+  names = set()
+  for maker in makers:
+    of_maker = inspect.signature(maker).parameters.values()
+    names |= {p.name for p in of_maker} - {'self', 'args', 'kwargs'}
+    if not any(p.kind is p.VAR_KEYWORD for p in of_maker):
+      return names
+  return None

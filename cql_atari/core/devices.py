@@ -6,8 +6,7 @@ import shutil
 
 from absl import logging
 
-from cql_atari.core.constraints import PositiveInt
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import PositiveInt, configurable
 
 
 def warn_of_idle_gpus() -> None:

@@ -30,7 +30,9 @@ def read(folder: str | os.PathLike) -> dict | None:
   if not path.is_file():
     return None
   try:
-    files = json.loads(path.read_text())['files']
+    record = json.loads(path.read_text())
+    files = record['files']
+    _ = record['source']
     for entry in files.values():
       _ = entry['bytes'], entry['sha256'], entry['rows']
     return files

@@ -1,9 +1,18 @@
 """Keeps gin's settings, which are global to a process, apart."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
+from typing import Any
 
 import gin
+
+
+def value(name: str, default: Any = None) -> Any:
+  """What a parameter is bound to, as a Python object; macros are followed."""
+  with contextlib.suppress(ValueError):  # Not bound.
+    return copy.deepcopy(gin.query_parameter(name))  # Which gin resolves.
+  return default
 
 
 @contextlib.contextmanager

@@ -105,6 +105,27 @@ def binding(name: str, value: Any) -> str:
   return f'{name} = {_literal(value)}'
 
 
+def resolved(value: Any, bound: dict[str, Any]) -> Any:
+  """A value with those of macros, and of their macros, in place of names.
+
+  Args:
+    value: such as '%ALPHA', or a list with it.
+    bound: values by name, as of `bindings`.
+
+  Raises:
+    UserError: a macro is not defined.
+  """
+  if isinstance(value, (list, tuple)):
+    return type(value)(resolved(item, bound) for item in value)
+  if not (isinstance(value, Reference) and value.startswith('%')):
+    return value
+  name = value[1:]
+  if name not in bound:
+    raise UserError(f'{value} is used, but nothing defines {name}.')
+  others = {n: v for n, v in bound.items() if n != name}  # No circle.
+  return resolved(bound[name], others)
+
+
 def full_name(statement: config_parser.BindingStatement) -> str:
   """Such as 'CQLMixin.alpha', or 'GAME' of a macro."""
   name = statement.selector.split('.')[-1]

@@ -13,8 +13,7 @@ from typing import Any
 import ale_py
 import numpy as np
 
-from cql_atari.core.constraints import PositiveInt
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import PositiveInt, configurable
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE, stack_frames
 from cql_atari.replay.games import action_names, rom_path
 

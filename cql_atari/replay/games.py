@@ -8,8 +8,8 @@ import pathlib
 import ale_py
 from ale_py import roms
 
+from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 

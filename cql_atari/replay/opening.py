@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import platformdirs
 from absl import logging
 
+from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
-from cql_atari.core.settings import configurable
 from cql_atari.replay import build, games, importing, shard_folder, sources
 from cql_atari.replay import residence as residence_lib
 from cql_atari.replay import split as split_lib

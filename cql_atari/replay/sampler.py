@@ -16,9 +16,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.core.constraints import HalfOpenUnitInterval, PositiveInt
+from cql_atari.core.constraints import (
+  HalfOpenUnitInterval,
+  PositiveInt,
+  configurable,
+)
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 from cql_atari.replay import holding_out
 from cql_atari.replay import store as store_lib
 from cql_atari.replay.frames import (

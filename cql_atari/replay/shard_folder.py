@@ -5,8 +5,8 @@ import os
 import pathlib
 import re
 
+from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 from cql_atari.replay.games import game_names
 from cql_atari.replay.shard import Shard, file_name
 

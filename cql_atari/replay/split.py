@@ -21,9 +21,9 @@ from cql_atari.core.constraints import (
   NonNegativeInts,
   PositiveInt,
   PositiveUnitInterval,
+  configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.settings import configurable
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import shard_folder
 from cql_atari.replay.frames import STACK_SIZE

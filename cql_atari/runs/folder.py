@@ -224,8 +224,7 @@ def operative_settings() -> dict[str, Any]:
     if owner and parameter not in _NOT_METHOD_SETTINGS:
       if owner in ('CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'):
         owner = 'CQLMixin'
-      if isinstance(value, gin_text.Reference):
-        value = bound.get(value.removeprefix('%'), value)
+      value = gin_text.resolved(value, bound)
       settings_in_force[f'{owner}.{parameter}'] = value
   return settings_in_force
 

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from typing import Any
 
+import cql_atari
 from cql_atari.core import devices
 from cql_atari.core.errors import UserError
 
 _FIELDS = ('versions', 'git_revision', 'command', 'devices', 'settings')
-_VERSIONED = ('cql_atari', 'tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
+_VERSIONED = ('tensorflow', 'dopamine_rl', 'ale_py', 'numpy')
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def provenance(record: pathlib.Path) -> dict[str, Any]:
     'earlier_starts': earlier,
     'versions': {
       'python': platform.python_version(),
+      'cql_atari': cql_atari.__version__,
       **{name: importlib.metadata.version(name) for name in _VERSIONED},
     },
     'git_revision': _git_revision(),

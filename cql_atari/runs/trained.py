@@ -1,12 +1,9 @@
 """A trained run, back from its folder."""
 
-import contextlib
 import logging
 import os
 import pathlib
 from typing import Any
-
-import gin
 
 from cql_atari.core import benchmarks, gin_state, gin_text, quiet, settings
 from cql_atari.core.errors import UserError
@@ -115,11 +112,11 @@ class TrainedRun:
         f'the data of the run in {self.folder.path} have changed since it was '
         'trained: put those it learned from back.'
       )
-    create = gin.query_parameter(settings.AGENT)
+    create = gin_state.value(settings.AGENT)
     known = {'seed': self.folder.record['seed']}
     if not self.data:
       known['num_actions'] = self.folder.manifest['num_actions']
-    self.agent = create.scoped_configurable_fn(self.data, **known)
+    self.agent = create(self.data, **known)
 
   def _configure(self, with_data: bool) -> Data | None:
     """Gives gin the run's settings; opens its data, if they are asked for."""
@@ -162,17 +159,14 @@ class TrainedRun:
 
   def environments(self, num_environments: int) -> Environments:
     """Environments by the run's settings."""
-    limits: dict[str, Any] = {'num_environments': num_environments}
-    create = self.benchmark.create_environments
     with gin_state.isolated():
       self._configure(with_data=False)
-      with contextlib.suppress(ValueError):  # Not bound.
-        bound = gin.query_parameter(f'{_RUNNER}.create_environment_fn')
-        create = bound.scoped_configurable_fn
-      with contextlib.suppress(ValueError):
-        name = 'max_steps_per_episode'
-        limits[name] = gin.query_parameter(f'{_RUNNER}.{name}')
-      return create(**limits)
+      create = gin_state.value(
+        f'{_RUNNER}.create_environment_fn', self.benchmark.create_environments
+      )
+      limit = gin_state.value(f'{_RUNNER}.max_steps_per_episode')
+      limits = {} if limit is None else {'max_steps_per_episode': limit}
+      return create(num_environments=num_environments, **limits)
 
   def fitted_q(self, seed: int, **penalty: Any) -> Agent:
     """Fitted Q evaluation of the agent's policy, by the run's settings.

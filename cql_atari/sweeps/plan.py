@@ -17,6 +17,7 @@ from cql_atari.core.constraints import (
   NonNegativeInts,
   Positive,
   PositiveInt,
+  configurable,
 )
 from cql_atari.core.constraints import check as check_value
 from cql_atari.core.errors import UserError
@@ -100,7 +101,7 @@ class PlannedRun:
     return {name: float(column[-1]) for name, column in columns.items()}
 
 
-@settings.configurable
+@configurable
 @dataclasses.dataclass(frozen=True)
 class Sweep:
   """The settings of a sweep.

@@ -30,7 +30,7 @@ def read(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> plan.Sweep:
     (name, line) for line in gin_bindings for name in gin_text.bindings(line)
   ]
   of_sweep = [line for name, line in named if name.startswith('Sweep.')]
-  bound = settings.check(gin_files, of_sweep, _REQUIRED)
+  bound = settings.check(gin_files, of_sweep, _REQUIRED, 'sweeps/table3.gin')
   of_runs = []
   for name, line in named:
     if name in _FIELDS_OF_MACROS:

@@ -1,6 +1,5 @@
 """Tries every claim of the theorems on random problems."""
 
-import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -63,24 +62,23 @@ def check_all(mdps: int, seed: int, delta: float) -> list[Found]:
     for family, size in settings:
       often = problems.sample(family, mdps, size, rng, _REPEATS)
       once = problems.sample(family, mdps, size, rng)
-      theorems = [
-        functools.partial(lower_bounds.theorem_3_1, often, delta),
-        functools.partial(lower_bounds.theorem_3_2, often, delta),
-        functools.partial(slow_policies.sampled_theorem_3_3, once, delta),
-        functools.partial(policy_learning.theorem_3_6, often, delta),
+      found = [
+        *lower_bounds.theorem_3_1(often, delta),
+        *lower_bounds.theorem_3_2(often, delta),
+        *slow_policies.sampled_theorem_3_3(once, delta),
+        *policy_learning.theorem_3_6(often, delta),
       ]
       if size in _SIZES:
         width = once.policy[0].size // 4
         features = linear.random_features(rng, once, width)
-        theorems += [
-          functools.partial(linear.theorem_d_1, once, features),
-          functools.partial(maximizing.appendix_d_2, once),
-          functools.partial(slow_policies.theorem_3_3, once),
-          functools.partial(policy_learning.theorem_3_4, once),
-          functools.partial(policy_learning.theorem_3_5, once),
+        found += [
+          *linear.theorem_d_1(once, features),
+          *maximizing.appendix_d_2(once),
+          *slow_policies.theorem_3_3(once),
+          *policy_learning.theorem_3_4(once),
+          *policy_learning.theorem_3_5(once),
         ]
-      for check_theorem in theorems:
-        results += [Found(family, size, check) for check in check_theorem()]
+      results += [Found(family, size, check) for check in found]
       bar.update()
   return results
 
@@ -90,7 +88,7 @@ def merge(results: Sequence[Found]) -> list[checks.Check]:
   merged = {}
   for _, _, check in results:
     key = check.theorem, check.claim
-    merged[key] = check.merge(merged.get(key))
+    merged[key] = merged[key].merge(check) if key in merged else check
   return [merged[key] for key in sorted(merged, key=lambda key: key[0])]
 
 

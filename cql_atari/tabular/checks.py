@@ -1,6 +1,7 @@
 """Checks: a claim, tried on many problems."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -55,10 +56,8 @@ class Check(NamedTuple):
       return 'FAILS'
     return 'holds' if self.held >= self.required * self.tried else NOT_SEEN
 
-  def merge(self, other: 'Check | None') -> 'Check':
+  def merge(self, other: 'Check') -> 'Check':
     """The same claim's check on more problems."""
-    if other is None:
-      return self
     return self._replace(
       tried=self.tried + other.tried,
       held=self.held + other.held,
@@ -105,14 +104,9 @@ def check_equal(
   return check(theorem, claim, -difference, np.zeros_like(difference), unit)
 
 
-def over_alphas(
-  check_at: Callable[[float], Check], alphas: Sequence[float]
-) -> Check:
+def over_alphas(check_at: Callable[[float], Check]) -> Check:
   """One check of those for every alpha."""
-  merged = None
-  for alpha in alphas:
-    merged = check_at(alpha).merge(merged)
-  return merged
+  return functools.reduce(Check.merge, map(check_at, ALPHAS))
 
 
 def counter_example(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy import special
 
 from cql_atari.analysis import plotting
 from cql_atari.tabular import (
@@ -22,6 +23,7 @@ from cql_atari.tabular import mdp as mdp_lib
 _SIZES = 10 ** np.arange(2, 9)  # Transitions of a dataset.
 _SIZE = 1000  # Where it is not what varies.
 _ALPHAS = np.logspace(-3, 1, 25)
+_DELTA = 0.1  # Probability that a bound on sampling error may fail.
 _RATIOS = np.logspace(-1.5, 1.5, 31)  # Of alpha to a threshold.
 _EQ1, _EQ2, _H, _BOUND = '#D55E00', '#0072B2', '#009E73', '0.35'
 _OTHERS = ('#56B4E9', '#CC79A7', '#E69F00')  # Of what is no equation.
@@ -76,11 +78,6 @@ def _against_threshold(
   panel.set_yscale('symlog', linthresh=0.03)
 
 
-def _q_and_v(p: problems.Problems) -> tuple[np.ndarray, np.ndarray]:
-  q_values = mdp_lib.action_values(p.mdp, p.policy)
-  return q_values, np.sum(p.policy * q_values, axis=-1)
-
-
 def _learned(p, penalty, alpha, distribution=None) -> np.ndarray:
   distribution = p.policy if distribution is None else distribution
   return fixed_points.fixed_point(
@@ -92,14 +89,13 @@ def _underestimate(p, penalty, alpha) -> np.ndarray:
   """E_{s ~ data}[V - V^], (n,), in units of R_max / (1 - gamma)."""
   states = p.dataset.counts.sum(axis=-1)
   learned = np.sum(p.policy * _learned(p, penalty, alpha), axis=-1)
-  return np.average(_q_and_v(p)[1] - learned, axis=1, weights=states) / (
-    p.mdp.v_max
-  )
+  true = mdp_lib.state_values(p.mdp, p.policy)
+  return np.average(true - learned, axis=1, weights=states) / p.mdp.v_max
 
 
 def _theorem_3_1(panels, sample) -> None:
   p = sample()
-  q_values = _q_and_v(p)[0]
+  q_values = mdp_lib.action_values(p.mdp, p.policy)
 
   def excess(alpha):
     learned = _learned(p, 'eq1', alpha, p.mu)
@@ -115,7 +111,7 @@ def _thresholds(panel, sample, index, color) -> None:
   drawn = [sample(size) for size in _SIZES]
   needed = np.array([lower_bounds.least_alphas(p)[index] for p in drawn])
   needed[needed <= 0] = np.nan  # There, even Q-learning is below.
-  stated = [lower_bounds.stated_alphas(p, 0.1)[index] for p in drawn]
+  stated = [lower_bounds.stated_alphas(p, _DELTA)[index] for p in drawn]
   _band(panel, _SIZES, needed, 'least for these data', color)
   _band(panel, _SIZES, stated, 'stated by counts', _BOUND, '--')
   panel.set(xscale='log', yscale='log', ylabel=r'$\alpha$')
@@ -149,7 +145,7 @@ def _tightness(panels, sample) -> None:
     (
       panels[1],
       'the alpha stated by counts',
-      lambda p: lower_bounds.stated_alphas(p, 0.1),
+      lambda p: lower_bounds.stated_alphas(p, _DELTA),
     ),
   ):
     for name, penalty, label, color in (
@@ -244,7 +240,7 @@ def _overestimate(p, share, best, alpha, greedy, rounds=8) -> np.ndarray:
   policy = behavior
   for _ in range(rounds):
     learned = fixed_points.fixed_point(p.mdp, policy, 'H', alpha, behavior)
-    last, policy = policy, policy_learning.softmax(learned)
+    last, policy = policy, special.softmax(learned, axis=-1)
     if greedy:
       policy = np.eye(actions)[learned.argmax(axis=-1)]
   values = np.sum(last * learned, axis=-1) - mdp_lib.state_values(p.mdp, last)
@@ -257,7 +253,7 @@ def _theorem_3_4(panels, sample) -> None:
   learned = np.zeros_like(p.policy)
   for panel, iteration, more in zip(panels, (1, 10), (1, 9)):
     for _ in range(more):
-      mu = policy_learning.softmax(learned)
+      mu = special.softmax(learned, axis=-1)
       true = mdp_lib.action_values(p.mdp, mu)
       target = mdp_lib.backup(empirical, mu, learned)
       least = policy_learning.gap_threshold(true, target, mu, behavior)
@@ -323,7 +319,7 @@ def _theorem_3_6(panels, sample) -> None:
       policy = improvement.improved_policy(
         p.dataset.empirical, p.behavior, alpha
       )
-      zeta = improvement.improvement_bound(p.dataset, policy, 0.1)
+      zeta = improvement.improvement_bound(p.dataset, policy, _DELTA)
       zetas.append(zeta / p.mdp.v_max)
       regret = improvement.regret(p.mdp, policy, p.behavior)
       regrets.append(regret / p.mdp.v_max)

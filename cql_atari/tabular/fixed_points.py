@@ -7,8 +7,7 @@ One update of Eq. 1 to 4, where every Q(s, a) is free, has its minimum where
 g being the gradient of the penalty with respect to Q(s, .), averaged over the
 behavior policy beta: mu for Eq. 1, mu - beta for Eq. 2, softmax(Q) - beta for
 CQL(H). The gradient is TensorFlow's, of `losses.conservative`, so that what is
-solved here is what trains the agents. 'var', whose gradient jumps, has a
-solution of its own, which the tests hold against its penalty.
+solved here is what trains the agents.
 """
 
 import functools
@@ -27,10 +26,7 @@ PENALTIES = {
   'mu': ('cql_mu_penalty', ('actions', 'distribution')),
   'H': ('cql_h_penalty', ('actions',)),
   'rho': ('cql_rho_penalty', ('actions', 'distribution')),
-  'var': ('cql_var_penalty', ('actions',)),
 }
-_CHI2_RADIUS = 1.0  # Of 'var', as the penalty has it by default.
-_ITERATIONS = 1000
 _NEWTON_STEPS = 50
 _HALVINGS = 20
 _TOLERANCE = 1e-12  # Of the residual, relative to Q.
@@ -109,15 +105,9 @@ def update(
   Returns:
     (..., S, A), NaN for an MDP where Newton's method finds no minimum.
   """
-  if penalty == 'var':
-    return _var_update(targets, np.asarray(alpha)[..., None, None], behavior)
-  no_backup = np.zeros((*targets.shape, targets.shape[-2]))
-  gradient = functools.partial(
-    penalty_gradient, penalty, behavior=behavior, distribution=distribution
-  )
-  return _solve(
-    targets, no_backup, targets, gradient, alpha, behavior, behavior
-  )
+  nowhere = np.zeros((*targets.shape, targets.shape[-2]))
+  alone = mdp_lib.MDP(nowhere, targets, nowhere[..., 0, 0, :], gamma=0.0)
+  return fixed_point(alone, behavior, penalty, alpha, behavior, distribution)
 
 
 def linear_update(
@@ -185,34 +175,23 @@ def fixed_point(
   Returns:
     (..., S, A), NaN for an MDP where Newton's method finds none.
   """
-  start = mdp_lib.action_values(mdp, policy)
-  if penalty == 'var':
-    return _iterate(
-      lambda q: update(
-        mdp_lib.backup(mdp, policy, q), penalty, alpha, behavior
-      ),
-      start,
-    )
-  backup = mdp.gamma * mdp.transitions
-  pushed_up = behavior if maximized is None else maximized
-  gradient = functools.partial(
-    penalty_gradient, penalty, behavior=pushed_up, distribution=distribution
-  )
-  return _solve(mdp.rewards, backup, start, gradient, alpha, behavior, policy)
-
-
-def _solve(constant, backup, start, gradient, alpha, behavior, policy):
-  """Q = constant + backup E_pi[Q] - alpha g(Q) / beta, by Newton's method."""
-  states, actions = start.shape[-2:]
+  q = mdp_lib.action_values(mdp, policy)
+  states, actions = q.shape[-2:]
   weight = np.asarray(alpha)[..., None, None] / behavior
+  gradient = functools.partial(
+    penalty_gradient,
+    penalty,
+    behavior=behavior if maximized is None else maximized,
+    distribution=distribution,
+  )
 
   def residual(q):
-    following = np.einsum('...ijk,...k->...ij', backup, np.sum(policy * q, -1))
-    return q - constant - following + weight * gradient(q)
+    return q - mdp_lib.backup(mdp, policy, q) + weight * gradient(q)
 
   # The residual's derivative, (..., S, A, S, A), but for the penalty's part.
+  following = mdp.gamma * mdp.transitions[..., None]
   linear = np.eye(states * actions).reshape(states, actions, states, actions)
-  linear = linear - backup[..., None] * policy[..., None, None, :, :]
+  linear = linear - following * policy[..., None, None, :, :]
 
   def newton_step(q, error):
     # A state's penalty depends on the Q-values of that state alone.
@@ -223,7 +202,6 @@ def _solve(constant, backup, start, gradient, alpha, behavior, policy):
     step = np.linalg.solve(flat, error.reshape(*q.shape[:-2], -1, 1))
     return step.reshape(q.shape)
 
-  q = np.array(start)
   error = residual(q)
   for _ in range(_NEWTON_STEPS):
     tolerance = _TOLERANCE * (1 + _size(q) + _size(weight))
@@ -270,46 +248,3 @@ def _line_search(residual, q, error, step, done):
       break
     length = np.where(stuck, length / 2, length)
   return following, following_error, stuck
-
-
-def _iterate(function, q: np.ndarray) -> np.ndarray:
-  """Applies a function until it changes nothing; NaN where it goes on to."""
-  for _ in range(_ITERATIONS):
-    last, q = q, function(q)
-    change = _size(q - last)
-    tolerance = _TOLERANCE * (1 + _size(q))
-    if np.all(change <= tolerance):
-      break
-  return np.where((change <= tolerance)[..., None, None], q, np.nan)
-
-
-def _var_update(
-  targets: np.ndarray, alpha: np.ndarray, behavior: np.ndarray
-) -> np.ndarray:
-  """The minimum for 'var', whose gradient jumps where all actions are alike.
-
-  For some mu in the ball of `cql_var_penalty`, Q = targets - alpha (mu / beta -
-  1), and either Q is the same for all actions and mu inside, or mu is on the
-  surface and Q(a) = nu + lambda A (mu(a) - 1/A), lambda by bisection.
-  """
-  actions = targets.shape[-1]
-
-  def worst_case(multiplier):  # mu, and its chi-squared distance from uniform.
-    slope = 1 / (alpha / behavior + multiplier * actions)
-    level = targets + alpha + multiplier
-    total = np.sum(slope, axis=-1, keepdims=True)
-    nu = (np.sum(slope * level, axis=-1, keepdims=True) - 1) / total
-    mu = slope * (level - nu)
-    return mu, np.sum((actions * mu - 1) ** 2, axis=-1, keepdims=True) / actions
-
-  low = np.zeros_like(targets[..., :1])
-  high = 1 + np.abs(targets).max(axis=-1, keepdims=True) * actions
-  while np.any(outside := worst_case(high)[1] > _CHI2_RADIUS):
-    high = np.where(outside, 2 * high, high)
-  for _ in range(100):
-    middle = (low + high) / 2
-    outside = worst_case(middle)[1] > _CHI2_RADIUS
-    low, high = np.where(outside, middle, low), np.where(outside, high, middle)
-  inside = worst_case(np.zeros_like(low))[1] <= _CHI2_RADIUS
-  mu = worst_case(np.where(inside, 0.0, high))[0]
-  return targets - alpha * (mu / behavior - 1)

@@ -12,19 +12,18 @@ from cql_atari.tabular import checks, fixed_points
 from cql_atari.tabular import mdp as mdp_lib
 from cql_atari.tabular.problems import Problems
 
+_ITERATIONS = 10  # Updates, each with the alpha of its threshold.
 
-def theorem_d_1(
-  problems: Problems, features: np.ndarray, iterations: int = 10
-) -> list[checks.Check]:
+
+def theorem_d_1(problems: Problems, features: np.ndarray) -> list[checks.Check]:
   """Eq. 2 with linear Q-functions lower-bounds the tabular value on average.
 
   Args:
     problems: the problems.
     features: (n, S, A, D) of every pair, one of them constant.
-    iterations: number of updates, each with the alpha of its threshold.
   """
   learned, tried = np.zeros_like(problems.policy), []
-  for _ in range(iterations):
+  for _ in range(_ITERATIONS):
     true, step, average, alpha, _ = linear_step(problems, features, learned)
     learned = step(np.maximum(alpha, 0) * (1 + checks.NEAR))
     below = average(step(alpha * (1 - checks.NEAR)))

@@ -5,7 +5,6 @@ values is computed through the package's own penalties (`fixed_points`); what
 it compares them with, by linear solves that know of no penalty.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,9 +88,7 @@ def stated_alphas(problems: Problems, delta: float) -> Alphas:
 _LARGE_ALPHA = 1000.0
 
 
-def theorem_3_1(
-  problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
-) -> list[checks.Check]:
+def theorem_3_1(problems: Problems, delta: float) -> list[checks.Check]:
   """Eq. 1 lower-bounds Q at every state and action."""
   # An action that pi always takes and mu never: nothing pushes it down.
   policy, mu = np.zeros((2, *problems.policy.shape))
@@ -101,7 +98,7 @@ def theorem_3_1(
   )
   true = mdp_lib.action_values(problems.mdp, policy)
   return [
-    *_LowerBound('3.1', 'Q', problems).all_checks(delta, alphas),
+    *_LowerBound('3.1', 'Q', problems).all_checks(delta),
     checks.counter_example(
       '3.1',
       'Q^ > Q somewhere with alpha 10^6, where mu lacks the actions of pi',
@@ -112,9 +109,7 @@ def theorem_3_1(
   ]
 
 
-def theorem_3_2(
-  problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
-) -> list[checks.Check]:
+def theorem_3_2(problems: Problems, delta: float) -> list[checks.Check]:
   """Eq. 2 with mu = pi lower-bounds V, more tightly, and not Q."""
   mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
 
@@ -135,8 +130,8 @@ def theorem_3_2(
   learned = fixed_points.fixed_point(mdp, near, 'mu', 1.0, behavior, near)
   over = np.max(learned - mdp_lib.action_values(mdp, near), axis=(-2, -1))
   return [
-    *_LowerBound('3.2', 'V', problems).all_checks(delta, alphas),
-    checks.over_alphas(tighter, alphas),
+    *_LowerBound('3.2', 'V', problems).all_checks(delta),
+    checks.over_alphas(tighter),
     checks.counter_example(
       '3.2',
       'Q^ > Q somewhere, so the bound is not pointwise',
@@ -158,6 +153,7 @@ class _LowerBound:
     """Chooses what is bounded: `symbol` is 'Q' or 'V'."""
     self._theorem, self._symbol, self._problems = theorem, symbol, problems
     self._is_pointwise = symbol == 'Q'
+    self._index = 0 if self._is_pointwise else 1  # Of `Alphas`.
     self._claim = f'{symbol}^ <= {symbol}'
     if self._is_pointwise:
       self._penalty, self._mu = 'eq1', problems.mu
@@ -169,17 +165,13 @@ class _LowerBound:
       mdp_lib.action_values(problems.mdp, problems.policy)
     )
 
-  def all_checks(
-    self, delta: float, alphas: Sequence[float]
-  ) -> list[checks.Check]:
+  def all_checks(self, delta: float) -> list[checks.Check]:
     """Tries every form of the bound."""
     often = f'with probability {1 - delta:g}'
     return [
-      checks.over_alphas(self._by_true_backup, alphas),
-      checks.over_alphas(self._by_measured_error, alphas),
-      checks.over_alphas(
-        lambda alpha: self._by_counts(alpha, delta, often), alphas
-      ),
+      checks.over_alphas(self._by_true_backup),
+      checks.over_alphas(self._by_measured_error),
+      checks.over_alphas(lambda alpha: self._by_counts(alpha, delta, often)),
       self._by_counts_as_printed(delta),
       self._above_the_stated_alpha(delta, often),
       *self._at_the_least_alpha(),
@@ -279,11 +271,6 @@ class _LowerBound:
         tried=is_needed,
       ),
     ]
-
-  @property
-  def _index(self) -> int:
-    """Its place in `least_alphas` and `stated_alphas`."""
-    return 0 if self._is_pointwise else 1
 
   def _learn_q(self, backed_up: mdp_lib.MDP, alpha) -> np.ndarray:
     return fixed_points.fixed_point(

@@ -6,8 +6,6 @@ alpha E_pi[(pi - nu) / beta], which can have either sign; with the Bellman error
 weighed by nu as well, it is alpha E_pi[pi / nu - 1], which cannot be negative.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from cql_atari.tabular import checks, fixed_points
@@ -15,9 +13,7 @@ from cql_atari.tabular import mdp as mdp_lib
 from cql_atari.tabular.problems import Problems
 
 
-def appendix_d_2(
-  problems: Problems, alphas: Sequence[float] = checks.ALPHAS
-) -> list[checks.Check]:
+def appendix_d_2(problems: Problems) -> list[checks.Check]:
   """Pushing nu up bounds V only if the Bellman error is of nu's actions."""
   mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
   true, unit = mdp_lib.state_values(mdp, policy), mdp.v_max
@@ -58,7 +54,7 @@ def appendix_d_2(
     )
 
   claims = (reweighted, never_below, as_worked)
-  return [checks.over_alphas(claim, alphas) for claim in claims]
+  return [checks.over_alphas(claim) for claim in claims]
 
 
 def favored(policy: np.ndarray, behavior: np.ndarray) -> np.ndarray:

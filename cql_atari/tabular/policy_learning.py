@@ -4,9 +4,9 @@ A function takes problems and returns checks, as in `lower_bounds`.
 """
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 from cql_atari.tabular import checks, fixed_points, improvement
 from cql_atari.tabular import mdp as mdp_lib
@@ -17,14 +17,17 @@ from cql_atari.tabular.problems import Problems
 _SAME, _DIFFERENT = 1e-12, 1e-4
 
 
-def theorem_3_4(problems: Problems, iterations: int = 10) -> list[checks.Check]:
+_ITERATIONS = 10
+
+
+def theorem_3_4(problems: Problems) -> list[checks.Check]:
   """The update widens the gap between behavior and mu for a large alpha."""
   mdp, behavior = problems.mdp, problems.behavior
   empirical, unit = problems.dataset.empirical, problems.mdp.v_max
   learned = np.zeros_like(mdp.rewards)
   wider, narrower, different = [], [], []
-  for _ in range(iterations):
-    mu = softmax(learned)
+  for _ in range(_ITERATIONS):
+    mu = special.softmax(learned, axis=-1)
     true = mdp_lib.action_values(mdp, mu)
     target = mdp_lib.backup(empirical, mu, learned)
     alpha = gap_threshold(true, target, mu, behavior)
@@ -87,12 +90,6 @@ def gap_threshold(
   return np.max(ratio, axis=-1)
 
 
-def softmax(q_values: np.ndarray) -> np.ndarray:
-  """The policy proportional to exp(Q(s, .)), (n, S, A)."""
-  weights = np.exp(q_values - q_values.max(axis=-1, keepdims=True))
-  return weights / weights.sum(axis=-1, keepdims=True)
-
-
 def learned_return(
   mdp: mdp_lib.MDP,
   policy: np.ndarray,
@@ -111,9 +108,7 @@ def learned_return(
   return np.sum(mdp.initial * checks.expectation(policy, learned), axis=-1)
 
 
-def theorem_3_5(
-  problems: Problems, alphas: Sequence[float] = checks.ALPHAS
-) -> list[checks.Check]:
+def theorem_3_5(problems: Problems) -> list[checks.Check]:
   """Eq. 2's value is the penalized return in the empirical MDP."""
   empirical, behavior = problems.dataset.empirical, problems.behavior
   unit, policy = problems.mdp.v_max, problems.policy
@@ -139,12 +134,10 @@ def theorem_3_5(
       '3.5', claim, most[:, None], np.stack(values, axis=-1), unit
     )
 
-  return [checks.over_alphas(equal, alphas), checks.over_alphas(best, alphas)]
+  return [checks.over_alphas(equal), checks.over_alphas(best)]
 
 
-def theorem_3_6(
-  problems: Problems, delta: float, alphas: Sequence[float] = checks.ALPHAS
-) -> list[checks.Check]:
+def theorem_3_6(problems: Problems, delta: float) -> list[checks.Check]:
   """The policy of Theorem 3.5 is a zeta-safe improvement."""
   mdp, dataset = problems.mdp, problems.dataset
   empirical, behavior, unit = dataset.empirical, problems.behavior, mdp.v_max
@@ -177,4 +170,4 @@ def theorem_3_6(
     claim = 'J(pi*, M^) is above J(beta, M^) by the penalty at least'
     return checks.check('3.6', claim, promised, behavior_return, unit)
 
-  return [checks.over_alphas(one, alphas) for one in (safe, simulated, gains)]
+  return [checks.over_alphas(one) for one in (safe, simulated, gains)]

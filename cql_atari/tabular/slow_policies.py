@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from cql_atari.tabular import checks, fixed_points, improvement
 from cql_atari.tabular import dataset as dataset_lib
 from cql_atari.tabular import mdp as mdp_lib
-from cql_atari.tabular.policy_learning import softmax
 from cql_atari.tabular.problems import Problems
 
+_ALPHA = 10.0  # With sampling error.
 ROUNDS = 16  # Of a slow policy: with alpha 10 it takes ten to become one.
 
 
@@ -79,7 +80,7 @@ def slow_policy(
       backed_up, policy, penalty, alpha, behavior, policy
     )
     prior = np.log(policy) if penalty == 'rho' else 0.0
-    mu = softmax(learned + prior)
+    mu = special.softmax(learned + prior, axis=-1)
     conservatism = mu / behavior - 1
     by_mu = mdp_lib.state_values(
       backed_up, policy, backed_up.rewards - alpha * conservatism
@@ -186,12 +187,7 @@ def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
   ]
 
 
-def sampled_theorem_3_3(
-  problems: Problems,
-  delta: float,
-  alphas: Sequence[float] = (10.0,),
-  rounds: int = ROUNDS,
-) -> list[checks.Check]:
+def sampled_theorem_3_3(problems: Problems, delta: float) -> list[checks.Check]:
   """Theorem 3.3 with sampling error, as the paper says it can be had.
 
   The backup is the empirical MDP's. As in Theorem 3.2, V^ is then at most V
@@ -201,14 +197,12 @@ def sampled_theorem_3_3(
   Args:
     problems: the problems.
     delta: probability that the bound by counts may fail.
-    alphas: weights of the penalty.
-    rounds: of the slow policy.
   """
-  checked = [
-    _sampled_rounds(problems, penalty, delta, alphas, rounds)
+  return [
+    check
     for penalty in ('H', 'rho')
+    for check in _sampled_rounds(problems, penalty, delta)
   ]
-  return [check for checks_of_one in checked for check in checks_of_one]
 
 
 def _with_bounds(mdp, empirical, alpha, round_, count_bound):
@@ -231,15 +225,12 @@ def _with_bounds(mdp, empirical, alpha, round_, count_bound):
   return round_.values, round_.learned, margin, measured, counted
 
 
-def _sampled_rounds(
-  problems, penalty, delta, alphas, rounds
-) -> list[checks.Check]:
+def _sampled_rounds(problems, penalty, delta) -> list[checks.Check]:
   mdp, empirical = problems.mdp, problems.dataset.empirical
   by_counts = dataset_lib.error_bound(problems.dataset, delta)
   rows = [
-    _with_bounds(mdp, empirical, alpha, round_, by_counts)
-    for alpha in alphas
-    for round_ in slow_policy(problems, penalty, alpha, rounds, empirical)
+    _with_bounds(mdp, empirical, _ALPHA, round_, by_counts)
+    for round_ in slow_policy(problems, penalty, _ALPHA, backed_up=empirical)
   ]
   values, learned, margin, measured, counted = map(np.concatenate, zip(*rows))
   covers_error = np.all(margin >= 0, axis=-1)

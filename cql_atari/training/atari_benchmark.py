@@ -22,6 +22,14 @@ from cql_atari.training import rom_check
 # Published numbers stand beside runs of the published method alone. No source
 # states the alpha of the first 20 %.
 _PUBLISHED_ALPHAS = {'1 %': 4, '10 %': 1}
+_PUBLISHED_SETTINGS = {
+  'CQLMixin.penalty': 'H',
+  'CQLMixin.target_gap': None,
+  'nature_trunk.filters': [32, 64, 64],
+  'nature_trunk.hidden_units': 512,
+  'quantile_network.num_quantiles': 200,
+  'multi_head_network.num_heads': 200,
+}
 
 
 def _published(table, column: int | None = None):
@@ -41,12 +49,10 @@ def _published(table, column: int | None = None):
 
 
 def _is_published_method(record: dict[str, Any]) -> bool:
-  settings, alpha = record['settings'], _PUBLISHED_ALPHAS.get(record['data'])
-  return (
-    (alpha is None or settings.get('CQLMixin.alpha', alpha) == alpha)
-    and settings.get('CQLMixin.penalty', 'H') == 'H'
-    and settings.get('CQLMixin.target_gap') is None
-  )
+  settings, published = record['settings'], dict(_PUBLISHED_SETTINGS)
+  if record['data'] in _PUBLISHED_ALPHAS:
+    published['CQLMixin.alpha'] = _PUBLISHED_ALPHAS[record['data']]
+  return all(settings.get(name, v) == v for name, v in published.items())
 
 
 def _make_collector(run_dir: pathlib.Path, game: str, steps: int | None):

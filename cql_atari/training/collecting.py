@@ -57,7 +57,7 @@ def collect(
     of_run, of_agent = _settings_of(init_from, how, replay_dir)
     files = [*of_run, how.gin_file, *gin_files]
     lines = [*of_agent, *lines]
-  bound = settings.check(files, lines, how.required)
+  bound = settings.check(files, lines, how.required, how.gin_file)
   if steps is not None:
     how.check_steps(steps, bound)
   settings.parse(files, lines, lock=False)

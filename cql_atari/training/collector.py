@@ -18,11 +18,11 @@ from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
   UnitInterval,
+  configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_csv
+from cql_atari.core.files import write_csv, writing
 from cql_atari.core.protocols import Arrays
-from cql_atari.core.settings import configurable
 from cql_atari.environments.atari import AtariEnvironments
 from cql_atari.replay import episodes, memory, recorder
 from cql_atari.runs import trained
@@ -179,7 +179,7 @@ class Collector(job.Job):
       self._recorder.add_count,
       leave=True,
     )
-    with bar, self.working():
+    with bar, writing(self.folder), self.working():
       self._play(bar)
 
   def _play(self, bar: tqdm.tqdm) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from absl import logging
 
 from cql_atari.core import (
-  benchmarks,
   devices,
   gin_state,
   progress,
@@ -157,8 +156,6 @@ def _fit(
           '--base_dir.'
         )
     else:
-      benchmark = benchmarks.load(runner.environments.benchmark)
-      benchmark.check(data, runner.environments)
       folder.write_records({**runner.record, 'given': digest}, data.manifest)
     progress.status('compiling the first step')
     runner.run_experiment()

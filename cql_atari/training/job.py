@@ -117,8 +117,8 @@ class Job(abc.ABC):
 
   @contextlib.contextmanager
   def working(self) -> Iterator[None]:
-    """Watches for signals, and reports a full disk in a sentence."""
-    with writing(self.folder), self._stop_signal.watch():
+    """Watches for signals."""
+    with self._stop_signal.watch():
       self._saved_at = time.monotonic()
       yield
 

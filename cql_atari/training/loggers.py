@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import logging
 
+from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Logger, Record
-from cql_atari.core.settings import configurable
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training.signals import Stopped
 
@@ -36,26 +36,23 @@ class Loggers:
     Raises:
       UserError: one of them cannot begin.
     """
-    for make in self._makers:
-      try:
-        logger = make(run.path, run.record)
-        _ = logger.log, logger.close  # Else a mistake is told at the end.
+    with contextlib.ExitStack() as stack:
+      stack.push(self._close)
+      for make in self._makers:
+        try:
+          logger = make(run.path, run.record)
+          _ = logger.log, logger.close  # Else a mistake is told at the end.
+        except UserError:
+          raise
+        except Exception as error:  # Of whatever library.
+          raise UserError(f'a logger cannot begin: {error}') from None
         self._loggers.append(logger)
-      except UserError:
-        raise
-      except Exception as error:  # Of whatever library.
-        raise UserError(f'a logger cannot begin: {error}') from None
-    failed = True
-    try:
       yield
-      failed = False
-    except Stopped:  # It can go on.
-      failed = False
-      raise
-    finally:
-      for logger in self._loggers:
-        with _warned_of(logger):
-          logger.close(failed)
+
+  def _close(self, error: type[BaseException] | None, *_) -> None:
+    for logger in self._loggers:
+      with _warned_of(logger):
+        logger.close(failed=error not in (None, Stopped))  # That can go on.
 
   def log(self, step: int, values: dict[str, float]) -> None:
     """Gives all of them the numbers of an iteration."""

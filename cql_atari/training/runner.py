@@ -6,14 +6,12 @@ checkpoints, so a run killed at any moment goes on from the newest and ends with
 the same weights as one that was never killed.
 """
 
-import contextlib
 import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gin
 import numpy as np
 import tensorflow as tf
 import tqdm
@@ -21,12 +19,16 @@ from absl import logging
 from dopamine.discrete_domains import iteration_statistics
 from dopamine.discrete_domains import logger as dopamine_logger
 
-from cql_atari.core import progress
-from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
+from cql_atari.core import benchmarks, gin_state, progress
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  configurable,
+)
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import tensorflow_errors_as_os_errors
+from cql_atari.core.files import tensorflow_errors_as_os_errors, writing
 from cql_atari.core.protocols import Agent, Arrays, Data, Environments, Logger
-from cql_atari.core.settings import configurable
 from cql_atari.environments import evaluation
 from cql_atari.environments.atari import AtariEnvironments
 from cql_atari.runs.folder import RunFolder
@@ -127,11 +129,12 @@ class FixedReplayRunner(job.Job):
     self._loggers = loggers_lib.Loggers(loggers)
     self._begun_at = 0, 0.0  # Step and wall seconds of this session.
     self._rows: list[list[Any]] = []
-    self._logger = dopamine_logger.Logger(
-      str(self.folder / 'logs'), logs_duration=_KEPT_LOGS
-    )
     self.environments = create_environment_fn(
       max_steps_per_episode=max_steps_per_episode
+    )
+    benchmarks.load(self.environments.benchmark).check(data, self.environments)
+    self._logger = dopamine_logger.Logger(
+      str(self.folder / 'logs'), logs_duration=_KEPT_LOGS
     )
     self.agent = create_agent_fn(data, seed=seed)
     names = *METRICS, *self.agent.scalar_names, *self.agent.held_out_names
@@ -223,7 +226,8 @@ class FixedReplayRunner(job.Job):
     if self.is_finished:
       print(f'all {self._num_iterations} iterations are done already.')
       return
-    self._summaries = tf.summary.create_file_writer(str(self.folder))
+    with writing(self.folder), tensorflow_errors_as_os_errors():
+      self._summaries = tf.summary.create_file_writer(str(self.folder))
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
     with self.working(), self._loggers.opened(self._run_folder):
@@ -233,7 +237,7 @@ class FixedReplayRunner(job.Job):
         statistics = iteration_statistics.IterationStatistics()
         self._train(statistics)
         episodes = self._evaluate(statistics)
-        with tensorflow_errors_as_os_errors():
+        with writing(self.folder), tensorflow_errors_as_os_errors():
           self._report(episodes, statistics)
         self._iteration += 1
         self.save()
@@ -264,7 +268,6 @@ class FixedReplayRunner(job.Job):
       while step < end:
         count, clock = min(steps_per_call, end - step), time.monotonic()
         with self.timed():
-          # OfflineAgent's, which calls the agent's own `_train_steps`.
           self.agent.train_steps(count)
           loss = self.agent.mean_scalars()['loss']  # Waits for the steps.
         seconds = time.monotonic() - clock
@@ -280,18 +283,25 @@ class FixedReplayRunner(job.Job):
       self.save()  # An evaluation may take long.
 
   def _check_finite(self, loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-      raise UserError(
-        f'the loss is {loss} by gradient step {step}: {self._remedy()} and '
-        'start in a new --base_dir.'
-      )
+    if math.isfinite(loss):
+      return
+    remedy = 'lower the learning rate or alpha (or raise target_gap)'
+    for name, largest in self._data.largest.items():
+      if largest > _LARGE:
+        remedy = f'the data have {name} of size {largest:.3g}, so scale them'
+    raise UserError(
+      f'the loss is {loss} by gradient step {step}: {remedy} and start in a '
+      'new --base_dir.'
+    )
 
   def _update_bar(
     self, bar: tqdm.tqdm, loss: float, step: int, count: int
   ) -> None:
     """Shows the loss, the last evaluation, and the time left for the run."""
-    last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
-    text = f'loss {loss:.4f}' + ''.join(f', last return {r:.1f}' for r in last)
+    text = f'loss {loss:.4f}'
+    if self._rows and self._evaluation_steps:
+      last = self._rows[-1][METRICS.index('eval_return_mean')]
+      text += f', last return {last:.1f}'
     steps, seconds = step - self._begun_at[0], self.wall_seconds
     if self._num_iterations > 1:
       left = self._num_iterations * self._training_steps - step
@@ -299,13 +309,6 @@ class FixedReplayRunner(job.Job):
       text += f', the run {tqdm.tqdm.format_interval(left)}'
     bar.set_postfix_str(text, refresh=False)
     bar.update(count)
-
-  def _remedy(self) -> str:
-    """The likeliest cause of a loss that is no number, as advice."""
-    for name, largest in self._data.largest.items():
-      if largest > _LARGE:
-        return f'the data have {name} of size {largest:.3g}, so scale them'
-    return 'lower the learning rate or alpha (or raise target_gap)'
 
   def _evaluate(self, statistics) -> evaluation.Episodes:
     """Evaluates the agent by the protocol of `evaluation`."""
@@ -384,14 +387,13 @@ class FixedReplayRunner(job.Job):
 
 def _warn_of_another_limit(max_steps_per_episode: int) -> None:
   name = 'AtariEnvironments.max_steps_per_episode'
-  with contextlib.suppress(ValueError):  # Not bound.
-    if gin.query_parameter(name) != max_steps_per_episode:
-      logging.warning(
-        '%s is of other commands: games of evaluations are cut off by '
-        'FixedReplayRunner.max_steps_per_episode, which is %d.',
-        name,
-        max_steps_per_episode,
-      )
+  if gin_state.value(name, max_steps_per_episode) != max_steps_per_episode:
+    logging.warning(
+      '%s is of other commands: games of evaluations are cut off by '
+      'FixedReplayRunner.max_steps_per_episode, which is %d.',
+      name,
+      max_steps_per_episode,
+    )
 
 
 def _mean(values: np.ndarray, of: Callable = np.mean) -> float:

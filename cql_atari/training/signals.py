@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 
@@ -21,7 +22,13 @@ class StopSignal:
 
   @contextlib.contextmanager
   def watch(self) -> Iterator[None]:
-    """Watches for SIGINT and SIGTERM while the context lasts."""
+    """Watches for SIGINT and SIGTERM while the context lasts.
+
+    Only in the main thread, which alone may.
+    """
+    if threading.current_thread() is not threading.main_thread():
+      yield
+      return
 
     def note(number, frame):
       del frame

@@ -232,13 +232,14 @@ def test_the_same_seed_twice_is_refused(root, tmp_path):
 def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
   runs = load(root / 'Pong' / 'CQL_0.01' / '*')
 
-  def beside(**settings):
+  def beside(quantiles=200, **settings):
     changed = [
       dataclasses.replace(
         run,
         record={
           **run.record,
-          'settings': {f'CQLMixin.{k}': v for k, v in settings.items()},
+          'settings': {f'CQLMixin.{k}': v for k, v in settings.items()}
+          | {'quantile_network.num_quantiles': quantiles},
         },
       )
       for run in runs
@@ -247,6 +248,7 @@ def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
     return rows_of(tmp_path / 'table3.csv')[0]['paper']
 
   assert beside() == beside(penalty='H', alpha=4.0) == '19.3'
+  assert beside(quantiles=51) == ''  # Of small.gin.
   assert beside(penalty='rho') == beside(target_gap=1.0) == ''
 
 

@@ -12,7 +12,7 @@ from cql_atari.agents import (
   networks,
   optimizers,
 )
-from cql_atari.core import gin_text
+from cql_atari.core import gin_text, settings
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari
 from cql_atari.replay import opening
@@ -152,3 +152,30 @@ def test_provenance_tells_of_earlier_starts_and_devices(tmp_path):
   path.write_text(json.dumps(first))
   (earlier,) = provenance.provenance(path)['earlier_starts']
   assert earlier == {k: v for k, v in first.items() if k != 'earlier_starts'}
+
+
+def test_macros_of_macros_and_in_lists_are_followed(tmp_path):
+  path = tmp_path / 'mine.gin'
+  path.write_text(
+    "include 'cql_1pct.gin'\n"
+    'CQLMixin.alpha = %ALPHA\nALPHA = %BETA\nBETA = 2.5\n'
+    'nature_trunk.filters = (%F, 64, 64)\nF = 16\n'
+  )
+  bound = settings.check([str(path)], ["GAME='Pong'"], settings.AGENT)
+  assert bound['CQLMixin.alpha'] == 2.5
+  assert bound['nature_trunk.filters'] == (16, 64, 64)
+  with pytest.raises(UserError, match='%ALPHA is used, but nothing defines'):
+    settings.check([str(path)], ["GAME='Pong'", 'BETA=%ALPHA'], settings.AGENT)
+
+
+@pytest.mark.parametrize(
+  ('binding', 'sentence'),
+  [
+    ('CQLMixin.alpha=1e999', 'CQLMixin.alpha is inf: give a number'),
+    ('CQLMixin.target_gap=-1e999', 'target_gap is -inf: give a number'),
+    ('TransitionSampler.MAX_CHUNK_SIZE=4', 'has no parameter MAX_CHUNK_SIZE'),
+  ],
+)
+def test_what_is_no_setting_is_told_before_tensorflow(binding, sentence):
+  with pytest.raises(UserError, match=sentence):
+    settings.check(['cql_demo.gin'], [binding], settings.AGENT)

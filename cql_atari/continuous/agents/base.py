@@ -20,9 +20,9 @@ from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
   UnitInterval,
+  configurable,
 )
 from cql_atari.core.protocols import Exported
-from cql_atari.core.settings import configurable
 
 _STEPS_PER_MEASURE = 100
 _HELD_OUT = (
@@ -98,7 +98,6 @@ class ContinuousAgent(base.OfflineAgent):
     self._sampler = sampler(data)
     self._policy_fn, self._policy_learning_rate = policy, policy_learning_rate
     self.parts: list[Part] = []
-    self._is_pretrained = False
     self._build()
     losses = [part.name for part in self.parts]
     self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
@@ -160,15 +159,15 @@ class ContinuousAgent(base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.step_number().numpy())
 
-  def _train_steps(self, count: int) -> None:
-    """Takes gradient steps on the next batches, all in one graph.
+  def train_steps(self, count: int, show_progress: bool = False) -> None:
+    """See `OfflineAgent`; all steps are one graph.
 
     What has to be learned before is learned first, if it isn't yet.
     """
-    if not self._is_pretrained:
-      self.pretrain_steps(self.pretraining_left)
-      self._is_pretrained = True
-    self._compiled_train(tf.constant(count))
+    for steps in self._parts(count, show_progress):
+      if left := self.pretraining_left:
+        self.pretrain_steps(left)
+      self._compiled_train(tf.constant(steps))
 
   def _train_in_graph(self, count: tf.Tensor) -> None:
     for _ in tf.range(count):

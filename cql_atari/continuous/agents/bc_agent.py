@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from cql_atari.continuous.agents.base import ContinuousAgent, Loss
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import configurable
 
 
 @configurable

@@ -18,10 +18,10 @@ from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
   UnitInterval,
+  configurable,
 )
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Exported
-from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 _MAX_LATENT = 0.5  # Of what likely actions are decoded from.

@@ -9,8 +9,12 @@ from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.cloning import BehaviorCloning
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import NonNegative, NonNegativeInt, PositiveInt
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import (
+  NonNegative,
+  NonNegativeInt,
+  PositiveInt,
+  configurable,
+)
 from cql_atari.losses import actor_critic
 
 

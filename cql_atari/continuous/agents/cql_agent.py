@@ -9,8 +9,12 @@ from cql_atari.agents.penalty_weight import PenaltyWeight
 from cql_atari.continuous.agents.base import Loss
 from cql_atari.continuous.agents.sac_agent import SACAgent
 from cql_atari.continuous.sampling import Noise, Transition
-from cql_atari.core.constraints import NonNegative, Positive, PositiveInt
-from cql_atari.core.settings import configurable
+from cql_atari.core.constraints import (
+  NonNegative,
+  Positive,
+  PositiveInt,
+  configurable,
+)
 from cql_atari.losses import conservative
 
 

@@ -14,9 +14,9 @@ from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
   UnitInterval,
+  configurable,
 )
 from cql_atari.core.protocols import Exported
-from cql_atari.core.settings import configurable
 from cql_atari.losses import actor_critic
 
 
