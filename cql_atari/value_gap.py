@@ -8,6 +8,7 @@ conservative evaluation (section 3.1), in place of the agent's own.
 """
 
 import functools
+import math
 
 from cql_atari.analysis import value_gaps
 from cql_atari.core import command
@@ -42,6 +43,8 @@ def main() -> None:
   """Measures by the flags."""
   if not _RUN.value:
     raise UserError('give a run: --run=runs/demo/cql-0.')
+  if not 0 <= _ALPHA.value < math.inf:
+    raise UserError(f'--alpha={_ALPHA.value}: give a number of at least 0.')
   out = make_folder('out', _OUT.value) if _OUT.value else None
   value_gaps.compare(
     folder.find(_RUN.value),

@@ -39,7 +39,7 @@ def main() -> None:
   scores = ', '.join(f'{value:.4g}' for value in returns)
   print(
     f'{out}: {opened.name} after {opened.gradient_steps:,} gradient steps. '
-    f'Scores: {scores}.'
+    f'Returns: {scores}.'
   )
 
 

@@ -6,7 +6,6 @@ Returns of the games that ended while 20,000 rows were logged, against rows; the
 mean over seeds and its standard error.
 """
 
-import csv
 import pathlib
 
 import numpy as np
@@ -31,16 +30,12 @@ _ARMS = {
 
 def _curve(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """Rows and mean returns, (T,) each, of a collecting run."""
-  with open(folder / 'metrics.csv', newline='') as file:
-    shards = list(csv.DictReader(file))
-  rows, returns = [], []
-  for first in range(0, len(shards) - _SHARDS + 1, _SHARDS):
-    part = shards[first : first + _SHARDS]
-    games = np.array([float(shard['episodes']) for shard in part])
-    means = np.array([float(shard['return_mean'] or 0) for shard in part])
-    rows.append(int(part[-1]['rows']) + 1)
-    returns.append(np.nansum(games * means) / games.sum())
-  return np.array(rows), np.array(returns)
+  metrics = RunFolder(folder).metrics()
+  rows, games, means = (
+    column[: len(column) // _SHARDS * _SHARDS].reshape(-1, _SHARDS)
+    for column in map(metrics.get, ('rows', 'episodes', 'return_mean'))
+  )
+  return rows[:, -1].astype(int) + 1, np.nansum(games * means, 1) / games.sum(1)
 
 
 def _play(root: pathlib.Path, arm: str, offline: str | pathlib.Path):

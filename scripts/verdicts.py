@@ -47,14 +47,24 @@ def main() -> None:
   runs = loading.load_runs(folder.find(_RUNS.value))
   steps = _STEPS.value or 0
   runs = [run for run in runs if run.metrics['gradient_steps'][-1] >= steps]
-  labels = sorted({label for label, _ in grouping.runs_with_labels(runs)})
+  if not runs:
+    raise UserError(f'no run has come as far as --steps={steps}.')
+  groups_by_data = grouping.group_by_data(runs)
+  every = [
+    group
+    for games in groups_by_data.values()
+    for groups in games.values()
+    for group in groups.values()
+  ]
+  grouping.check_seeds(every)
+  labels = sorted({group.label for group in every})
   if _OURS.value not in labels:
     raise UserError(
       f'no run is called {_OURS.value!r}: give one of these, such as '
       f'--ours="{labels[0]}": {", ".join(labels)}.'
     )
   rows = []
-  for data, games in grouping.group_by_data(runs).items():
+  for data, games in groups_by_data.items():
     for game, groups in games.items():
       scores = {
         label: group.returns[:, -_EVALUATIONS:].mean(axis=1)

@@ -68,25 +68,30 @@ class OfflineAgent(dopamine.DopamineProtocol):
     del count
 
   @abc.abstractmethod
-  def train_steps(self, count: int, show_progress: bool = False) -> None:
+  def train_steps(
+    self, count: int, show_progress: bool = False, title: str = 'training'
+  ) -> None:
     """Takes gradient steps on the next batches.
 
     Args:
       count: how many.
       show_progress: whether to show a progress bar, with the loss.
+      title: what the bar says.
 
     Raises:
       UserError: the count is no number of steps.
     """
 
-  def _parts(self, count: int, show_progress: bool) -> Iterator[int]:
+  def _parts(
+    self, count: int, show_progress: bool, title: str
+  ) -> Iterator[int]:
     """The arguments of `train_steps` as numbers of steps, one after another."""
     constraints.check('count', count, constraints.NonNegativeInt)
     count = int(count)  # NumPy's would be of another type in the graph.
     if not show_progress:
       yield count
       return
-    with progress.bar(count, ' steps', 'training') as bar:
+    with progress.bar(count, ' steps', title) as bar:
       for first in range(0, count, _STEPS_SHOWN):
         steps = min(_STEPS_SHOWN, count - first)
         yield steps

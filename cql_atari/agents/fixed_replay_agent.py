@@ -243,9 +243,11 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.optimizer.iterations.numpy())
 
-  def train_steps(self, count: int, show_progress: bool = False) -> None:
+  def train_steps(
+    self, count: int, show_progress: bool = False, title: str = 'training'
+  ) -> None:
     """See `OfflineAgent`; many steps are one graph."""
-    for left in self._parts(count, show_progress):
+    for left in self._parts(count, show_progress, title):
       while left > 0:
         if self._chunk is None:
           self._fetch_chunk()

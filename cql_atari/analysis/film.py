@@ -2,7 +2,7 @@
 
 import collections
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -40,43 +40,30 @@ def film(
   Raises:
     UserError: the film can't be written.
   """
-  returns = []
+  agent, games = run.agent, run.environments(1)
+  games.renders = True
+  rng, returns = np.random.default_rng(seed), []
   with (
     video(out, run.benchmark.steps_per_second) as add,
     progress.bar(None, ' steps', 'filming') as bar,
   ):
-    for picture in _play(run, episodes, max_steps, seed, returns):
-      add(picture)
-      bar.update()
+    for episode in range(episodes):
+      states, score = games.reset(seed + episode), 0.0
+      values = collections.deque(maxlen=_STEPS)
+      for step in range(max_steps):
+        actions = agent.select_actions(states, rng)
+        text = f'game {episode + 1}  step {step}  score {score:.4g}'
+        panel = run.benchmark.panel(agent, games, states, actions)
+        if panel.value is not None:
+          values.append(panel.value)
+        add(draw(games.picture(states), panel, text, values))
+        bar.update()
+        states, rewards, over = games.step(actions)
+        score += float(rewards[0])
+        if over[0]:
+          break
+      returns.append(score)
   return returns
-
-
-def _play(
-  run: TrainedRun,
-  episodes: int,
-  max_steps: int,
-  seed: int,
-  returns: list[float],
-) -> Iterator[np.ndarray]:
-  """RGB pictures of every step; the scores go into `returns`."""
-  agent, games = run.agent, run.environments(1)
-  games.renders = True
-  rng = np.random.default_rng(seed)
-  for episode in range(episodes):
-    states, score = games.reset(seed + episode), 0.0
-    values = collections.deque(maxlen=_STEPS)
-    for step in range(max_steps):
-      actions = agent.select_actions(states, rng)
-      text = f'game {episode + 1}  step {step}  score {score:.4g}'
-      panel = run.benchmark.panel(agent, games, states, actions)
-      if panel.value is not None:
-        values.append(panel.value)
-      yield draw(games.picture(states), panel, text, values)
-      states, rewards, over = games.step(actions)
-      score += float(rewards[0])
-      if over[0]:
-        break
-    returns.append(score)
 
 
 def draw(
@@ -99,10 +86,11 @@ def draw(
   left, top = width + 12, 50
   write_line(picture, text, left, 24)
   plots = (panel.distribution is not None) + (len(values) > 1)
-  # Eighteen actions, the most there are, leave room for one plot.
-  space = min(26, (height - top - 24 - 90 * plots) // len(panel.rows))
-  if space < 12:
-    plots, space = 1, (height - top - 114) // len(panel.rows)
+  # Atari's eighteen actions leave room for one plot, a hand's thirty for none.
+  room = height - top - 24
+  while plots and (room - 90 * plots) // len(panel.rows) < 12:
+    plots -= 1
+  space = min(26, (room - 90 * plots) // len(panel.rows))
   for name, share, value, stands_out in panel.rows:
     start, end = left + 118, left + 120 + int(100 * share)
     color = _CHOSEN if stands_out else _GREY

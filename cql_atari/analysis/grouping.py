@@ -4,6 +4,7 @@ Tables and curves are made of these groups.
 """
 
 import dataclasses
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -90,9 +91,9 @@ def runs_with_labels(
   runs: Sequence[LoadedRun],
 ) -> Iterator[tuple[str, LoadedRun]]:
   """Every run with its label among the others, game by game."""
-  for groups in group_by_game(runs).values():
-    for label, group in groups.items():
-      for run in group.runs:
+  for of_label in _labelled(runs).values():
+    for label, members in of_label.items():
+      for run in members:
         yield label, run
 
 
@@ -100,20 +101,34 @@ def group_by_game(runs: Sequence[LoadedRun]) -> GroupsByGame:
   """Runs by game, then by what was run.
 
   A label is the agent's name. Where an agent ran with several settings, the
-  label also names the values of a run that the majority does not share.
+  label also names the values of a run that the majority does not share, and
+  where there are several data sets of a task, the run's.
   """
+  return {
+    game: {label: make_group(members, label) for label, members in of.items()}
+    for game, of in _labelled(runs).items()
+  }
+
+
+def _labelled(
+  runs: Sequence[LoadedRun],
+) -> dict[str, dict[str, list[LoadedRun]]]:
+  """Runs by game and label, in order."""
   games = defaultdict(lambda: defaultdict(list))
   for run in runs:
     games[run.game][run.agent].append(run)
   grouped = {}
   for game in sorted(games):
     runs_by_label = defaultdict(list)
+    data = {r.data for members in games[game].values() for r in members}
     for agent, members in games[game].items():
       for run in members:
-        label = ', '.join([agent, *_differences(run, members)])
-        runs_by_label[label].append(run)
+        parts = [agent, *_differences(run, members)]
+        if len(data) > 1 and not run.benchmark.data_share_is_hyperparameter:
+          parts.insert(1, run.data)
+        runs_by_label[', '.join(parts)].append(run)
     grouped[game] = {
-      label: make_group(runs_by_label[label], label)
+      label: runs_by_label[label]
       for label in sorted(runs_by_label, key=natural_sort_key)
     }
   return grouped
@@ -125,15 +140,17 @@ def make_group(runs: Sequence[LoadedRun], label: str) -> Group:
   Raises:
     UserError: the runs have no evaluation at the same step.
   """
-  steps = runs[0].metrics['gradient_steps']
-  for run in runs[1:]:
-    steps = np.intersect1d(steps, run.metrics['gradient_steps'])
+  evaluated = [
+    run.metrics['gradient_steps'][~np.isnan(run.metrics['eval_return_mean'])]
+    for run in runs
+  ]
+  steps = functools.reduce(np.intersect1d, evaluated)
   if not len(steps):
     raise UserError(
       f'{", ".join(str(run.directory) for run in runs)} were never evaluated '
       'at the same gradient step: plot them apart.'
     )
-  last = max(run.metrics['gradient_steps'][-1] for run in runs)
+  last = max(own[-1] for own in evaluated)
   if steps[-1] < last:
     logging.warning(
       '%s has runs of different lengths: all are shown up to step %d only.',
@@ -175,13 +192,19 @@ def natural_sort_key(label: str) -> list:
 def _differences(run: LoadedRun, members: Sequence[LoadedRun]) -> list[str]:
   """The settings of a run that most others of the same agent do not share."""
   kinds = {frozenset(other.settings.items()) for other in members}
-  different = []
+  varied = {}
   for name in sorted({name for other in members for name in other.settings}):
-    value = run.settings.get(name)
     counts = Counter(dict(kind).get(name) for kind in kinds)
-    if len(counts) > 1 and 2 * counts[value] <= len(kinds):
+    if len(counts) > 1:
+      varied[name] = counts
+  short = Counter(name.split('.')[-1] for name in varied)
+  different = []
+  for name, counts in varied.items():
+    value = run.settings.get(name)
+    if 2 * counts[value] <= len(kinds):
+      last = name.split('.')[-1]
       shown = 'unset' if value is None else value
-      different.append(f'{name.split(".")[-1]} {shown}')
+      different.append(f'{last if short[last] == 1 else name} {shown}')
   return different
 
 

@@ -21,8 +21,6 @@ from cql_atari.core.files import write_csv, write_text
 from cql_atari.core.protocols import Benchmark
 from cql_atari.runs import folder
 
-_USUAL_LIMIT = 27_000  # Agent steps of an Atari game (Machado et al., 2018).
-
 # By the label of the data.
 GroupsByData = dict[str, GroupsByGame]
 
@@ -69,13 +67,17 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
 def _cut_offs(runs: Sequence[LoadedRun]) -> Iterator[str]:
   """Tells where evaluation games ended earlier than usual."""
   name = 'FixedReplayRunner.max_steps_per_episode'
-  limits = Counter(int(run.settings.get(name, _USUAL_LIMIT)) for run in runs)
-  for limit, count in sorted(limits.items()):
-    if limit < _USUAL_LIMIT:
+  limits = Counter(
+    (int(run.settings.get(name, usual)), usual)
+    for run in runs
+    for usual in [run.benchmark.usual_episode]
+  )
+  for (limit, usual), count in sorted(limits.items()):
+    if limit < usual:
       who = 'all' if count == len(runs) else f'{count} of the {len(runs)}'
       yield (
         f'**Evaluation games of {who} runs are cut off after {limit:,} agent '
-        f'steps**, where {_USUAL_LIMIT:,} are usual: scores may be lower.'
+        f'steps**, where {usual:,} are usual: scores may be lower.'
       )
 
 
@@ -98,7 +100,7 @@ def _learning_curves(
       figures.save(
         figures.learning_curves(games), out / f'curves_{_slug(data)}.png'
       ),
-      f'Evaluation return on {_of(games)}; bands are standard errors over '
+      f'Evaluation scores on {_of(games)}; bands are standard errors over '
       'seeds.',
     )
 
@@ -235,10 +237,11 @@ def _ablations(runs: Sequence[LoadedRun], out: pathlib.Path) -> Iterator[str]:
 
 _ABOUT_NORMALIZED = (
   '(score - random) / (human - random), over the games whose human scores are '
-  'known here; on D4RL, the score / 100. Of few seeds a bootstrap makes too '
-  'narrow intervals: with normal scores on two games, those for 95 % cover the '
-  'truth in 67 % of cases with two seeds, in 86 % with three, in 91 % with '
-  'five.'
+  'known here; on D4RL, the score / 100. What ran for fewer gradient steps '
+  'than the longest, or not on all of these games, is left out. Of few seeds a '
+  'bootstrap makes too narrow intervals: with normal scores on two games, '
+  'those for 95 % cover the truth in 67 % of cases with two seeds, in 86 % '
+  'with three, in 91 % with five.'
 )
 
 

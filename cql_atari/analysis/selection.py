@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cql_atari.analysis import document, grouping, loading, values
+from cql_atari.analysis import document, grouping, loading
 from cql_atari.analysis.grouping import with_error
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv, write_text, writing
@@ -150,7 +150,7 @@ def _evaluation(
 
   def evaluate(states, rng):
     fitted.load_state(begin)
-    values.fit(fitted, steps, f'checkpoint {run.gradient_steps}')
+    fitted.train_steps(steps, True, f'checkpoint {run.gradient_steps}')
     return fitted.predict_values(states, rng).mean()
 
   return evaluate

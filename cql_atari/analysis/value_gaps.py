@@ -73,7 +73,7 @@ class Evaluation(NamedTuple):
     if self.values in _PENALTIES:
       settings = {'penalty': _PENALTIES[self.values], 'alpha': self.alpha}
     fitted = run.fitted_q(seed, **settings)
-    values.fit(fitted, self.steps, f'evaluating, {self.label}')
+    fitted.train_steps(self.steps, True, f'evaluating, {self.label}')
     return fitted
 
 

@@ -24,7 +24,6 @@ from cql_atari.runs.trained import TrainedRun
 _TAIL = 0.01  # Of a value that a cut-off may leave unknown.
 _MAX_GAMES = 10  # Side by side.
 _BATCH = 256
-_STEPS_PER_CALL = 50  # Of fitted Q evaluation.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +79,6 @@ class Episode(NamedTuple):
   predicted: np.ndarray
   returns: np.ndarray
   is_known: np.ndarray
-
-
-def fit(fitted: Agent, steps: int, title: str) -> None:
-  """Trains fitted Q evaluation for so many gradient steps, with a bar."""
-  with progress.bar(steps, ' steps', title) as bar:
-    for done in range(0, steps, _STEPS_PER_CALL):
-      count = min(_STEPS_PER_CALL, steps - done)
-      fitted.train_steps(count)
-      fitted.mean_scalars()  # Waits for them.
-      bar.update(count)
 
 
 def measure(
@@ -200,26 +189,24 @@ def _interval(played: list[Episode]) -> tuple[float, float]:
 
   Student's, for a ratio of sums over episodes; NaN for one episode.
   """
-  if len(played) < 2:
-    return math.nan, math.nan
-  totals = np.array(
-    [np.sum((e.predicted - e.returns)[e.is_known]) for e in played]
-  )
+  totals = [np.sum((e.predicted - e.returns)[e.is_known]) for e in played]
   sizes = np.array([e.is_known.sum() for e in played])
-  mean = totals.sum() / sizes.sum()
-  count = len(played)
-  variance = np.sum((totals - mean * sizes) ** 2) * count / (count - 1)
-  reach = stats.t.ppf(0.975, count - 1) * np.sqrt(variance) / sizes.sum()
-  return float(mean - reach), float(mean + reach)
+  mean, count = np.sum(totals) / sizes.sum(), len(played)
+  variance = np.sum((totals - mean * sizes) ** 2) * count / max(count - 1, 1)
+  return _students(mean, np.sqrt(variance) / sizes.sum(), count)
 
 
 def _paper_interval(
   on_data: np.ndarray, start_returns: np.ndarray
 ) -> tuple[float, float]:
   """Interval of a difference of means; episodes are far fewer than states."""
-  if len(start_returns) < 2:
-    return math.nan, math.nan
   variances = [np.var(x) / max(len(x) - 1, 1) for x in (on_data, start_returns)]
   middle = on_data.mean() - start_returns.mean()
-  reach = stats.t.ppf(0.975, len(start_returns) - 1) * np.sqrt(sum(variances))
-  return float(middle - reach), float(middle + reach)
+  return _students(middle, np.sqrt(sum(variances)), len(start_returns))
+
+
+def _students(middle: float, error: float, count: int) -> tuple[float, float]:
+  if count < 2:
+    return math.nan, math.nan
+  low, high = stats.t.interval(0.95, count - 1, middle, error)
+  return float(low), float(high)

@@ -68,6 +68,7 @@ class D4RLBenchmark:
   macro = 'TASK'
   needs_data_to_act = True
   steps_per_second = 30
+  usual_episode = 1000
   data_share_is_hyperparameter = False
   return_label = 'D4RL score'
   policy_metric = 'q_policy'
@@ -111,10 +112,10 @@ class D4RLBenchmark:
   def check(
     self, data: Data, environments: environments_lib.D4RLEnvironments
   ) -> None:
-    """Checks that the data are of the task that is played.
+    """Checks that the data are of the task that is played, and that it can be.
 
     Raises:
-      UserError: they aren't.
+      UserError: they aren't, or MuJoCo is missing.
     """
     task = environments.task
     if data.task.domain != task.domain:
@@ -122,6 +123,7 @@ class D4RLBenchmark:
         f'the data are of {data.task.name}, but {task.name} is played: give '
         'one task, with --gin_bindings="TASK=\'...\'".'
       )
+    environments_lib.make(task).close()  # Raises one where MuJoCo is missing.
 
   def score(self, record: dict[str, Any], returns: np.ndarray) -> np.ndarray:
     """D4RL's normalized scores of returns."""

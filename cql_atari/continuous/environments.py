@@ -4,6 +4,7 @@ docs/d4rl.md says where today's environments differ from those that the data
 came from, and what is done about it here.
 """
 
+import functools
 import os
 import warnings
 from typing import Any
@@ -121,13 +122,15 @@ def _description(task: tasks.Task):
       'object_noise_ratio': _KITCHEN_NOISE,
     }
     return 'FrankaKitchen-v1', settings, wrappers.Kitchen
-  adapt = {
-    'pen': wrappers.Pen,
-    'hammer': wrappers.Hammer,
-    'door': wrappers.Door,
-    'relocate': wrappers.Relocate,
+  distances = {
+    'hammer': lambda seen: seen[33:36] - seen[36:39],
+    'door': lambda seen: seen[35:38],
+    'relocate': lambda seen: seen[30:33],
   }
-  return _ADROIT[task.domain], {}, adapt[task.domain]
+  adapt = wrappers.Pen
+  if task.domain in distances:
+    adapt = functools.partial(wrappers.Reach, distance=distances[task.domain])
+  return _ADROIT[task.domain], {}, adapt
 
 
 def gymnasium_name(task: tasks.Task) -> str:

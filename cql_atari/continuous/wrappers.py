@@ -1,5 +1,7 @@
 """Wrappers that turn today's robotics environments into D4RL's."""
 
+from collections.abc import Callable
+
 import gymnasium
 import numpy as np
 from gymnasium import utils
@@ -8,12 +10,6 @@ _KITCHEN_ROBOT = 9  # Joint positions, then as many velocities,
 _KITCHEN_OBJECTS = slice(18, 39)  # then the objects' positions.
 _RADIUS = 0.5  # Of AntMaze's goals; gymnasium-robotics has 0.45.
 _PEN_HEIGHT, _PEN_DROPPED = 26, 0.075
-
-
-def ant_maze_observation(observation, start: np.ndarray) -> np.ndarray:
-  """(..., 29): the ant's place from the start, then all else of it."""
-  place = np.asarray(observation['achieved_goal']) - start
-  return np.concatenate([place, observation['observation']], axis=-1)
 
 
 def kitchen_observation(observation) -> np.ndarray:
@@ -91,8 +87,9 @@ class AntMaze(_Flat):
     )
 
   def observation(self, observation):
-    """A flat observation, float64 (29,)."""
-    return ant_maze_observation(observation, self.start)
+    """Float64 (29,): the ant's place from the start, then all else of it."""
+    place = observation['achieved_goal'] - self.start
+    return np.concatenate([place, observation['observation']])
 
 
 class Kitchen(_Flat):
@@ -105,46 +102,26 @@ class Kitchen(_Flat):
     return kitchen_observation(observation)
 
 
-class _Reach(gymnasium.Wrapper, utils.RecordConstructorArgs):
+class Reach(gymnasium.Wrapper, utils.RecordConstructorArgs):
   """Restores the sign of the reward's distance term.
 
   gymnasium-robotics 1.4 adds 0.1 |d| to the dense reward where the data's
   environment took it away, d being from the hand to what it has to take.
   """
 
-  def __init__(self, env: gymnasium.Env):
-    utils.RecordConstructorArgs.__init__(self)
+  def __init__(
+    self, env: gymnasium.Env, distance: Callable[[np.ndarray], np.ndarray]
+  ):
+    """Wraps an environment; `distance` gives d (3,) of an observation."""
+    utils.RecordConstructorArgs.__init__(self, distance=distance)
     super().__init__(env)
-
-  def _distance(self, observation: np.ndarray) -> np.ndarray:
-    raise NotImplementedError
+    self._distance = distance
 
   def step(self, action):
     """Steps with D4RL's reward."""
     observation, reward, *rest = self.env.step(action)
     reward -= 0.2 * np.linalg.norm(self._distance(observation))
     return observation, reward, *rest
-
-
-class Door(_Reach):
-  """The door, with D4RL's reward."""
-
-  def _distance(self, observation):
-    return observation[35:38]
-
-
-class Hammer(_Reach):
-  """The hammer, with D4RL's reward."""
-
-  def _distance(self, observation):
-    return observation[33:36] - observation[36:39]
-
-
-class Relocate(_Reach):
-  """The ball, with D4RL's reward."""
-
-  def _distance(self, observation):
-    return observation[30:33]
 
 
 class Pen(gymnasium.Wrapper, utils.RecordConstructorArgs):

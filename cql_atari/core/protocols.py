@@ -254,6 +254,7 @@ class Benchmark(Protocol):
     macro: gin's, that names what is played: 'GAME' or 'TASK'.
     needs_data_to_act: whether an agent can't be built without its data.
     steps_per_second: of play, in films.
+    usual_episode: agent steps after which an episode is usually cut off.
     data_share_is_hyperparameter: whether runs on different shares of the data
       belong to one experiment, with the share as a setting.
     return_label: label of an axis of evaluation returns.
@@ -271,6 +272,7 @@ class Benchmark(Protocol):
   macro: str
   needs_data_to_act: bool
   steps_per_second: int
+  usual_episode: int
   data_share_is_hyperparameter: bool
   return_label: str
   policy_metric: str

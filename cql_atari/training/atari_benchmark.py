@@ -76,6 +76,7 @@ class AtariBenchmark:
   macro = 'GAME'
   needs_data_to_act = False
   steps_per_second = 15  # Agent steps of four frames at 60 a second.
+  usual_episode = 27_000  # Machado et al. (2018).
   data_share_is_hyperparameter = True
   return_label = 'evaluation return'
   policy_metric = 'q_max'  # The policy takes the best action.

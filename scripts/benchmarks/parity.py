@@ -336,7 +336,6 @@ def _our_continuous(data, seed, takes_mode):
 
   hidden = CONTINUOUS['hidden_units']
   return (OfMode if takes_mode else cql_agent.CQLSACAgent)(
-    data.action_size,
     data,
     policy=lambda *sizes: networks.TanhGaussianPolicy(
       *sizes, hidden_units=hidden, log_std_range=(-20.0, 2.0)
@@ -376,16 +375,12 @@ def _path(name: str, seed: int) -> pathlib.Path:
 
 def summarize(names, seeds) -> None:
   """The curves and the table of what is there."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  from cql_atari.analysis import document
+  from cql_atari.analysis import document, grouping, plotting
+  from cql_atari.analysis.plotting import plt
 
   figure, panels = plt.subplots(1, 2, figsize=(10, 3.6))
   lines = []
-  for name in names:
+  for index, name in enumerate(names):
     tables = []
     for seed in seeds:
       if _path(name, seed).is_file():
@@ -397,19 +392,11 @@ def summarize(names, seeds) -> None:
     if not tables:
       continue
     table = np.stack(tables)
-    steps, count = table[0, :, 0], len(tables)
     for panel, column in zip(panels, (1, 3)):
-      mean, spread = table[..., column].mean(0), table[..., column].std(0)
-      error = spread / np.sqrt(max(count - 1, 1))
-      (line,) = panel.plot(steps, mean, label=name)
-      panel.fill_between(
-        steps, mean - error, mean + error, color=line.get_color(), alpha=0.2
-      )
-    final, values = table[:, -1, 1], table[:, -1, 3]
-    told = f'{final.mean():.1f}'
-    if count > 1:
-      told += f' ± {final.std() / np.sqrt(count - 1):.1f}'
-    lines.append([name, count, told, f'{values.mean():.2f}'])
+      style = {'color': f'C{index}'}
+      plotting.draw_band(panel, table[0, :, 0], table[..., column], name, style)
+    final = grouping.with_error(table[:, -1, 1])
+    lines.append([name, len(tables), final, f'{table[:, -1, 3].mean():.2f}'])
   what = _GAME.value or _TASK.value
   panels[0].set(xlabel='gradient steps', ylabel=f'{what}: return')
   panels[1].set(xlabel='gradient steps', ylabel='mean Q of the policy')

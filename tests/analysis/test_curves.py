@@ -142,3 +142,47 @@ def test_folders_without_an_evaluation_are_left_out(make_run, tmp_path, caplog):
     load(tmp_path / 'b', tmp_path / 'typo')
   assert table(tmp_path) == ['| Pong | CQL | 1 | 10 | 1.0 | 1.0 | -15.7 |']
   assert 'c has no finished iteration yet' in caplog.text
+
+
+def test_other_data_of_a_task_are_no_seeds(tmp_path, write_run):
+  for data, score in (('medium-v2', 10.0), ('expert-v2', 100.0)):
+    write_run(
+      tmp_path / data,
+      ('gradient_steps', 'eval_return_mean'),
+      [(100, score)],
+      benchmark='d4rl',
+      task=f'hopper-{data}',
+      game='hopper',
+      agent='CQL(H)',
+      data=data,
+    )
+  (groups,) = grouping.group_by_game(load(tmp_path / '*')).values()
+  assert list(groups) == ['CQL(H), expert-v2', 'CQL(H), medium-v2']
+  assert all(len(group.runs) == 1 for group in groups.values())
+
+
+def test_settings_of_one_name_are_told_apart(tmp_path, write_run):
+  """By their full names."""
+  for number, settings in enumerate(
+    ({}, {'Critic.hidden_units': 64}, {'TanhGaussianPolicy.hidden_units': 64})
+  ):
+    write_run(
+      tmp_path / str(number),
+      ('gradient_steps', 'eval_return_mean'),
+      [(100, 1.0)],
+      settings=settings,
+    )
+  (groups,) = grouping.group_by_game(load(tmp_path / '*')).values()
+  assert list(groups) == [
+    'CQL',
+    'CQL, Critic.hidden_units 64',
+    'CQL, TanhGaussianPolicy.hidden_units 64',
+  ]
+
+
+def test_iterations_without_an_evaluation_are_left_out(tmp_path, write_run):
+  rows = [(100, 5.0), (200, ''), (300, 3.0), (400, '')]
+  write_run(tmp_path / '0', ('gradient_steps', 'eval_return_mean'), rows)
+  (groups,) = grouping.group_by_game(load(tmp_path / '*')).values()
+  assert groups['CQL'].steps.tolist() == [100, 300]
+  assert (groups['CQL'].final, groups['CQL'].peak) == (3.0, 5.0)

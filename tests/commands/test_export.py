@@ -116,7 +116,7 @@ def test_a_film_shows_the_play(trained, tmp_path, name):
   assert done.returncode == 0 and without_progress(done.stderr) == '', (
     done.stderr
   )
-  assert 'Breakout after 200 gradient steps. Scores: ' in done.stdout
+  assert 'Breakout after 200 gradient steps. Returns: ' in done.stdout
   video = cv2.VideoCapture(str(out))
   pictures = []
   while True:

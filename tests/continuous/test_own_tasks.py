@@ -181,7 +181,7 @@ def test_a_film_shows_the_robot_and_its_action(hopper, tmp_path):
     assert not out.exists()
     pytest.skip('nothing here draws')
   assert done.returncode == 0, done.stderr
-  assert 'hopper after 60 gradient steps. Scores: ' in done.stdout
+  assert 'hopper after 60 gradient steps. Returns: ' in done.stdout
   video = cv2.VideoCapture(str(out))
   pictures = []
   while (read := video.read())[0]:

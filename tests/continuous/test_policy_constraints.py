@@ -92,9 +92,10 @@ def test_bears_kernel_is_d4rls_for_the_task_and_its_multiplier_has_bounds():
     assert float(agent._multiplier.value) == pytest.approx(np.exp(bound))
 
 
-def test_bear_without_data_says_what_to_type():
+@pytest.mark.parametrize('kind', [bear_agent.BEARAgent, brac_agent.BRACAgent])
+def test_what_stays_near_data_says_what_to_type_without_them(kind):
   with pytest.raises(UserError, match='collect with --init_from=RUN'):
-    bear_agent.BEARAgent(ReplayMemory(10, 3, 1), sampler=lambda memory: memory)
+    kind(ReplayMemory(10, 3, 1), sampler=lambda memory: memory)
 
 
 def test_configs_have_d4rls_settings():

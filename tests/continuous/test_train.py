@@ -216,7 +216,9 @@ def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
 @pytest.mark.slow
 def test_values_and_checkpoints_of_a_run_are_judged(collected, tmp_path):
   done = subprocess.run(
-    train(tmp_path / 'run', collected), capture_output=True, text=True
+    train(tmp_path / 'run', collected, 'FixedSampler.held_out=0.2'),
+    capture_output=True,
+    text=True,
   )
   assert done.returncode == 0, done.stderr
   out = tmp_path / 'out'

@@ -22,6 +22,7 @@ from cql_atari.core.constraints import (
   UnitInterval,
   configurable,
 )
+from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Exported
 
 _STEPS_PER_MEASURE = 100
@@ -63,6 +64,7 @@ class ContinuousAgent(base.OfflineAgent):
   SCALARS = ('gradient_norm',)
   MEASURED: tuple[str, ...] = ()  # The scalars of `measure`.
   POLICY_LOSS = 'policy_loss'  # The metrics want one that is named `loss`.
+  NEEDS_DATA = False  # Whether it can't learn from play alone.
   policy_steps = 1  # Updates of the policy in a gradient step.
 
   def __init__(
@@ -87,8 +89,12 @@ class ContinuousAgent(base.OfflineAgent):
       batch_size: transitions in a gradient step, B.
       sampler: makes the batches, called with the data.
       seed: seeds the initial weights, the batches and all noise.
+
+    Raises:
+      UserError: there are no data that it has to stay near to.
     """
     super().__init__()
+    self._check_data(data)
     self.state_size, self.action_size = (
       data.state.shape[1],
       data.action.shape[1],
@@ -102,6 +108,14 @@ class ContinuousAgent(base.OfflineAgent):
     losses = [part.name for part in self.parts]
     self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
     self._compiled_train = tf.function(self._train_in_graph)
+
+  def _check_data(self, data: Dataset) -> None:
+    """Refuses an online run from nothing, if there has to be some data."""
+    if self.NEEDS_DATA and not hasattr(data, 'task'):
+      raise UserError(
+        f'{type(self).__name__} stays near to its data, and an online run from '
+        'nothing has none: train it first, then collect with --init_from=RUN.'
+      )
 
   def _build(self) -> None:
     """Makes all variables."""
@@ -159,12 +173,14 @@ class ContinuousAgent(base.OfflineAgent):
     """Gradient steps taken so far."""
     return int(self.step_number().numpy())
 
-  def train_steps(self, count: int, show_progress: bool = False) -> None:
+  def train_steps(
+    self, count: int, show_progress: bool = False, title: str = 'training'
+  ) -> None:
     """See `OfflineAgent`; all steps are one graph.
 
     What has to be learned before is learned first, if it isn't yet.
     """
-    for steps in self._parts(count, show_progress):
+    for steps in self._parts(count, show_progress, title):
       if left := self.pretraining_left:
         self.pretrain_steps(left)
       self._compiled_train(tf.constant(steps))
@@ -285,14 +301,11 @@ class ContinuousAgent(base.OfflineAgent):
 
   def exported(self) -> Exported:
     """The policy's mode, 'action' (B, A), of states (B, S) as observed."""
+    spec = tf.TensorSpec((None, self.state_size), tf.float32, 'states')
+    return Exported(spec, self._exported, self.policy.layers)
 
-    def act(states):
-      return {'action': self.policy.mode(self._normalized(states))}
-
-    return Exported(self._states_spec(), act, self.policy.layers)
-
-  def _states_spec(self) -> tf.TensorSpec:
-    return tf.TensorSpec((None, self.state_size), tf.float32, 'states')
+  def _exported(self, states: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {'action': self.policy.mode(self._normalized(states))}
 
   # --- Saving. ---
 

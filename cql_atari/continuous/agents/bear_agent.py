@@ -20,8 +20,6 @@ from cql_atari.core.constraints import (
   UnitInterval,
   configurable,
 )
-from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Exported
 from cql_atari.losses import actor_critic
 
 _MAX_LATENT = 0.5  # Of what likely actions are decoded from.
@@ -33,6 +31,7 @@ class BEARAgent(SACAgent):
   """Keeps the policy within the support of the data's, by MMD."""
 
   LABEL = 'BEAR'
+  NEEDS_DATA = True
   SCALARS = ('behavior_loss', 'mmd', 'multiplier')
 
   def __init__(
@@ -80,11 +79,7 @@ class BEARAgent(SACAgent):
     Raises:
       UserError: there are no data that it could stay near to.
     """
-    if not hasattr(data, 'task'):
-      raise UserError(
-        'BEARAgent stays near to its data, and an online run from nothing has '
-        'none: train it first, then collect with --init_from=RUN.'
-      )
+    self._check_data(data)
     self._behavior_fn = behavior
     self._behavior_learning_rate = behavior_learning_rate
     is_gaussian = data.task.domain == 'halfcheetah'
@@ -155,23 +150,18 @@ class BEARAgent(SACAgent):
     rng = rng or np.random.default_rng(0)
     return self._best(states, rng, self.play_samples, True)
 
-  def exported(self) -> Exported:
+  def _exported(self, states: tf.Tensor) -> dict[str, tf.Tensor]:
     """As `select_actions`, with draws that are the same for every state."""
     shape = (1, self.play_samples, self.action_size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-
-    def act(states):
-      states = self._normalized(states)
-      tiled = tf.tile(noise, (tf.shape(states)[0], 1, 1))
-      actions, _ = self.policy.sample(states, tiled)
-      values = self.critic(states, actions)
-      best = tf.argmax(values[0], axis=1)
-      q_values = tf.gather(tf.reduce_min(values, axis=0), best, batch_dims=1)
-      action = tf.gather(actions, best, batch_dims=1)
-      return {'action': action, 'q_value': q_values}
-
-    variables = [*self.policy.layers, *self.critic.layers]
-    return Exported(self._states_spec(), act, variables)
+    states = self._normalized(states)
+    tiled = tf.tile(noise, (tf.shape(states)[0], 1, 1))
+    actions, _ = self.policy.sample(states, tiled)
+    values = self.critic(states, actions)
+    best = tf.argmax(values[0], axis=1)
+    q_values = tf.gather(tf.reduce_min(values, axis=0), best, batch_dims=1)
+    action = tf.gather(actions, best, batch_dims=1)
+    return {'action': action, 'q_value': q_values}
 
   def sample_actions(
     self, states: np.ndarray, rng: np.random.Generator

@@ -26,6 +26,7 @@ class BRACAgent(SACAgent):
   """
 
   LABEL = 'BRAC-{variant}'
+  NEEDS_DATA = True
   SCALARS = ('behavior_loss', 'kl')
 
   def __init__(

@@ -60,7 +60,8 @@ class CQLSACAgent(PenaltyWeight, SACAgent):
       alpha_learning_rate: Adam's, on log alpha.
       chi2_radius: radius of the chi^2 ball of 'var'.
       max_backup: whether the next state is worth the best of num_samples
-        actions of the policy, instead of one of them.
+        actions of the policy, instead of one of them; without entropy,
+        whatever `entropy_backup` says.
       **kwargs: see SACAgent.
     """
     self.penalty = penalty

@@ -167,15 +167,13 @@ class SACAgent(ContinuousAgent):
 
   def exported(self) -> Exported:
     """The base's, and 'q_value' (B,), the least Q-function at the action."""
-
-    def act(states):
-      states = self._normalized(states)
-      action = self.policy.mode(states)
-      q_value = tf.reduce_min(self.critic(states, action), axis=0)
-      return {'action': action, 'q_value': q_value}
-
     variables = [*self.policy.layers, *self.critic.layers]
-    return Exported(self._states_spec(), act, variables)
+    return super().exported()._replace(variables=variables)
+
+  def _exported(self, states: tf.Tensor) -> dict[str, tf.Tensor]:
+    action = super()._exported(states)['action']
+    values = self.critic(self._normalized(states), action)
+    return {'action': action, 'q_value': tf.reduce_min(values, axis=0)}
 
   def predict_q_values(
     self, states: np.ndarray, actions: np.ndarray
