@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import gin
 from annotated_types import Ge, Gt, Le, Lt
 
+from cql_atari.core import gin_text
 from cql_atari.core.errors import UserError
 
 NonNegativeInt = Annotated[int, Ge(0)]
@@ -40,8 +41,8 @@ _BOUNDS = {
 }
 
 
-class MissingSettingError(UserError, TypeError):
-  """A parameter without a default was not given."""
+class SettingError(UserError, TypeError):
+  """A parameter is missing, or there is none of that name."""
 
 
 def check(name: str, value: Any, annotation: Any) -> None:
@@ -144,10 +145,20 @@ def checked(function: Callable) -> Callable:
 
   @functools.wraps(function)
   def call(*args, **kwargs):
-    bound = signature.bind_partial(*args, **kwargs)
+    try:
+      bound = signature.bind_partial(*args, **kwargs)
+    except TypeError:
+      unknown = [name for name in kwargs if name not in signature.parameters]
+      if not unknown:
+        raise
+      made = type(args[0]) if function.__name__ == '__init__' else function
+      hint = gin_text.suggest(unknown[0], parameters(made) or ())
+      raise SettingError(
+        f'{made.__name__} has no parameter {unknown[0]}{hint}'
+      ) from None
     for name in required:
       if name not in bound.arguments:
-        raise MissingSettingError(f'nothing gives {owner}.{name}: bind it.')
+        raise SettingError(f'nothing gives {owner}.{name}: bind it.')
     for name, value in bound.arguments.items():
       parameter = signature.parameters[name]
       if parameter.annotation is not parameter.empty:

@@ -148,7 +148,10 @@ class RunFolder:
       write_csv(path, columns, rows)
 
   def write_records(
-    self, record: dict[str, Any], manifest: dict[str, Any]
+    self,
+    record: dict[str, Any],
+    manifest: dict[str, Any],
+    more: Sequence[str] = (),
   ) -> None:
     """Writes config.gin (the operative config), run.json and manifest.json.
 
@@ -156,9 +159,10 @@ class RunFolder:
       record: what the run knows of itself; format, settings and provenance are
         added.
       manifest: the data's.
+      more: lines of gin for what is made later, such as loggers.
     """
     with writing(self.path):
-      write_config(self.path)
+      write_config(self.path, more)
       path = self.path / 'run.json'
       before = provenance.read(path) if path.is_file() else {}
       record = {
@@ -180,13 +184,14 @@ class RunFolder:
     return '; '.join(changes(self.record['settings'], now))
 
 
-def write_config(folder: pathlib.Path) -> None:
-  """Writes config.gin, the operative config.
+def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:
+  """Writes config.gin: the operative config, and more lines of gin.
 
   One that differs is kept as config.0.gin, ..., with a warning.
   """
   path = folder / 'config.gin'
-  changed = _changed_settings(path)
+  now = '\n'.join([gin.operative_config_str(), *more])
+  changed = _changed_settings(path, now)
   if changed:
     kept = folder / f'config.{len(list(folder.glob("config.*.gin")))}.gin'
     path.rename(kept)
@@ -195,14 +200,14 @@ def write_config(folder: pathlib.Path) -> None:
       kept.name,
       changed,
     )
-  write_text(path, gin.operative_config_str())
+  write_text(path, now)
 
 
-def _changed_settings(path: pathlib.Path) -> str:
-  """The lines in which the operative config differs from a file."""
+def _changed_settings(path: pathlib.Path, now: str) -> str:
+  """The lines in which a config differs from a file."""
   if not path.is_file():
     return ''
-  before, now = path.read_text(), gin.operative_config_str()
+  before = path.read_text()
   return '\n'.join(
     line
     for line in difflib.ndiff(before.splitlines(), now.splitlines())

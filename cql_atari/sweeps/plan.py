@@ -337,7 +337,7 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
     if speeds
     else 'assumed, as on a CPU, without evaluations'
   )
-  disk = 'measured' if sizes else 'assumed'
+  disk = 'measured' if sizes else 'assumed, of the full networks'
   return (
     f'{len(runs)} runs, {len(runs) - len(left)} done. Left: {steps:,} gradient '
     f'steps: some {_duration(hours)}, {workers} at a time at {speed:.1f} '

@@ -80,14 +80,20 @@ def fit(
   if 'GAME' in bound and bound['GAME'] is None:  # D4RL's have no such macro.
     lines.append(binding('GAME', _game_of_data(bound)))
   bound = settings.check(gin_files, lines, settings.AGENT)
-  loggers.check(bound.get('FixedReplayRunner.loggers', ()))
+  makers = bound.get('FixedReplayRunner.loggers', ())
+  loggers.check(makers)
+  of_loggers = [
+    binding(name, value)
+    for name, value in bound.items()
+    if f'@{name.partition(".")[0]}' in makers
+  ]
   digest = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
   with output_folder('base_dir', base_dir) as folder:
     if _is_finished(RunFolder(folder), bound, digest):
       print('all iterations of this run are done already.')
     else:
       with gin_state.isolated():
-        _fit(folder, gin_files, lines, digest)
+        _fit(folder, gin_files, lines, digest, of_loggers)
   return RunFolder(folder)
 
 
@@ -120,6 +126,7 @@ def _fit(
   gin_files: Sequence[str],
   gin_bindings: Sequence[str],
   digest: str,
+  of_loggers: Sequence[str],
 ) -> None:
   # Twice: without TensorFlow for the data, and once everything is imported.
   settings.parse(gin_files, gin_bindings, lock=False)
@@ -156,6 +163,7 @@ def _fit(
           '--base_dir.'
         )
     else:
-      folder.write_records({**runner.record, 'given': digest}, data.manifest)
+      record = {**runner.record, 'given': digest}
+      folder.write_records(record, data.manifest, of_loggers)
     progress.status('compiling the first step')
     runner.run_experiment()

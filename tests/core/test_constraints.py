@@ -76,3 +76,22 @@ def test_a_constructor_is_checked_with_its_bases():
     Own(1, share=2)
   with pytest.raises(TypeError, match=r'nothing gives Base\.size'):
     Own()
+
+
+def test_a_misspelt_parameter_is_told_by_the_class_that_is_made():
+  class Base:
+    def __init__(self, gamma: UnitInterval = 0.99):
+      self.gamma = gamma
+
+  class Derived(Base):
+    def __init__(self, *args, alpha: UnitInterval = 1.0, **kwargs):
+      super().__init__(*args, **kwargs)
+
+  for kind in (Base, Derived):
+    constraints.checked(kind)
+  assert Derived(gamma=0.5, alpha=0.1).gamma == 0.5
+  for given, meant in (('alpa', 'alpha'), ('gama', 'gamma')):
+    with pytest.raises(TypeError, match=f'Derived has no .*mean {meant}'):
+      Derived(**{given: 0.5})
+  with pytest.raises(TypeError, match='too many positional'):
+    Base(0.5, 0.6)

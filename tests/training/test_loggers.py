@@ -62,6 +62,10 @@ def test_a_logger_of_ones_own(tmp_path):
     40 {second:.6f}
     ends
     """)
+  assert 'Lines.name' not in folder.config.read_text()
+  again = fit(tmp_path, 'Lines', 3, **{'Lines.name': 'other.txt'})
+  # The config has the logger's own settings too, though it is made later.
+  assert "Lines.name = 'other.txt'" in again.config.read_text()
 
 
 def test_a_log_ends_with_a_run_that_fails(tmp_path):
