@@ -52,13 +52,9 @@ class CQLMixin(
       **kwargs: see the agent this is mixed into.
     """
     self.penalty, self.chi2_radius = penalty, chi2_radius
-    super().__init__(
-      *args,
-      alpha=alpha,
-      target_gap=target_gap,
-      alpha_learning_rate=alpha_learning_rate,
-      **kwargs,
-    )
+    self.target_gap, self._initial_alpha = target_gap, alpha
+    self._alpha_learning_rate = alpha_learning_rate
+    super().__init__(*args, **kwargs)
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition

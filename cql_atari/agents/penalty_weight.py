@@ -12,21 +12,13 @@ class PenaltyWeight(base.OfflineAgent):
 
   Their losses have a scalar 'cql_penalty'. With a `target_gap` tau, alpha rises
   while that is above tau and falls while it is below, by gradient ascent on
-  alpha (penalty - tau), up to 10^6 (appendix F of the paper).
+  alpha (penalty - tau), up to 10^6 (appendix F of the paper). Their
+  constructors set what is declared here.
   """
 
-  def __init__(
-    self,
-    *args,
-    alpha: float,
-    target_gap: float | None,
-    alpha_learning_rate: float,
-    **kwargs,
-  ):
-    """Initializes the agent; the CQL agents describe the arguments."""
-    self.target_gap = target_gap
-    self._initial_alpha, self._alpha_learning_rate = alpha, alpha_learning_rate
-    super().__init__(*args, **kwargs)
+  target_gap: float | None
+  _initial_alpha: float
+  _alpha_learning_rate: float
 
   def _build(self) -> None:
     super()._build()

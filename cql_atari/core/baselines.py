@@ -28,13 +28,8 @@ def provide_baselines() -> None:
   """Registers the stand-in where OpenAI Baselines is not installed."""
   if 'baselines' in sys.modules or importlib.util.find_spec('baselines'):
     return
-  baselines = types.ModuleType('baselines')
-  baselines.common = types.ModuleType('baselines.common')
-  baselines.common.atari_wrappers = _AtariWrappers(
-    'baselines.common.atari_wrappers'
-  )
-  sys.modules['baselines'] = baselines
-  sys.modules['baselines.common'] = baselines.common
-  sys.modules['baselines.common.atari_wrappers'] = (
-    baselines.common.atari_wrappers
-  )
+  wrappers = 'baselines.common.atari_wrappers'
+  for name in ('baselines', 'baselines.common'):
+    sys.modules[name] = types.ModuleType(name)
+  sys.modules['baselines.common'].atari_wrappers = _AtariWrappers(wrappers)
+  sys.modules[wrappers] = sys.modules['baselines.common'].atari_wrappers

@@ -22,20 +22,11 @@ def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
   import tensorflow as tf
 
   exported = run.agent.exported()
-  signature = [exported.states]
-
-  class Policy(tf.Module):
-    """The agent's policy, to be saved."""
-
-    def __init__(self):
-      super().__init__()
-      self.variables_ = list(exported.variables)
-
-    @tf.function(input_signature=signature, autograph=False)
-    def act(self, states):
-      return exported.act(states)
-
-  policy = Policy()
+  signature, policy = [exported.states], tf.Module()
+  policy.weights = list(exported.variables)
+  policy.act = tf.function(
+    exported.act, input_signature=signature, autograph=False
+  )
   with quiet.quiet():
     quiet.import_tensorflow()
     with tensorflow_errors_as_os_errors():

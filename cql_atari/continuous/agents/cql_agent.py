@@ -67,13 +67,9 @@ class CQLSACAgent(PenaltyWeight, SACAgent):
     self.penalty = penalty
     self.num_samples, self.cql_temperature = num_samples, cql_temperature
     self.max_backup, self.chi2_radius = max_backup, chi2_radius
-    super().__init__(
-      *args,
-      alpha=alpha,
-      target_gap=target_gap,
-      alpha_learning_rate=alpha_learning_rate,
-      **kwargs,
-    )
+    self.target_gap, self._initial_alpha = target_gap, alpha
+    self._alpha_learning_rate = alpha_learning_rate
+    super().__init__(*args, **kwargs)
 
   def critic_loss(self, batch: Transition, noise: Noise) -> Loss:
     """SAC's loss plus alpha times each critic's penalty (Eq. 4 for 'H')."""
