@@ -231,10 +231,11 @@ class OfflineAgent(dopamine.DopamineProtocol):
       UserError: there is no such file, or it is of another agent or network.
     """
     try:
-      with np.load(pathlib.Path(path).expanduser()) as arrays:
-        self.load_state(dict(arrays))
+      with np.load(pathlib.Path(path).expanduser()) as file:
+        arrays = dict(file)
     except _UNREADABLE as error:
       raise UserError(f'{path} is no saved agent ({error}).') from None
+    self.load_state(arrays)
     return self
 
   def state(self) -> Arrays:

@@ -90,8 +90,8 @@ def group_by_data(runs: Sequence[LoadedRun]) -> dict[str, GroupsByGame]:
 def runs_with_labels(
   runs: Sequence[LoadedRun],
 ) -> Iterator[tuple[str, LoadedRun]]:
-  """Every run with its label among the others, game by game."""
-  for of_label in _labelled(runs).values():
+  """Every run with its label, which does not name the data, game by game."""
+  for of_label in _labelled(runs, names_data=False).values():
     for label, members in of_label.items():
       for run in members:
         yield label, run
@@ -111,7 +111,7 @@ def group_by_game(runs: Sequence[LoadedRun]) -> GroupsByGame:
 
 
 def _labelled(
-  runs: Sequence[LoadedRun],
+  runs: Sequence[LoadedRun], names_data: bool = True
 ) -> dict[str, dict[str, list[LoadedRun]]]:
   """Runs by game and label, in order."""
   games = defaultdict(lambda: defaultdict(list))
@@ -124,7 +124,8 @@ def _labelled(
     for agent, members in games[game].items():
       for run in members:
         parts = [agent, *_differences(run, members)]
-        if len(data) > 1 and not run.benchmark.data_share_is_hyperparameter:
+        is_setting = run.benchmark.data_share_is_hyperparameter
+        if names_data and len(data) > 1 and not is_setting:
           parts.insert(1, run.data)
         runs_by_label[', '.join(parts)].append(run)
     grouped[game] = {

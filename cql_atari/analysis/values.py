@@ -208,5 +208,5 @@ def _paper_interval(
 def _students(middle: float, error: float, count: int) -> tuple[float, float]:
   if count < 2:
     return math.nan, math.nan
-  low, high = stats.t.interval(0.95, count - 1, middle, error)
-  return float(low), float(high)
+  reach = stats.t.ppf(0.975, count - 1) * error
+  return float(middle - reach), float(middle + reach)

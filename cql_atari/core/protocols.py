@@ -70,8 +70,10 @@ class Agent(Protocol):
   def pretrain_steps(self, count: int) -> None:
     """Takes up to `count` pretraining steps."""
 
-  def train_steps(self, count: int) -> None:
-    """Takes gradient steps on the next batches."""
+  def train_steps(
+    self, count: int, show_progress: bool = False, title: str = 'training'
+  ) -> None:
+    """Takes gradient steps on the next batches, with a bar where asked to."""
 
   def mean_scalars(self, reset: bool = False) -> dict[str, float]:
     """Means over the gradient steps since the last reset."""

@@ -25,9 +25,11 @@ from cql_atari.core.files import (
 from cql_atari.replay import games, sources
 from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.recorder import PADDING_ROWS, Recorder
+from cql_atari.replay.shard import file_name
 from cql_atari.replay.shard_folder import EPISODES
 
 _ROWS_PER_SHARD, _SHARDS = 20_000, 50
+_VERSION = 2  # 1 took sums of clipped rewards for scores.
 
 
 def convert(
@@ -46,8 +48,9 @@ def convert(
     The run's folder.
 
   Raises:
-    UserError: there is no such recording, it is damaged, or it cannot be
-      represented: other sizes, lost frames, actions that the game lacks.
+    UserError: there is no such recording, it is damaged or of another game, or
+      it cannot be represented: other sizes, lost frames, actions that the game
+      lacks.
   """
   game = game_of(source, game)
   num_actions = games.num_actions(game)
@@ -57,8 +60,8 @@ def convert(
     writing(f'the run {run}', 'make room, or choose another --out'),
   ):
     check_empty(run)
-    for killed in run.glob('.partial-*'):
-      shutil.rmtree(killed)
+    for killed in (*run.glob('.partial-*'), run.with_name('.partial-1')):
+      shutil.rmtree(killed, ignore_errors=True)
     total = sum(PADDING_ROWS + length for length in source.lengths()) + 1
     shards = -(-total // _ROWS_PER_SHARD)
     rows = max(-(-total // min(shards, _SHARDS)) + 1, 9)
@@ -67,13 +70,14 @@ def convert(
       progress.bar(total, ' rows', 'converting') as bar,
     ):
       logs = pathlib.Path(partial) / 'replay_logs'
-      recorder = Recorder(logs, rows, _SHARDS)
+      recorder, is_clipped = Recorder(logs, rows, _SHARDS), True
       for number, episode in enumerate(source.episodes()):
         _check(f'{source.name}, episode {number}', episode, game, num_actions)
         recorder.append(*episode)
+        is_clipped &= bool((np.abs(episode.rewards) <= 1).all())
         bar.update(recorder.add_count - bar.n)
       recorder.close()
-      if source.IS_CLIPPED:  # Their sums are no scores.
+      if source.may_be_clipped and is_clipped:  # Their sums are no scores.
         recorder.episodes.clear()
       recorder.write_episodes()
       for name in (EPISODES, logs.name):  # Shards last: they are all, or none.
@@ -82,16 +86,21 @@ def convert(
 
 
 def game_of(source: sources.Source, game: str | None = None) -> str:
-  """The game that a recording tells, or that is given where it does not."""
+  """The game: as the recording tells, or as is given, or by its folders.
+
+  Raises:
+    UserError: the recording tells another than is given, or nothing tells.
+  """
   told = source.game()
   if told and game and told != game:
     raise UserError(
       f'{source.name} holds play of {told}, but the game is {game}: leave '
       '--game out.'
     )
-  if not (told or game):
+  game = told or game or source.game_of_path()
+  if not game:
     raise UserError(f'{source.name} does not tell the game: add --game=Pong.')
-  return told or game
+  return game
 
 
 def check_empty(run: pathlib.Path) -> None:
@@ -101,7 +110,8 @@ def check_empty(run: pathlib.Path) -> None:
     UserError: there is one.
   """
   logs = run / 'replay_logs'
-  if logs.exists() and any(logs.iterdir()):
+  here = run.glob(file_name('observation', '*'))
+  if any(here) or (logs.exists() and any(logs.iterdir())):
     raise UserError(f'{run} holds data already: choose another folder.')
 
 
@@ -115,7 +125,8 @@ def converted(
   """
   stats = [(str(path.resolve()), path.stat()) for path in source.files()]
   identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-  key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+  content = repr((_VERSION, identity)).encode()
+  key = hashlib.sha256(content).hexdigest()[:16]
   game = game_of(source, game)
   out = make_folder('cache_dir', cache, 'converted', key)
   run = out / game / '1'

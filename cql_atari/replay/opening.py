@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import platformdirs
 from absl import logging
 
+from cql_atari.core import fetched
 from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Data
@@ -187,12 +188,7 @@ def ensure_store(
           'is not there.'
         )
       store = _prepared(directory, game, split)
-      files = {}
-      for rows in selection:
-        for path in rows.shard.sources:
-          files[path.name] = path.stat().st_size
-      known = [shard['files'] for shard in store.manifest['shards']]
-      if files != {name: n for sizes in known for name, n in sizes.items()}:
+      if not _is_of(store, selection, folder):
         raise UserError(
           f'the store {directory} is of other files than {run} has now: name '
           'a folder that is not there.'
@@ -202,6 +198,29 @@ def ensure_store(
       directory, key, selection, split, game, run.name, num_actions
     )
   return directory
+
+
+def _is_of(
+  store: Store,
+  selection: Sequence[split_lib.ShardRows],
+  folder: pathlib.Path,
+) -> bool:
+  """Whether a store has these rows, by shards, rows and sizes of files."""
+  may_grow = fetched.read(folder) is not None  # By a fetch of a larger share.
+  shards = [
+    {
+      'shard': rows.shard.index,
+      'rows': rows.ranges_in_play_order.tolist(),
+      'files': {path.name: path.stat().st_size for path in rows.shard.sources},
+    }
+    for rows in selection
+  ]
+  names = ('shard', 'rows') if may_grow else ('shard', 'rows', 'files')
+  known, now = (
+    [[shard[name] for name in names] for shard in of]
+    for of in (store.manifest['shards'], shards)
+  )
+  return known == now
 
 
 def _key(

@@ -41,7 +41,8 @@ class RecordReplay(gymnasium.Wrapper):
 
     Raises:
       UserError: the folder can't be written, or holds data; the environment
-        shows every frame, or has actions outside the game's minimal set.
+        shows other frames than every fourth, ends games at a lost life, as far
+        as its wrappers tell, or has actions outside the game's minimal set.
     """
     super().__init__(env)
     _check(env)
@@ -99,7 +100,8 @@ def _check(env: gymnasium.Env) -> None:
     wrappers.append(wrappers[-1].env)
   skip = ale._frameskip
   for wrapper in wrappers[:-1]:
-    if vars(wrapper).get('terminal_on_life_loss'):
+    is_sb3 = type(wrapper).__name__ == 'EpisodicLifeEnv'
+    if is_sb3 or vars(wrapper).get('terminal_on_life_loss'):
       raise UserError(
         'the environment ends games at a lost life, and the format holds whole '
         'games: make it with terminal_on_life_loss=False, and end them above '

@@ -25,12 +25,12 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
   for folder in (root / 'replay_logs', root):
     if any(folder.glob(file_name('observation', '*'))):  # type: ignore
       return folder
-  below = [*root.glob('*/replay_logs'), *root.glob('*/*/replay_logs')]
+  below = [*root.glob('[!.]*/replay_logs'), *root.glob('*/[!.]*/replay_logs')]
   if below:
     raise UserError(
       f'{root} holds no shards, but {below[0].parent} does: give that.'
     )
-  if any(root.glob('replay_logs/.*.partial')):
+  if any(root.glob('replay_logs/.*.partial')) or any(root.glob('.partial-*')):
     raise UserError(
       f'the recording in {root} is not whole: it is when `collect` or a '
       "conversion has ended, or RecordReplay's env.close() was called."
@@ -99,7 +99,9 @@ def run_folder(replay_dir: str | os.PathLike) -> pathlib.Path:
     UserError: as `find_replay_logs`.
   """
   folder = find_replay_logs(replay_dir)
-  return folder.parent if folder.name == 'replay_logs' else folder
+  if folder.resolve().name == 'replay_logs':
+    return folder.resolve().parent
+  return folder
 
 
 def game_of(replay_dir: str | os.PathLike) -> str:

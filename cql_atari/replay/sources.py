@@ -15,6 +15,7 @@ import abc
 import contextlib
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
@@ -52,7 +53,8 @@ class Episode(NamedTuple):
 class Source(abc.ABC):
   """A recording; `name` is what the user gave."""
 
-  IS_CLIPPED: ClassVar[bool] = False  # Whether its rewards are.
+  # Whether rewards that are all within [-1, 1] are clipped ones.
+  may_be_clipped: ClassVar[bool] = False
 
   def __init__(self, name: str):
     self.name = name
@@ -75,7 +77,11 @@ class Source(abc.ABC):
     """
 
   def game(self) -> str | None:
-    """The game; None where the recording does not tell."""
+    """The game; None where the recording itself does not tell."""
+    return None
+
+  def game_of_path(self) -> str | None:
+    """The game that its folder, or one of two above, is named after."""
     for folder in (self.path, *self.path.resolve().parents[:2]):
       if folder.name in games.game_names():
         return folder.name
@@ -199,9 +205,8 @@ class MinariDataset(Source):
     if spec is None:
       return None
     name = spec.id.rpartition('/')[2]
-    name = name.partition('-')[0].removesuffix('NoFrameskip')
-    games.rom_name(name)
-    return name
+    name = re.sub('(NoFrameskip|Deterministic)?-v[0-9]+$', '', name)
+    return name if name in games.game_names() else None
 
   def lengths(self) -> Iterator[int]:
     """The length of every episode."""
@@ -265,11 +270,12 @@ def load_minari(name: str):
 class RLUnplugged(Source):
   """Episodes as tf.train.Example, in TFRecords.
 
-  Only the observation of the last step is used, as in RLDS. Rewards are those
-  of the DQN Replay dataset, clipped, also where they are called unclipped.
+  Only the observation of the last step is used, as in RLDS. By TensorFlow
+  Datasets' source, the rewards are those of the DQN Replay dataset, clipped,
+  also where they are called unclipped.
   """
 
-  IS_CLIPPED = True
+  may_be_clipped = True
 
   def files(self) -> list[pathlib.Path]:
     """The files of the folder, or those whose names begin so."""

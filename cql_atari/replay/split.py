@@ -229,11 +229,11 @@ class Split:
   def _select_prefix(self, shards: list[shard_lib.Shard]) -> list[ShardRows]:
     chosen = []
     for shard in shards:
-      rows = self._prefix(shard)
-      if rows > STACK_SIZE:
-        stitch = None
-        if chosen and chosen[-1].ranges[-1, 1] == chosen[-1].shard.num_rows:
-          stitch = shard.rows_after(chosen[-1].shard)
+      rows, stitch = self._prefix(shard), None
+      if chosen and chosen[-1].ranges[-1, 1] == chosen[-1].shard.num_rows:
+        stitch = shard.rows_after(chosen[-1].shard)
+      # A recording's last few rows count by those before them.
+      if rows > STACK_SIZE or (stitch and rows == shard.num_rows):
         chosen.append(ShardRows(shard, np.array([[0, rows]]), stitch=stitch))
     return chosen
 

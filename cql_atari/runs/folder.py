@@ -177,11 +177,16 @@ class RunFolder:
         write_text(self.path / f'{name}.json', text)
 
   def other_settings(self) -> str:
-    """How the settings in force differ from the run's; '' if they do not."""
+    """How the settings in force differ from the run's; '' if they do not.
+
+    Those that only one of them has do not count: gin knows of what was made.
+    """
     if not self.has_records:
       return ''
+    before = self.record['settings']
     now = json.loads(json.dumps(operative_settings()))
-    return '; '.join(changes(self.record['settings'], now))
+    both = {name: now[name] for name in before.keys() & now.keys()}
+    return '; '.join(changes({n: before[n] for n in both}, both))
 
 
 def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:

@@ -1,5 +1,6 @@
 """A whole training run: from settings to a finished run folder."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -151,8 +152,9 @@ def _fit(
     try:
       runner = runner_lib.FixedReplayRunner(base_dir, data)
     except UserError:
-      if others := folder.other_settings():  # They may be why.
-        logging.warning('In the run in %s, %s.', base_dir, others)
+      with contextlib.suppress(UserError):  # A damaged run.json.
+        if others := folder.other_settings():  # They may be why.
+          logging.warning('In the run in %s, %s.', base_dir, others)
       raise
     for name in unused(gin_bindings):
       logging.warning('%s is bound, but nothing in this run uses it.', name)

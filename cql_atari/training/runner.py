@@ -109,7 +109,8 @@ class FixedReplayRunner(job.Job):
       seed: seeds the weights, the batches, and the play of evaluations.
 
     Raises:
-      UserError: the checkpoints in the folder are of other data or settings.
+      UserError: the checkpoints in the folder are of other data or settings, or
+        the data are of another game than is played.
     """
     super().__init__(
       pathlib.Path(base_dir),

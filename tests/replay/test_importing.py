@@ -220,6 +220,8 @@ def test_minari_datasets(tmp_path, monkeypatch, make):
   store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
   assert_holds(store, games)
   assert rom_check.start_difference(store) == 0.0  # JPEG is no other ROM.
+  with pytest.raises(UserError, match='holds play of Breakout, but the game'):
+    opening.open_store(source, 'Pong', cache_dir=str(tmp_path / 'cache'))
   with pytest.raises(UserError, match='minari download nothing-v0'):
     opening.open_store('minari:nothing-v0', 'Breakout')
 
@@ -356,12 +358,17 @@ def example(game, style, encode):
 
 
 @pytest.mark.parametrize(
-  ('style', 'compression'), [('bucket', 'GZIP'), ('tfds', '')]
+  ('style', 'compression', 'is_clipped'),
+  [('bucket', 'GZIP', True), ('tfds', '', False)],
 )
-def test_rl_unpluggeds_episodes(games, tmp_path, style, compression):
+def test_rl_unpluggeds_episodes(
+  games, tmp_path, style, compression, is_clipped
+):
   """Written by TensorFlow's own writer and PNG encoder."""
   import tensorflow as tf
 
+  if is_clipped:
+    games = [g._replace(rewards=np.clip(g.rewards, -1, 1)) for g in games]
   folder = tmp_path / 'Breakout'
   folder.mkdir()
   for number in range(2):
@@ -373,10 +380,8 @@ def test_rl_unpluggeds_episodes(games, tmp_path, style, compression):
     store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
     assert store.manifest['game'] == 'Breakout'
     assert_holds(store, games)
-    # Its authors clipped the rewards, so their sums are no scores.
-    assert store.manifest['behavior_return']['is_clipped']
-  with pytest.raises(UserError, match='holds play of Breakout, but the game'):
-    opening.open_store(folder, 'Pong', cache_dir=str(tmp_path / 'cache'))
+    # Sums of what its authors clipped are no scores.
+    assert store.manifest['behavior_return']['is_clipped'] == is_clipped
   content = (folder / 'run_1-00001-of-00002').read_bytes()
   (folder / 'run_1-00001-of-00002').write_bytes(content[:-300])
   with pytest.raises(UserError, match=r'run_1-00001-of-00002 is damaged'):

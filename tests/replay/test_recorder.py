@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cql_atari.replay import episodes as episodes_lib
-from cql_atari.replay import memory, shard_folder
+from cql_atari.replay import memory, opening, shard_folder
 from cql_atari.replay import recorder as recorder_lib
 from cql_atari.replay import sampler as sampler_lib
 from cql_atari.replay import shard as shard_lib
@@ -256,3 +256,21 @@ def test_closing_loses_no_row(tmp_path, demo_frames, length):
   for shard, (start, stop) in zip(shards[1:], stitched):
     endings = np.append(endings, shard.read('terminal', stop)[start:])
   assert np.count_nonzero(endings) == 1
+
+
+@pytest.mark.parametrize('count', range(59, 67))
+def test_a_store_has_all_that_was_recorded(tmp_path, demo_frames, count):
+  """Also where the last shard has but a few rows."""
+  run = tmp_path / 'Breakout' / '1'
+  recorder = recorder_lib.Recorder(run / 'replay_logs', 60, 50)
+  length = count - recorder_lib.PADDING_ROWS
+  actions = np.arange(length) % 4
+  recorder.append(demo_frames[:length], actions, np.ones(length), True)
+  recorder.close()
+  store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  np.testing.assert_array_equal(store.actions[3:count], actions)
+  assert np.flatnonzero(store.terminals).tolist() == [count - 1]
+  # The game's last row is sampled where any row comes after it.
+  rows = store.manifest['num_rows']
+  assert rows in (count, count + 1)
+  assert len(store.valid_transitions()) == rows - 4

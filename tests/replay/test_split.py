@@ -1,3 +1,5 @@
+import shutil
+
 import gin
 import numpy as np
 import pytest
@@ -165,3 +167,21 @@ def test_shards_that_give_no_episode_are_not_missing(replay, tmp_path, caplog):
 
   assert 'lacks' not in opened((0, 4))
   assert 'lacks 2 of the 6 shards' in opened((0, 6))
+
+
+def test_a_run_is_known_by_where_its_shards_really_are(
+  demo_dir, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(demo_dir / 'replay_logs')
+  assert shard_folder.game_of('.') == 'Breakout'
+  (tmp_path / 'link').symlink_to(demo_dir / 'replay_logs')
+  assert shard_folder.game_of(tmp_path / 'link') == 'Breakout'
+  with pytest.raises(UserError, match='the game is Pong'):
+    shard_folder.check_game(shard_folder.run_folder('.'), 'Pong')
+
+
+def test_what_a_conversion_left_is_no_run(tmp_path, demo_dir):
+  run = tmp_path / 'Breakout' / '1'
+  shutil.copytree(demo_dir, run / '.partial-killed')
+  with pytest.raises(UserError, match='is not whole: it is when'):
+    shard_folder.find_replay_logs(run)
