@@ -7,7 +7,6 @@ and others. The learning curve is in metrics.csv beside them. --init_from=RUN
 fine-tunes the agent of an offline run online.
 """
 
-import functools
 import pathlib
 
 from cql_atari.continuous import tasks
@@ -111,7 +110,7 @@ def _of_run(run: RunFolder) -> tuple[str, Benchmark]:
   return name, benchmarks.load(run.record['benchmark'])
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -6,8 +6,6 @@ OUT/GAME/1, in the published format. `train` takes all of these as --replay_dir
 too, and converts them by itself.
 """
 
-import functools
-
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.replay import importing, sources
@@ -35,7 +33,7 @@ def main(source: str) -> None:
   )
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

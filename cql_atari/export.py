@@ -8,7 +8,6 @@ action set, and `q_values`, float32 (B, A). On D4RL they map float32 `states`
 agent has values, its `q_value` (B,).
 """
 
-import functools
 import os
 import pathlib
 import shutil
@@ -47,7 +46,7 @@ def main() -> None:
   )
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -5,8 +5,6 @@ shards, which is all that a 1 % or 10 % split reads: OUT/GAME/RUN/replay_logs.
 For a task, it fetches D4RL's file: OUT/NAME.hdf5.
 """
 
-import functools
-
 from cql_atari.continuous import fetching, tasks
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
@@ -76,7 +74,7 @@ def _fetch_task(task: tasks.Task) -> None:
   )
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -4,8 +4,6 @@ Also prints a table of final and best returns. Runs with other settings get a
 line of their own.
 """
 
-import functools
-
 from cql_atari.analysis import figures, grouping, loading, reporting
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
@@ -28,7 +26,7 @@ def main() -> None:
   print(f'\nThe curves are in {out}.')
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -5,7 +5,6 @@ a folder of its own.
 """
 
 import dataclasses
-import functools
 import re
 import time
 
@@ -80,7 +79,7 @@ def _shards(text: str) -> tuple[int, int]:
   return int(match[1]), int(match[2])
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

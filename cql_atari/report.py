@@ -5,8 +5,6 @@ learning diagnostics, of every run folder below ROOT: pictures as PNG and PDF,
 tables as CSV, the whole as report.md and as report.html, which is one file.
 """
 
-import functools
-
 from cql_atari.analysis import loading, reporting
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
@@ -34,7 +32,7 @@ def main() -> None:
   print(f'The report on {len(runs)} runs is {out / "report.html"}.')
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

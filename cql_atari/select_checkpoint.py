@@ -5,8 +5,6 @@ scores beside the best and the last. A pattern names many runs; `--out=DIR`
 writes the tables.
 """
 
-import functools
-
 from cql_atari.analysis import selection
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
@@ -33,7 +31,7 @@ def main() -> None:
   selection.select(folder.find(_RUN.value), _FQE_STEPS.value, _SEED.value, out)
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

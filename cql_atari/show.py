@@ -4,7 +4,6 @@ Prints statistics; `--out=clip.gif`, or clip.mp4, films some of its play at the
 speed it was played, 15 frames a second, with rows, actions and rewards.
 """
 
-import functools
 import pathlib
 
 from cql_atari.core import command
@@ -39,7 +38,7 @@ def main(directory: str) -> None:
     print(f'{_OUT.value} shows rows {first} to {first + drawn - 1}.')
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -5,8 +5,6 @@ own in BASE_DIR/GAME/CONFIG/SEED. Give the same command again to go on: what is
 done is not run twice.
 """
 
-import functools
-
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import exclusive_lock, output_folder
@@ -76,7 +74,7 @@ def _make_engine(sweep: plan.Sweep):
   return execute.LocalEngine(slots, sweep.cpus_per_run, sweep.max_retries)
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

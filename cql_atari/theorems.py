@@ -6,8 +6,6 @@ often it held, by how much at least. `--out=DIR` also draws the figures of
 docs/theory.md.
 """
 
-import functools
-
 from cql_atari.core import command, progress, quiet
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import make_folder, write_csv, write_text, writing
@@ -58,7 +56,7 @@ def main() -> int:
   return 1 if failed else 0
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

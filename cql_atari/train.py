@@ -5,8 +5,6 @@ Needs --base_dir, the folder for the run, and, but for the built-in data
 command goes on with a run that was stopped or killed.
 """
 
-import functools
-
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.training import fit
@@ -63,7 +61,7 @@ def main() -> None:
   )
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -7,7 +7,6 @@ in --run='runs/small/Pong/*/0'. `--out=DIR` writes the table and a figure.
 conservative evaluation (section 3.1), in place of the agent's own.
 """
 
-import functools
 import math
 
 from cql_atari.analysis import value_gaps
@@ -56,7 +55,7 @@ def main() -> None:
   )
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -5,7 +5,6 @@ Play that looks odd (no better than the first shard's, frames that never move)
 is a warning: look at it before training on it for a week.
 """
 
-import functools
 import itertools
 import json
 import pathlib
@@ -72,7 +71,7 @@ def _ranges(numbers: list[int]) -> str:
   return ', '.join(parts)
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

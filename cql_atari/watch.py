@@ -7,8 +7,6 @@ between MP4 and GIF. Films of robots are drawn by MuJoCo with EGL, unless
 MUJOCO_GL says otherwise.
 """
 
-import functools
-
 from cql_atari.analysis import film
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
@@ -43,7 +41,7 @@ def main() -> None:
   )
 
 
-run = functools.partial(_COMMAND.run, main)
+run = _COMMAND.entry_point(main)
 
 if __name__ == '__main__':
   run()

@@ -5,6 +5,7 @@ one process. What several share is defined here, once.
 """
 
 import atexit
+import functools
 import inspect
 import logging as stdlib_logging
 import os
@@ -136,6 +137,10 @@ class Command:
     # TensorFlow's modules would take a second to be taken apart.
     atexit._run_exitfuncs()
     os._exit(status or 0)
+
+  def entry_point(self, main: Callable[..., int | None]) -> Callable[[], None]:
+    """`run` with this function, as setup.py's console scripts call it."""
+    return functools.partial(self.run, main)
 
   def call(self, main: Callable[..., Any], argv: Sequence[str]) -> int | None:
     """As `run`, but returns the exit status."""

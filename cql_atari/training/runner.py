@@ -109,8 +109,8 @@ class FixedReplayRunner(job.Job):
       seed: seeds the weights, the batches, and the play of evaluations.
 
     Raises:
-      UserError: the checkpoints in the folder are of other data or settings, or
-        the data are of another game than is played.
+      UserError: the folder's checkpoints are of other data or settings, or the
+        data of another game than is played.
     """
     super().__init__(
       pathlib.Path(base_dir),
@@ -299,10 +299,9 @@ class FixedReplayRunner(job.Job):
     self, bar: tqdm.tqdm, loss: float, step: int, count: int
   ) -> None:
     """Shows the loss, the last evaluation, and the time left for the run."""
-    text = f'loss {loss:.4f}'
-    if self._rows and self._evaluation_steps:
-      last = self._rows[-1][METRICS.index('eval_return_mean')]
-      text += f', last return {last:.1f}'
+    last = [row[METRICS.index('eval_return_mean')] for row in self._rows[-1:]]
+    told = [f', last return {r:.1f}' for r in last if math.isfinite(r)]
+    text = f'loss {loss:.4f}' + ''.join(told)
     steps, seconds = step - self._begun_at[0], self.wall_seconds
     if self._num_iterations > 1:
       left = self._num_iterations * self._training_steps - step
