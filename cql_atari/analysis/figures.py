@@ -147,7 +147,7 @@ def held_out(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
   """
   labels = {
     'held_out_td_error': 'TD error\non held-out episodes',
-    'held_out_value': 'Q of the best action\non held-out episodes',
+    'held_out_value': "Q of the policy's action\non held-out episodes",
     'held_out_match': "share of actions\nthat are the data's",
     'held_out_action_difference': "squared distance\nfrom the data's actions",
   }
