@@ -307,3 +307,12 @@ def test_tuned_alpha_stays_finite(demo_store):
     agent.train_steps(1)
   assert float(agent._alpha.value) == pytest.approx(1e6, rel=1e-3)
   assert np.isfinite(agent.mean_scalars()['loss'])
+
+
+def test_deep_networks_do_not_run_out_of_seeds():
+  """And those of the first layers are what they were with fewer."""
+  initializer = networks._SeededInitializers(3, scale=1.0, mode='fan_in')
+  seeds = [initializer().seed for _ in range(200)]
+  assert len(set(seeds)) == 200
+  first = np.random.SeedSequence(3).generate_state(64)
+  assert seeds[:64] == first.tolist()

@@ -59,4 +59,10 @@ def test_verdicts_by_hand(tmp_path, write_run):
     text=True,
   )
   assert other.returncode == 2 and 'give one of these' in other.stderr
+  far = subprocess.run(
+    [sys.executable, SCRIPT, f'--runs={tmp_path}/runs', '--steps=9000'],
+    capture_output=True,
+    text=True,
+  )
+  assert far.returncode == 2 and 'no run has come as far' in far.stderr
   assert done.stdout == (tmp_path / 'out' / 'verdicts.md').read_text()

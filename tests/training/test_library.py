@@ -1,6 +1,7 @@
 """The package from Python, without a command and without gin."""
 
 import ast
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -16,7 +17,9 @@ from training_runs import TINY
 import cql_atari
 from cql_atari.core import gin_state
 from cql_atari.core.errors import UserError
+from cql_atari.replay import published
 from cql_atari.training import fit as fit_lib
+from cql_atari.training import signals
 
 README = pathlib.Path(__file__).parents[2] / 'README.md'
 SMALL = {
@@ -57,7 +60,8 @@ def test_an_agent_goes_on_from_its_file(demo_store, tmp_path, monkeypatch):
   whole = (tmp_path / 'agents' / 'cql.npz').read_bytes()
   (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
   np.save(tmp_path / 'array.npy', np.zeros(3))
-  for name in ('other.npz', 'cut.npz', 'array.npy', 'nowhere.npz'):
+  (tmp_path / 'empty.npz').touch()
+  for name in ('other.npz', 'cut.npz', 'array.npy', 'nowhere.npz', 'empty.npz'):
     with pytest.raises(UserError, match='is no saved agent'):
       first.load(tmp_path / name)
 
@@ -132,6 +136,28 @@ def test_a_fitted_run_leaves_other_agents_alone(tmp_path, monkeypatch, capsys):
   assert games.lengths.max() <= 50
   figure = cql_atari.plot_runs(folder.path)
   assert figure.axes[0].get_title() == 'Breakout'
+
+
+def test_what_is_bound_by_a_macro_is_found():
+  """As a run is opened again whose config has its agent by one."""
+  with gin_state.isolated():
+    gin.parse_config(
+      'Split.fraction = %F\nF = 0.25\nopen_data.open_fn = %O\nO = @open_store'
+    )
+    assert gin_state.value('Split.fraction') == 0.25
+    assert gin_state.value('open_data.open_fn').__name__ == 'open_store'
+    assert gin_state.value('Split.shards', 7) == 7
+
+
+def test_a_run_in_a_thread_watches_for_no_signal():
+  """Which only the main thread may; it is no reason to fail."""
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+
+    def watch():
+      with signals.StopSignal().watch(), published._interrupted_by_sigterm():
+        return True
+
+    assert pool.submit(watch).result()
 
 
 def test_gin_has_its_settings_again():

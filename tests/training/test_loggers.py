@@ -97,8 +97,11 @@ def test_a_log_that_fails_is_a_warning(tmp_path, caplog):
 
 
 def test_a_log_that_cannot_begin_is_a_sentence(tmp_path):
+  """And one that has begun before it is closed."""
   with pytest.raises(UserError, match='a logger cannot begin: no key'):
-    fit(tmp_path, 'Broken', 1, **{'Broken.begins': False})
+    fit(tmp_path, 'Lines,@Broken', 1, **{'Broken.begins': False})
+  lines = (tmp_path / 'run' / 'own.txt').read_text().splitlines()
+  assert lines[-1] == 'fails'
 
 
 def test_mlflow_has_one_run_that_resumes(tmp_path, monkeypatch):
