@@ -50,13 +50,7 @@ def main() -> None:
   if not runs:
     raise UserError(f'no run has come as far as --steps={steps}.')
   groups_by_data = grouping.group_by_data(runs)
-  every = [
-    group
-    for games in groups_by_data.values()
-    for groups in games.values()
-    for group in groups.values()
-  ]
-  grouping.check_seeds(every)
+  every = grouping.checked_groups(groups_by_data)
   labels = sorted({group.label for group in every})
   if _OURS.value not in labels:
     raise UserError(

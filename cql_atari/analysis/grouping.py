@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -167,12 +167,18 @@ def make_group(runs: Sequence[LoadedRun], label: str) -> Group:
   return Group(runs[0].game, label, runs, steps, np.stack(returns))
 
 
-def check_seeds(groups: Sequence[Group]) -> None:
-  """Refuses runs of one experiment with the same seed.
+def checked_groups(groups_by_data: Mapping[str, GroupsByGame]) -> list[Group]:
+  """All groups, in order.
 
   Raises:
-    UserError: there are two.
+    UserError: two runs of one experiment have the same seed.
   """
+  groups = [
+    group
+    for games in groups_by_data.values()
+    for of_game in games.values()
+    for group in of_game.values()
+  ]
   for members in groups:
     folders = {}
     for run in members.runs:
@@ -182,6 +188,7 @@ def check_seeds(groups: Sequence[Group]) -> None:
           'with the same seed: move one of them elsewhere.'
         )
       folders[run.seed] = run.directory
+  return groups
 
 
 def natural_sort_key(label: str) -> list:

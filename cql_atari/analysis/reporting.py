@@ -37,13 +37,7 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
     UserError: two runs are the same, or have no evaluation in common.
   """
   groups_by_data = grouping.group_by_data(runs)
-  groups = [
-    group
-    for games in groups_by_data.values()
-    for groups_by_label in games.values()
-    for group in groups_by_label.values()
-  ]
-  grouping.check_seeds(groups)
+  groups = grouping.checked_groups(groups_by_data)
   paragraphs = [
     f'# {title}',
     f'{len(runs)} runs. Means over seeds, ± the standard error of the mean. '
