@@ -1,6 +1,7 @@
 """The base of Atari agents: networks, batches and the gradient step."""
 
 import abc
+import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -44,6 +45,10 @@ class Outputs(NamedTuple):
 
 def _checked_num_actions(store: Store | None, num_actions: int | None) -> int:
   """The number of actions, by the store or as it is given."""
+  if isinstance(store, (str, os.PathLike)):
+    raise UserError(
+      f'{store!r} is a path: give cql_atari.open_store({store!r}).'
+    )
   of_store = getattr(store, 'action_size', None)  # A memory doesn't know.
   if None not in (num_actions, of_store) and num_actions != of_store:
     raise UserError(

@@ -84,6 +84,8 @@ def test_the_actions_are_the_datas(demo_store):
   assert small_agent(demo_store).num_actions == 4
   with pytest.raises(UserError, match='num_actions is 6, but the data have 4'):
     cql_atari.CQLAgent(demo_store, 6)
+  with pytest.raises(UserError, match=r"give cql_atari.open_store\('data'\)"):
+    cql_atari.CQLAgent('data')
   with pytest.raises(UserError, match='has to be told num_actions'):
     cql_atari.CQLAgent(None)
 
