@@ -116,13 +116,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
   for name, array in columns.items():
     np.save(directory / f'{name}.npy', array, allow_pickle=False)
   shards = [
-    {
-      'shard': rows.shard.index,
-      'rows': rows.ranges_in_play_order.tolist(),
-      'stitched': rows.stitch is not None,
-      'files': {path.name: path.stat().st_size for path in rows.shard.sources},
-      'sha256_of_frames': digest,
-    }
+    {**rows.record, 'sha256_of_frames': digest}
     for rows, digest in zip(selection, digests)
   ]
   blocks = np.memmap(directory / 'frames.zst', np.uint8, 'r')

@@ -207,14 +207,7 @@ def _is_of(
 ) -> bool:
   """Whether a store has these rows, by shards, rows and sizes of files."""
   may_grow = fetched.read(folder) is not None  # By a fetch of a larger share.
-  shards = [
-    {
-      'shard': rows.shard.index,
-      'rows': rows.ranges_in_play_order.tolist(),
-      'files': {path.name: path.stat().st_size for path in rows.shard.sources},
-    }
-    for rows in selection
-  ]
+  shards = [rows.record for rows in selection]
   names = ('shard', 'rows') if may_grow else ('shard', 'rows', 'files')
   known, now = (
     [[shard[name] for name in names] for shard in of]

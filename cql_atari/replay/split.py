@@ -69,9 +69,17 @@ class ShardRows:
   @property
   def num_rows(self) -> int:
     """Rows in all runs."""
-    return int(
-      np.sum(self.ranges_in_play_order[:, 1] - self.ranges_in_play_order[:, 0])
-    )
+    return int(np.diff(self.ranges_in_play_order).sum())
+
+  @property
+  def record(self) -> dict:
+    """The rows and their files' sizes as plain JSON, for manifests."""
+    return {
+      'shard': self.shard.index,
+      'rows': self.ranges_in_play_order.tolist(),
+      'stitched': self.stitch is not None,
+      'files': {path.name: path.stat().st_size for path in self.shard.sources},
+    }
 
 
 @configurable
