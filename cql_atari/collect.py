@@ -7,12 +7,10 @@ and others. The learning curve is in metrics.csv beside them. --init_from=RUN
 fine-tunes the agent of an offline run online.
 """
 
-import pathlib
-
 from cql_atari.continuous import tasks
 from cql_atari.core import benchmarks, command, gin_text
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import output_folder
+from cql_atari.core.files import output_folder, user_path
 from cql_atari.core.protocols import Benchmark
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import collecting
@@ -56,7 +54,7 @@ def main() -> None:
     raise UserError('give --game or --task, not both.')
   run = None
   if _INIT_FROM.value is not None:
-    run = RunFolder(pathlib.Path(_INIT_FROM.value).expanduser())
+    run = RunFolder(user_path(_INIT_FROM.value))
   elif _REPLAY_DIR.value:
     raise UserError('--replay_dir is the data of the run in --init_from.')
   name, benchmark = _of_run(run) if run else _of_flags()

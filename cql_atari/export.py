@@ -15,7 +15,7 @@ import tempfile
 
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import writing
+from cql_atari.core.files import user_path, writing
 from cql_atari.runs import exporting, trained
 
 _COMMAND = command.Command(__doc__)
@@ -28,8 +28,8 @@ def main() -> None:
   """Exports by the flags."""
   if not _RUN.value:
     raise UserError('give a run: --run=runs/demo/cql-0.')
-  run_dir = pathlib.Path(_RUN.value).expanduser()
-  out = pathlib.Path(_OUT.value or run_dir / 'export').expanduser()
+  run_dir = user_path(_RUN.value)
+  out = user_path(_OUT.value or run_dir / 'export')
   if out.exists():
     raise UserError(f'{out} exists already: give another --out.')
   opened = trained.TrainedRun(run_dir, with_data=None)

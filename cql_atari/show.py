@@ -4,10 +4,9 @@ Prints statistics; `--out=clip.gif`, or clip.mp4, films some of its play at the
 speed it was played, 15 frames a second, with rows, actions and rewards.
 """
 
-import pathlib
-
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.replay import clip, games, summary
 from cql_atari.replay.store import Store
 
@@ -21,7 +20,7 @@ _FRAMES = _COMMAND.integer('frames', 300, 'Frames shown.', least=1)
 
 def main(directory: str) -> None:
   """Shows by the flags."""
-  folder = pathlib.Path(directory).expanduser()
+  folder = user_path(directory)
   if not (folder / 'frames.zst').is_file():
     raise UserError(
       f'{directory} is no store: make one with python -m cql_atari.prepare '

@@ -7,10 +7,9 @@ is a warning: look at it before training on it for a week.
 
 import itertools
 import json
-import pathlib
 
 from cql_atari.core import command
-from cql_atari.core.files import make_folder, write_text, writing
+from cql_atari.core.files import make_folder, user_path, write_text, writing
 from cql_atari.replay import examine, games, shard_folder
 
 _COMMAND = command.Command(__doc__, operand='DIR')
@@ -32,7 +31,7 @@ def main(replay_dir: str) -> int:
   shard_folder.check_game(shard_folder.run_folder(replay_dir), game)
   for flag, path in (('report', _REPORT.value), ('plot', _PLOT.value)):
     if path:  # Before hours of reading.
-      make_folder(flag, pathlib.Path(path).expanduser().parent)
+      make_folder(flag, user_path(path).parent)
   findings = examine.examine_all(shards, num_actions)
   print(examine.table(findings))
   broken = sum(bool(finding['error']) for finding in findings)
@@ -51,7 +50,7 @@ def main(replay_dir: str) -> int:
     report = {'game': game, 'missing': missing, 'shards': findings}
     with writing(f'--report={_REPORT.value}'):
       write_text(
-        pathlib.Path(_REPORT.value).expanduser(),
+        user_path(_REPORT.value),
         json.dumps(report, indent=1) + '\n',
       )
   if _PLOT.value:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cql_atari.agents import dopamine
 from cql_atari.core import constraints, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import atomic_file, writing
+from cql_atari.core.files import atomic_file, user_path, writing
 from cql_atari.core.protocols import Arrays, Exported
 
 _TOTALS = 'scalar_totals'
@@ -211,7 +211,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     Raises:
       UserError: it can't be written.
     """
-    path = pathlib.Path(path).expanduser()
+    path = user_path(path)
     with writing(f'the agent {path}', 'make room, or choose another path'):
       path.parent.mkdir(parents=True, exist_ok=True)
       with atomic_file(path) as file:
@@ -231,7 +231,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
       UserError: there is no such file, or it is of another agent or network.
     """
     try:
-      with np.load(pathlib.Path(path).expanduser()) as file:
+      with np.load(user_path(path)) as file:
         arrays = dict(file)
     except _UNREADABLE as error:
       raise UserError(f'{path} is no saved agent ({error}).') from None

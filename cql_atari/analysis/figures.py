@@ -16,6 +16,7 @@ from cql_atari.analysis.grouping import (
 from cql_atari.analysis.loading import load_runs
 from cql_atari.analysis.plotting import plt
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.runs import folder
 
 _OF_VALUES = ('q_data', 'gap_policy', 'gap_random', 'gap_uniform')
@@ -37,7 +38,7 @@ def plot(games: GroupsByGame, out: str | os.PathLike) -> pathlib.Path:
   Raises:
     UserError: the file can't be written.
   """
-  out = pathlib.Path(out).expanduser()
+  out = user_path(out)
   if not out.suffix:
     out = out.with_suffix('.png')
   try:

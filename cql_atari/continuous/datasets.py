@@ -11,7 +11,7 @@ from cql_atari.continuous import files, tasks
 from cql_atari.core import fetched
 from cql_atari.core.constraints import NonNegative, configurable
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import sha256
+from cql_atari.core.files import sha256, user_path
 from cql_atari.replay import episodes
 
 MINARI = 'minari:'
@@ -285,7 +285,7 @@ def _behavior_return(scores: np.ndarray) -> dict | None:
 
 def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
   if path is not None:
-    given = pathlib.Path(path).expanduser()
+    given = user_path(path)
     files = [given / name for name in task.file_names]
     for file in (given, *files):
       if file.is_file():

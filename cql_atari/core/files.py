@@ -16,6 +16,20 @@ from absl import logging
 from cql_atari.core.errors import BusyError, UserError
 
 
+def user_path(*parts: str | os.PathLike) -> pathlib.Path:
+  """A path as somebody typed it, where `~` is a home folder.
+
+  Raises:
+    UserError: there is no such home.
+  """
+  try:
+    return pathlib.Path(*parts).expanduser()
+  except RuntimeError:
+    raise UserError(
+      f'{parts[0]}: nobody here has such a home folder: write the path in full.'
+    ) from None
+
+
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Writes atomically: yields a partial path that replaces `path` on success.
@@ -111,7 +125,7 @@ def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
   Raises:
     UserError: it can't be made or written.
   """
-  folder = pathlib.Path(*parts).expanduser()
+  folder = user_path(*parts)
   with writing(f'--{flag}={parts[0]}', 'choose another folder'):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -126,7 +140,7 @@ def output_folder(
 
   What was made is then taken away: an empty folder would look like data.
   """
-  folder = pathlib.Path(*parts).expanduser()
+  folder = user_path(*parts)
   made = [path for path in (folder, *folder.parents) if not path.exists()]
   try:
     yield make_folder(flag, *parts)
@@ -144,7 +158,7 @@ def absolute(path: str) -> str:
   scheme = path.partition(':')[0]
   if scheme != path and scheme.isalpha():
     return path
-  return str(pathlib.Path(path).expanduser().absolute())
+  return str(user_path(path).absolute())
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from gin import config_parser
 
 from cql_atari.core import quiet
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # A place, for errors, and a binding of gin's parser.
@@ -44,7 +45,7 @@ def find_config(name: str) -> pathlib.Path:
   Raises:
     UserError: there is none; suggests one, or names the ones there are.
   """
-  for path in (pathlib.Path(name).expanduser(), config_dir() / name):
+  for path in (user_path(name), config_dir() / name):
     if path.is_file():
       return path
   if ',' in name:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import atomic_path, writing
+from cql_atari.core.files import atomic_path, user_path, writing
 
 # One palette for the whole video, from its first 300 frames, which wait in
 # memory until then. Each frame stores only the rectangle that has changed.
@@ -48,7 +48,7 @@ def video_path(flag: str, path: str | os.PathLike) -> pathlib.Path:
   Raises:
     UserError: it is neither .mp4 nor .gif.
   """
-  path = pathlib.Path(path).expanduser()
+  path = user_path(path)
   if path.suffix not in _OPTIONS:
     raise UserError(
       f'--{flag}={path} is neither .mp4 nor .gif: name it play.mp4.'

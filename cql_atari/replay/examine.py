@@ -3,14 +3,13 @@
 import concurrent.futures
 import hashlib
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from cql_atari.core import fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import atomic_path
+from cql_atari.core.files import atomic_path, user_path
 from cql_atari.replay.episodes import valid_rows
 from cql_atari.replay.frames import STACK_SIZE
 from cql_atari.replay.shard import ELEMENTS, Shard
@@ -219,7 +218,7 @@ def plot(
   )
   axes.grid(alpha=0.3)
   try:
-    with atomic_path(pathlib.Path(path).expanduser()) as partial:
+    with atomic_path(user_path(path)) as partial:
       canvas.savefig(partial, dpi=150)
   except (OSError, ValueError) as error:
     raise UserError(

@@ -10,6 +10,7 @@ from ale_py import roms
 
 from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
@@ -57,7 +58,7 @@ def rom_path(
   name = rom_name(game)
   if rom_dir is None:
     return pathlib.Path(roms.get_rom_path(name))
-  path = pathlib.Path(rom_dir).expanduser() / f'{name}.bin'
+  path = user_path(rom_dir) / f'{name}.bin'
   if not path.is_file():
     raise UserError(
       f'--rom_dir has no ROM of {game}: expected {path}, named as ALE names it.'

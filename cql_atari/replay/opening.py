@@ -12,6 +12,7 @@ from absl import logging
 from cql_atari.core import fetched
 from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.core.protocols import Data
 from cql_atari.replay import build, games, importing, shard_folder, sources
 from cql_atari.replay import residence as residence_lib
@@ -71,7 +72,7 @@ def open_store(
     split = split_lib.named_split(str(split))
   split = split or split_lib.Split()
   if replay_dir and (source := sources.find(replay_dir)):
-    cache = pathlib.Path(cache_dir or _CACHE).expanduser()
+    cache = user_path(cache_dir or _CACHE)
     replay_dir = importing.converted(source, cache, game)
   _check_there(replay_dir, game, split.to_fetch)
   if is_prepared(replay_dir):
@@ -95,7 +96,7 @@ def open_store(
 def _check_there(
   replay_dir: str | os.PathLike | None, game: str | None, split: str
 ) -> None:
-  if replay_dir and os.path.isdir(os.path.expanduser(replay_dir)):
+  if replay_dir and user_path(replay_dir).is_dir():
     return
   raise UserError(
     (
@@ -120,7 +121,7 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
     return importing.game_of(source)
   _check_there(replay_dir, None, '1pct')
   if is_prepared(replay_dir):
-    path = pathlib.Path(replay_dir).expanduser() / 'manifest.json'
+    path = user_path(replay_dir) / 'manifest.json'
     try:
       return json.loads(path.read_text())['game']
     except (OSError, ValueError, KeyError) as error:
@@ -132,7 +133,7 @@ def game_of(replay_dir: str | os.PathLike | None) -> str:
 
 def is_prepared(directory: str | os.PathLike) -> bool:
   """Whether a folder is a store, and not a run of shards."""
-  return (pathlib.Path(directory).expanduser() / 'frames.zst').is_file()
+  return (user_path(directory) / 'frames.zst').is_file()
 
 
 def ensure_store(
@@ -177,10 +178,10 @@ def ensure_store(
     )
   key = _key(run, game, num_actions, split, selection)
   if out is None:
-    cache = pathlib.Path(cache_dir or _CACHE).expanduser()
+    cache = user_path(cache_dir or _CACHE)
     directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
   else:
-    directory = pathlib.Path(out).expanduser()
+    directory = user_path(out)
     if directory.exists():
       if not is_prepared(directory):
         raise UserError(
@@ -248,7 +249,7 @@ def _prepared(
   split: split_lib.Split,
 ) -> Store:
   """A store given by name, if it is what the configuration asks for."""
-  store = Store.load(pathlib.Path(directory).expanduser())
+  store = Store.load(user_path(directory))
   asked = {
     'format_version': FORMAT_VERSION,
     'game': game or store.manifest.get('game'),

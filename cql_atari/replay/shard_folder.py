@@ -7,6 +7,7 @@ import re
 
 from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.replay.games import game_names
 from cql_atari.replay.shard import Shard, file_name
 
@@ -19,7 +20,7 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
   Raises:
     UserError: there is no such folder, or it holds no shard.
   """
-  root = pathlib.Path(replay_dir).expanduser()
+  root = user_path(replay_dir)
   if not root.is_dir():
     raise UserError(f'there is no replay folder {root}: check its path.')
   for folder in (root / 'replay_logs', root):

@@ -26,6 +26,7 @@ import numpy as np
 
 from cql_atari.core import quiet
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.replay import games
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 
@@ -58,7 +59,7 @@ class Source(abc.ABC):
 
   def __init__(self, name: str):
     self.name = name
-    self.path = pathlib.Path(name).expanduser()
+    self.path = user_path(name)
 
   @abc.abstractmethod
   def files(self) -> list[pathlib.Path]:

@@ -15,7 +15,6 @@ import difflib
 import functools
 import glob
 import json
-import os
 import pathlib
 import uuid
 from collections.abc import Iterable, Sequence
@@ -27,7 +26,7 @@ from absl import logging
 
 from cql_atari.core import gin_text
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_csv, write_text, writing
+from cql_atari.core.files import user_path, write_csv, write_text, writing
 from cql_atari.runs import provenance
 
 # Of run.json. 1 had no number, no labels and no settings; configs of 2 have a
@@ -280,9 +279,9 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
   """
   paths = set()
   for pattern in patterns:
-    literal = pathlib.Path(pattern).expanduser()
+    literal = user_path(pattern)
     names = [literal] if literal.is_dir() else []
-    names = names or map(pathlib.Path, glob.glob(os.path.expanduser(pattern)))
+    names = names or map(pathlib.Path, glob.glob(str(literal)))
     of_pattern = {
       record.parent.resolve()
       for name in names

@@ -2,11 +2,11 @@
 
 import logging
 import os
-import pathlib
 from typing import Any
 
 from cql_atari.core import benchmarks, gin_state, gin_text, quiet, settings
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.core.protocols import Agent, Benchmark, Data, Environments
 from cql_atari.replay import opening
 from cql_atari.runs import checkpoints
@@ -92,7 +92,7 @@ class TrainedRun:
       UserError: it is no run folder, has no whole checkpoint, or its data are
         gone or others now.
     """
-    self.folder = RunFolder(pathlib.Path(run_dir).expanduser())
+    self.folder = RunFolder(user_path(run_dir))
     self._replay_dir = replay_dir
     self.folder.check()
     self.benchmark: Benchmark = benchmarks.load(self.folder.record['benchmark'])

@@ -21,7 +21,7 @@ from cql_atari.core.constraints import (
 )
 from cql_atari.core.constraints import check as check_value
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, write_text
+from cql_atari.core.files import absolute, user_path, write_text
 from cql_atari.core.protocols import Benchmark
 from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
@@ -170,7 +170,7 @@ class Sweep:
     Raises:
       UserError: an unknown setting, or a run folder of other settings.
     """
-    base = pathlib.Path(base_dir).expanduser().absolute()
+    base = user_path(base_dir).absolute()
     runs = [
       self._run(base, subject, config, seed)
       for seed in self.seeds
@@ -214,7 +214,7 @@ class Sweep:
     # Files by their whole path, for processes that start in other folders.
     files = [
       str(gin_text.find_config(name).absolute())
-      if pathlib.Path(name).expanduser().is_file()
+      if user_path(name).is_file()
       else name
       for name in (config, *self.gin_files)
     ]

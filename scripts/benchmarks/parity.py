@@ -23,7 +23,7 @@ import numpy as np
 
 from cql_atari.core import command, progress, quiet
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_csv
+from cql_atari.core.files import user_path, write_csv
 
 _COMMAND = command.Command(__doc__)
 _D3RLPY = _COMMAND.string('d3rlpy_python', None, 'Python that has d3rlpy.')
@@ -120,7 +120,7 @@ class Peer:
 
 
 def _out() -> pathlib.Path:
-  folder = pathlib.Path(_OUT.value).expanduser()
+  folder = user_path(_OUT.value)
   folder.mkdir(parents=True, exist_ok=True)
   return folder
 

@@ -46,6 +46,7 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
 @pytest.mark.parametrize(
   'sentence, bindings, flags, gin_file',
   [
+    case('no_home', 'nobody here has', flags=['--replay_dir=~nobody-here/x']),
     case('no_folder', 'fetch --game=Breakout', flags=['--replay_dir=nowhere']),
     case('no_shards', 'holds no shards', flags=['--replay_dir=empty']),
     case('no_data', 'cql_atari.fetch --game=Pong', gin_file='cql_1pct.gin'),

@@ -97,3 +97,10 @@ def test_what_has_a_scheme_stays_as_it_is(tmp_path, monkeypatch):
   assert files.absolute('minari:own/hopper-v0') == 'minari:own/hopper-v0'
   assert files.absolute('gs://bucket/x') == 'gs://bucket/x'
   assert files.absolute('data/1:2') == str(tmp_path / 'data' / '1:2')
+
+
+def test_a_home_that_is_nobodys_is_told(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert files.user_path('~', 'runs') == tmp_path / 'runs'
+  with pytest.raises(UserError, match='~nobody-here/x: nobody here has'):
+    files.user_path('~nobody-here/x')
