@@ -15,17 +15,17 @@ the probability of a DQN does. The package's built-in data is
 """
 
 import gzip
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from cql_atari.core import command, progress
 from cql_atari.core.errors import UserError
+from cql_atari.core.files import user_path
 from cql_atari.environments import atari
 from cql_atari.replay import games as games_lib
+from cql_atari.replay import importing, shard
 from cql_atari.replay import recorder as recorder_lib
-from cql_atari.replay import shard
 
 _COMMAND = command.Command(__doc__)
 _GAME = _COMMAND.string('game', 'Pong', 'The game.')
@@ -139,7 +139,8 @@ def main() -> None:
   games = episodes(_GAME.value, _SEED.value, _PLAYER.value, total_rows)
   if _DISTINCT.value:
     games = recurring(games, _DISTINCT.value, _SEED.value)
-  folder = pathlib.Path(_OUT.value) / _GAME.value / '1' / 'replay_logs'
+  folder = user_path(_OUT.value) / _GAME.value / '1' / 'replay_logs'
+  importing.check_empty(folder.parent)
   recorder = recorder_lib.Recorder(folder, _ROWS.value, _SHARDS.value)
   with progress.bar(recorder.total_rows, ' rows', 'recording') as bar:
     while not recorder.is_full:

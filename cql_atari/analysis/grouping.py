@@ -5,6 +5,7 @@ Tables and curves are made of these groups.
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +103,8 @@ def group_by_game(runs: Sequence[LoadedRun]) -> GroupsByGame:
 
   A label is the agent's name. Where an agent ran with several settings, the
   label also names the values of a run that the majority does not share, and
-  where there are several data sets of a task, the run's.
+  where there are several data sets of a task, the run's; where those of one
+  name differ, the first digits of its digest.
   """
   return {
     game: {label: make_group(members, label) for label, members in of.items()}
@@ -120,13 +122,18 @@ def _labelled(
   grouped = {}
   for game in sorted(games):
     runs_by_label = defaultdict(list)
-    data = {r.data for members in games[game].values() for r in members}
+    digests = defaultdict(set)
+    for run in itertools.chain(*games[game].values()):
+      digests[run.data, run.data_settings].add(run.digest)
+    data = {name for name, _ in digests}
     for agent, members in games[game].items():
       for run in members:
         parts = [agent, *_differences(run, members)]
         is_setting = run.benchmark.data_share_is_hyperparameter
         if names_data and len(data) > 1 and not is_setting:
           parts.insert(1, run.data)
+        if len(digests[run.data, run.data_settings]) > 1:
+          parts.append(f'data {run.digest[:7]}')
         runs_by_label[', '.join(parts)].append(run)
     grouped[game] = {
       label: runs_by_label[label]

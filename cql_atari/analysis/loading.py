@@ -48,6 +48,11 @@ class LoadedRun:
     return self.record['data']
 
   @property
+  def digest(self) -> str:
+    """SHA-256 of the data and of what was done to them."""
+    return self.record.get('manifest_digest', '')
+
+  @property
   def seed(self) -> int:
     """The run's seed."""
     return self.record['seed']
@@ -59,6 +64,14 @@ class LoadedRun:
     if self.record['dataset_run'] is not None:
       settings['dataset_run'] = self.record['dataset_run']
     return {name: _plain(value) for name, value in settings.items()}
+
+  @property
+  def data_settings(self) -> frozenset[tuple[str, str]]:
+    """Those that say which part of the data it is, and what was done to it."""
+    owners = ('dataset_run', 'Split', 'open_store', 'open_task_data')
+    return frozenset(
+      item for item in self.settings.items() if item[0].split('.')[0] in owners
+    )
 
   @property
   def behavior_return(self) -> float | None:

@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -50,7 +50,7 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
     *_ablations(runs, out),
     *_normalized(groups_by_data, out),
     *_diagnostics(groups_by_data, out),
-    *_settings(runs),
+    *_settings(runs, groups),
   ]
   write_csv(out / 'scores.csv', *_every_run(groups))
   text = '\n\n'.join(paragraphs) + '\n'
@@ -121,7 +121,7 @@ def _scores(groups: Sequence[Group], benchmark: Benchmark):
   for group in groups:
     record, final = group.runs[0].record, float(np.mean(group.final))
     others = [
-      _number(column.value(record, group.label, final), column.digits)
+      _number(column.value(record, final), column.digits)
       for column in benchmark.columns
     ]
     rows.append(
@@ -186,8 +186,10 @@ def _diagnostics(
       )
 
 
-def _settings(runs: Sequence[LoadedRun]) -> Iterator[str]:
-  """The settings that all runs share, versions and devices."""
+def _settings(
+  runs: Sequence[LoadedRun], groups: Sequence[Group]
+) -> Iterator[str]:
+  """The settings that runs share, or not across games; versions, devices."""
   yield '## Settings and versions'
   yield (
     'Settings of the method that all runs have in common. The others tell the '
@@ -195,11 +197,11 @@ def _settings(runs: Sequence[LoadedRun]) -> Iterator[str]:
   )
   shared = set.intersection(*(set(run.settings.items()) for run in runs))
   yield document.table(('setting', 'value'), sorted(shared))
-  digests = {
-    (run.data, run.game, digest)
-    for run in runs
-    if (digest := run.record.get('manifest_digest'))
-  }
+  unlike = list(_unlike_across_games(groups))
+  if unlike:
+    yield '**Under one name, other settings from game to game:**'
+    yield document.table(('data', 'agent', 'setting', 'values'), unlike)
+  digests = {(run.data, run.game, run.digest) for run in runs if run.digest}
   if digests:
     yield 'SHA-256 of what was learned from:'
     yield document.table(('data', 'game', 'digest'), sorted(digests))
@@ -211,6 +213,23 @@ def _settings(runs: Sequence[LoadedRun]) -> Iterator[str]:
   devices = {d for run in runs for d in run.record.get('devices', ())}
   yield f'Versions: {", ".join(sorted(versions))}.'
   yield f'Computed on: {", ".join(sorted(devices))}.'
+
+
+def _unlike_across_games(groups: Sequence[Group]) -> Iterator[tuple[str, ...]]:
+  """Rows (data, agent, setting, values by game), where these differ."""
+  kinds = defaultdict(dict)
+  for group in groups:
+    kinds[group.data, group.label][group.game] = group.runs[0].settings
+  for (data, label), games in kinds.items():
+    for name in sorted(
+      {name for settings in games.values() for name in settings}
+    ):
+      values = {
+        game: settings.get(name, 'unset') for game, settings in games.items()
+      }
+      if len(set(values.values())) > 1:
+        told = ', '.join(f'{game}: {value}' for game, value in values.items())
+        yield data, label, name, told
 
 
 def _ablations(runs: Sequence[LoadedRun], out: pathlib.Path) -> Iterator[str]:
@@ -232,7 +251,8 @@ def _ablations(runs: Sequence[LoadedRun], out: pathlib.Path) -> Iterator[str]:
 _ABOUT_NORMALIZED = (
   '(score - random) / (human - random), over the games whose human scores are '
   'known here; on D4RL, the score / 100. What ran for fewer gradient steps '
-  'than the longest, or not on all of these games, is left out. Of few seeds a '
+  'than the longest, or not on all of these games, is left out, and so are '
+  'seeds that not all of them have. Of few seeds a '
   'bootstrap makes too narrow intervals: with normal scores on two games, '
   'those for 95 % cover the truth in 67 % of cases with two seeds, in 86 % '
   'with three, in 91 % with five.'

@@ -18,23 +18,49 @@ from cql_atari.core.protocols import (
   ScoreTable,
 )
 
+# Published numbers stand beside runs of the published methods alone: what these
+# settings may be. On gym alpha is the paper's or CORL's, elsewhere tuned.
+_PUBLISHED_SETTINGS = {
+  'Critic.num_critics': (2,),
+  'CQLSACAgent.num_samples': (10,),
+  'BEARAgent.threshold': (0.05,),
+  'BRACAgent.alpha': (1.0,),
+}
+_LEAST_PUBLISHED_WIDTH = 200  # BRAC's policy.
+
 
 def _published(table: dict[str, dict[str, float]]):
   """Looks a run up in a table of {task: {agent: score}}."""
 
-  def look_up(record: dict[str, Any], label: str, final: float):
+  def look_up(record: dict[str, Any], final: float):
     del final
     task = tasks.task(record['task'])
     name = task.name.removesuffix(f'-{task.version}')
-    is_published_method = (
-      label == record['agent']  # No settings that tell it from others.
-      and record['settings'].get('Critic.num_critics', 2) == 2
+    is_published = record['data_is_published'] and _is_published_method(
+      task, record['settings']
     )
-    if not record['data_is_published'] or not is_published_method:
-      return None
-    return table.get(name, {}).get(record['agent'])
+    return table.get(name, {}).get(record['agent']) if is_published else None
 
   return look_up
+
+
+def _is_published_method(task: tasks.Task, settings: Mapping[str, Any]) -> bool:
+  allowed = dict(_PUBLISHED_SETTINGS)
+  if task.domain in tasks.GYM:
+    allowed['CQLSACAgent.alpha'] = (2.5, 5.0)
+    allowed['CQLSACAgent.target_gap'] = (None,)
+  elif 'CQLSACAgent.alpha' in settings and not settings.get(
+    'CQLSACAgent.target_gap'
+  ):
+    return False
+  widths = [
+    units
+    for name in ('Critic.hidden_units', 'TanhGaussianPolicy.hidden_units')
+    for units in settings.get(name, ())
+  ]
+  return min(widths, default=_LEAST_PUBLISHED_WIDTH) >= (
+    _LEAST_PUBLISHED_WIDTH
+  ) and all(settings.get(n, v[0]) in v for n, v in allowed.items())
 
 
 def _make_collector(run_dir: pathlib.Path, name: str, steps: int | None):

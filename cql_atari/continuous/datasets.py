@@ -32,8 +32,8 @@ class Dataset:
     state_mean: float32 (S,), what was subtracted from states.
     state_std: float32 (S,), what they were divided by.
     starts: integers (G,), the rows that episodes begin with.
-    step_rewards: float32 (M,), of every step of the data.
-    episode_ends: integers (E,), the step after each episode's last.
+    episode_ends: integers (E,), the row after the last one before each end, a
+      terminal state or a cut-off.
     manifest: where they come from, as plain JSON.
   """
 
@@ -46,7 +46,6 @@ class Dataset:
   state_mean: np.ndarray
   state_std: np.ndarray
   starts: np.ndarray
-  step_rewards: np.ndarray
   episode_ends: np.ndarray
   manifest: dict
 
@@ -117,8 +116,8 @@ class Dataset:
   def discounted_return(self, gamma: float) -> float | None:
     """The mean discounted return-to-go of the data's actions.
 
-    Over every step of the episodes that end in the data; rewards scaled and
-    shifted.
+    Over all transitions that an end follows, whose values stop there too;
+    rewards scaled and shifted.
 
     Args:
       gamma: discount per step.
@@ -126,7 +125,7 @@ class Dataset:
     Returns:
       The mean, or None without a whole episode.
     """
-    parts = np.split(self.step_rewards, self.episode_ends)[:-1]
+    parts = np.split(self.reward, self.episode_ends)[:-1]
     steps = sum(map(len, parts))
     total = sum(episodes.summed_returns(part, gamma) for part in parts)
     return total / steps if steps else None
@@ -204,8 +203,7 @@ def open_task_data(
     mean,
     std,
     np.flatnonzero(np.isin(rows, np.append(0, ends))),
-    rewards,
-    ends,
+    np.flatnonzero(steps.terminals[rows] | steps.timeouts[rows + 1]) + 1,
     manifest,
   )
 

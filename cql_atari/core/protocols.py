@@ -217,13 +217,13 @@ class Column(NamedTuple):
 
   Attributes:
     title: its heading.
-    value: gives its number or None, called with a run's record, the agent's
-      label and its mean final score.
+    value: gives its number or None, called with a run's record and its mean
+      final score.
     digits: decimals shown.
   """
 
   title: str
-  value: Callable[[Record, str, float], float | None]
+  value: Callable[[Record, float], float | None]
   digits: int
 
 

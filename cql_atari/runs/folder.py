@@ -17,7 +17,7 @@ import glob
 import json
 import pathlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import gin
@@ -33,15 +33,16 @@ from cql_atari.runs import provenance
 # parameter `in_memory` that is no more.
 FORMAT = 3
 
-# Parameters in which runs of one experiment may differ.
-_NOT_METHOD_SETTINGS = frozenset(
+# Parameters in which a run may change on the way.
+_CIRCUMSTANCES = frozenset(
   (
-    'seed', 'game', 'task', 'path', 'replay_dir', 'rom_dir', 'cache_dir',
-    'residence', 'num_threads', 'compile_step', 'num_iterations',
-    'checkpoint_minutes', 'checkpoint_duration', 'num_environments',
-    'create_agent_fn', 'loggers',
+    'path', 'replay_dir', 'rom_dir', 'cache_dir', 'residence', 'num_threads',
+    'compile_step', 'num_iterations', 'checkpoint_minutes',
+    'checkpoint_duration', 'num_environments', 'create_agent_fn', 'loggers',
   )
 )  # fmt: skip
+# Parameters in which runs of one experiment may differ.
+_NOT_METHOD_SETTINGS = _CIRCUMSTANCES | {'seed', 'game', 'task'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,12 +181,12 @@ class RunFolder:
 
     Those that only one of them has do not count: gin knows of what was made.
     """
-    if not self.has_records:
+    if not self.config.is_file():
       return ''
-    before = self.record['settings']
-    now = json.loads(json.dumps(operative_settings()))
-    both = {name: now[name] for name in before.keys() & now.keys()}
-    return '; '.join(changes({n: before[n] for n in both}, both))
+    before = _settings(self.config.read_text(), _CIRCUMSTANCES)
+    now = _settings(gin.operative_config_str(), _CIRCUMSTANCES)
+    both = before.keys() & now.keys()
+    return '; '.join(changes(*({n: s[n] for n in both} for s in (before, now))))
 
 
 def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:
@@ -226,16 +227,19 @@ def operative_settings() -> dict[str, Any]:
     {'CQLMixin.alpha': 4.0, ...} of plain JSON, macros replaced by their values;
     those of a CQL agent under the name of the mixin.
   """
-  bound = gin_text.bindings(gin.operative_config_str())
-  settings_in_force = {}
+  return _settings(gin.operative_config_str(), _NOT_METHOD_SETTINGS)
+
+
+def _settings(config: str, without: Collection[str]) -> dict[str, Any]:
+  bound = gin_text.bindings(config)
+  found = {}
   for name, value in bound.items():
     owner, _, parameter = name.rpartition('.')
-    if owner and parameter not in _NOT_METHOD_SETTINGS:
+    if owner and parameter not in without:
       if owner in ('CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'):
         owner = 'CQLMixin'
-      value = gin_text.resolved(value, bound)
-      settings_in_force[f'{owner}.{parameter}'] = value
-  return settings_in_force
+      found[f'{owner}.{parameter}'] = gin_text.resolved(value, bound)
+  return found
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ _PUBLISHED_SETTINGS = {
 def _published(table, column: int | None = None):
   """Looks a run up in a table of {data: {game: {agent: score or scores}}}."""
 
-  def look_up(record: dict[str, Any], label: str, final: float):
+  def look_up(record: dict[str, Any], final: float):
     del final
     if not record['data_is_published']:
       return None
@@ -91,14 +91,14 @@ class AtariBenchmark:
   columns = (
     Column(
       'human-normalised final',
-      lambda record, label, final: published_scores.human_normalized(
+      lambda record, final: published_scores.human_normalized(
         record['game'], final
       ),
       2,
     ),
     Column(
       'gamer-normalised final',
-      lambda record, label, final: published_scores.gamer_normalized(
+      lambda record, final: published_scores.gamer_normalized(
         record['game'], final
       ),
       0,

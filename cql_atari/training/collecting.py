@@ -71,7 +71,13 @@ def collect(
       tf.constant(0)
     settings.parse(files, lines, lock=True)
     collector = how.make(run_dir, name, steps)
-    if not collector.is_finished:
+    if collector.is_finished:
+      if others := RunFolder(run_dir).other_settings():
+        raise UserError(
+          f'the run in {run_dir} is finished, and {others}: give another --out '
+          'or --run.'
+        )
+    else:
       folder.write_config(run_dir)
       path = run_dir / 'collect.json'
       record = {

@@ -229,6 +229,32 @@ def test_the_same_seed_twice_is_refused(root, tmp_path):
     reporting.write([*runs, runs[0]], tmp_path, 'x')
 
 
+def test_other_data_of_the_same_name_are_no_seeds(tmp_path, write_run):
+  for seed, digest in enumerate(('abcdefgh', 'abcdefgh', 'stuvwxyz')):
+    write_run(
+      tmp_path / str(seed), ['gradient_steps', 'eval_return_mean'],
+      [(100, 10 * seed)], seed=seed, data='plain (own)', manifest_digest=digest,
+    )  # fmt: skip
+  games = grouping.group_by_game(load(tmp_path / '*'))['Pong']
+  assert list(games) == ['CQL, data abcdefg', 'CQL, data stuvwxy']
+  assert [len(group.runs) for group in games.values()] == [2, 1]
+
+
+def test_settings_that_differ_from_game_to_game_are_told(tmp_path, write_run):
+  for game, alpha in (('Pong', 4.0), ('Breakout', 0.0)):
+    write_run(
+      tmp_path / game, ['gradient_steps', 'eval_return_mean'], [(100, 1.0)],
+      game=game, settings={'CQLMixin.alpha': alpha, 'Adam.epsilon': 1e-8},
+    )  # fmt: skip
+  out = tmp_path / 'report'
+  out.mkdir()
+  reporting.write(load(tmp_path / '*'), out, 'x')
+  text = (out / 'report.md').read_text()
+  told = text[text.index('other settings from game to game') :]
+  assert 'CQLMixin.alpha' in told and 'Breakout: 0, Pong: 4' in told
+  assert 'Adam.epsilon' not in told
+
+
 def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
   runs = load(root / 'Pong' / 'CQL_0.01' / '*')
 

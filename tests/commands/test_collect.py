@@ -119,10 +119,14 @@ def test_a_finished_run_says_so_and_changes_nothing(collected):
 
   before = contents()
   assert any(path.name == 'collect.json' for path in before)
-  for other in ((), ('--gin_bindings=Collector.epsilon_train=0.5',)):
-    done = call(command(collected.parents[1], *other))
-    assert done.returncode == 0 and 'logged already' in done.stdout
-    assert contents() == before
+  done = call(command(collected.parents[1]))
+  assert done.returncode == 0 and 'logged already' in done.stdout
+  assert contents() == before
+  other = '--gin_bindings=Collector.epsilon_train=0.5'
+  done = call(command(collected.parents[1], other))
+  assert done.returncode == 2
+  assert 'is finished, and Collector.epsilon_train was' in done.stderr
+  assert contents() == before
 
 
 @pytest.mark.parametrize(

@@ -71,27 +71,32 @@ def test_without_timeouts_episodes_are_cut_off_at_the_tasks_length(tmp_path):
     np.testing.assert_array_equal(getattr(data, name), values, err_msg=name)
 
 
+# Of `columns()`: first and last + 1.
+EPISODES = [(0, 10), (10, 20), (20, 21), (21, 31)]
+
+
 def test_returns_are_those_of_episodes_that_end(tmp_path):
   arrays = columns()
   path = write(tmp_path / 'any.hdf5', arrays)
   data = datasets.open_task_data('hopper-medium-v2', str(path))
   rewards = arrays['rewards']
-  ends = [(0, 10), (10, 20), (20, 21), (21, 31)]
-  expected = [rewards[first:stop].sum() for first, stop in ends]
+  expected = [rewards[first:stop].sum() for first, stop in EPISODES]
   behavior = data.manifest['behavior_return']
   assert behavior['episodes'] == 4
   assert behavior['mean'] == pytest.approx(np.mean(expected), rel=1e-5)
   to_go = []
-  for first, stop in ends:
+  for first, stop in EPISODES:
     later = 0.0
-    for reward in rewards[first:stop][::-1]:
+    learned = ~arrays['timeouts'][first:stop]
+    for reward in rewards[first:stop][learned][::-1]:
       later = reward + 0.9 * later
       to_go.append(later)
   assert data.discounted_return(0.9) == pytest.approx(np.mean(to_go), rel=1e-5)
 
 
 def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
-  path = write(tmp_path / 'any.hdf5', columns())
+  arrays = columns()
+  path = write(tmp_path / 'any.hdf5', arrays)
   plain = datasets.open_task_data('hopper-medium-v2', str(path))
   data = datasets.open_task_data(
     'hopper-medium-v2',
@@ -113,8 +118,9 @@ def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
   spread = datasets.open_task_data(
     'hopper-medium-v2', str(path), return_spread=1000.0
   )
-  ends = np.split(spread.step_rewards, spread.episode_ends)[:-1]
-  assert np.ptp([part.sum() for part in ends]) == pytest.approx(1000, rel=1e-4)
+  steps = arrays['rewards'] * spread.manifest['reward_scale']
+  returns = [steps[first:stop].sum() for first, stop in EPISODES]
+  assert np.ptp(returns) == pytest.approx(1000, rel=1e-4)
 
 
 def test_what_is_written_is_read_again(tmp_path):
@@ -285,11 +291,13 @@ def test_a_maze_s_episodes_end_where_d4rl_cuts_them_off(tmp_path):
   data = datasets.open_task_data('antmaze-umaze', str(tmp_path))
   assert data.manifest['behavior_return']['mean'] == 0.25
   assert data.manifest['behavior_return']['episodes'] == 4
-  assert data.episode_ends.tolist() == [10, 20, 30, 40]
   first = np.flatnonzero(np.isin(np.flatnonzero(~arrays['timeouts'][:-1]),
                                  [0, 10, 20, 30]))  # fmt: skip
   np.testing.assert_array_equal(data.starts, first)
   assert data.terminal.sum() == 3  # As D4RL's `qlearning_dataset` keeps them.
+  # Values end where the goal is reached, and so do the returns beside them.
+  to_go = [0.9**t for t in range(6)] + [1.0, 1.0] + [0.0] * (1 + 3 * 9)
+  assert data.discounted_return(0.9) == pytest.approx(np.mean(to_go))
 
 
 class Recorded:
