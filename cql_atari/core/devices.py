@@ -23,6 +23,14 @@ def warn_of_idle_gpus() -> None:
     )
 
 
+def cores() -> int:
+  """Processors that this process may use."""
+  try:
+    return len(os.sched_getaffinity(0))
+  except AttributeError:  # Not Linux.
+    return os.cpu_count() or 1
+
+
 @configurable
 def share_cores(networks: PositiveInt = 1) -> None:
   """Gives every network its share of the cores; call before the first tensor.
@@ -36,11 +44,10 @@ def share_cores(networks: PositiveInt = 1) -> None:
   import tensorflow as tf
 
   if networks > 1 and 'TF_NUM_INTRAOP_THREADS' not in os.environ:
-    cores = len(os.sched_getaffinity(0))
     # Too late where TensorFlow has computed before: only speed suffers.
     with contextlib.suppress(RuntimeError):
       tf.config.threading.set_intra_op_parallelism_threads(
-        max(1, cores // networks)
+        max(1, cores() // networks)
       )
 
 

@@ -297,8 +297,9 @@ def _attempt(source, folder, name, fraction, on_bytes, stop, is_array) -> None:
     'rows': None if is_whole else array.rows(fraction),
     'fraction': 1.0 if is_whole else fraction,
   }
-  os.replace(partial, folder / name)
+  # First: what lies there without a record counts as somebody else's.
   fetched.add(folder, source.url, name, entry)
+  os.replace(partial, folder / name)
   note.unlink()
 
 

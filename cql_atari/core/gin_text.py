@@ -128,8 +128,9 @@ def resolved(value: Any, bound: dict[str, Any]) -> Any:
 
 
 def full_name(statement: config_parser.BindingStatement) -> str:
-  """Such as 'CQLMixin.alpha', or 'GAME' of a macro."""
-  name = statement.selector.split('.')[-1]
+  """Such as 'CQLMixin.alpha', 'policy/Adam.epsilon', or 'GAME' of a macro."""
+  scope = f'{statement.scope}/' if statement.scope else ''
+  name = scope + statement.selector.split('.')[-1]
   return f'{name}.{statement.arg_name}' if statement.arg_name else name
 
 

@@ -111,7 +111,7 @@ def check(
   for name, value in bound.items():
     bound[name] = gin_text.resolved(value, bound)
     if '.' in name:
-      _check_value(name, bound[name])
+      _check_value(name.rpartition('/')[2], bound[name])
   return bound
 
 

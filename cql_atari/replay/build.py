@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import zstandard
 
-from cql_atari.core import progress
+from cql_atari.core import devices, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_file, locked, writing
 from cql_atari.replay import shard as shard_lib
@@ -219,7 +219,7 @@ def _compress_shards(directory, selection, first_rows, dictionary, on_rows):
       stop.set()
       raise
 
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool:
     futures = [
       pool.submit(work, rows, int(first))
       for rows, first in zip(selection, first_rows)

@@ -2,12 +2,11 @@
 
 import concurrent.futures
 import hashlib
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from cql_atari.core import fetched, progress
+from cql_atari.core import devices, fetched, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_path, user_path
 from cql_atari.replay.episodes import valid_rows
@@ -261,7 +260,7 @@ def examine_all(shards: Sequence[Shard], num_actions: int) -> list[dict]:
   """
   record = fetched.read(shards[0].directory)
   with (
-    concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool,
     progress.bar(len(shards), ' shards', 'verifying') as bar,
   ):
 

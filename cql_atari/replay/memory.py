@@ -10,11 +10,13 @@ import tensorflow as tf
 
 from cql_atari.core.errors import UserError
 from cql_atari.replay import episodes, sampler
-from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.frames import FRAME_SHAPE
 from cql_atari.replay.recorder import PADDING_ROWS
 from cql_atari.replay.store import Store
 
 _LEAST_CAPACITY = 30_000
+_SPARE_ROWS = 256  # What an n-step window may reach over.
+_STREAM = 1 << 64  # Of the memory's draws, beside those of a split.
 
 
 class ReplayMemory:
@@ -38,7 +40,7 @@ class ReplayMemory:
         f'{_LEAST_CAPACITY}, to hold the longest game.'
       )
     self.capacity, self._next = capacity, 0
-    rows = capacity + STACK_SIZE + 8  # What an n-step window may reach over.
+    rows = capacity + _SPARE_ROWS
     self.frames = np.zeros((rows, *FRAME_SHAPE), np.uint8)
     self.actions = np.zeros(rows, np.uint8)
     self.rewards = np.zeros(rows, np.float32)
@@ -155,10 +157,10 @@ class MixedSampler:
       store: the split.
       share: the split's part of B, rounded.
     """
-    of_store, rest = round(share * batch_size), (update_horizon, gamma, seed)
+    of_store, rest = round(share * batch_size), (update_horizon, gamma)
     parts = (
-      OnlineSampler(memory, batch_size - of_store, *rest),
-      sampler.TransitionSampler(store, of_store, *rest),
+      OnlineSampler(memory, batch_size - of_store, *rest, _STREAM + seed),
+      sampler.TransitionSampler(store, of_store, *rest, seed),
     )
     self._parts = [part for part in parts if part.batch_size]
 

@@ -1,19 +1,24 @@
 """Gzipped `.npy` files, read and written front to back."""
 
 import contextlib
-import gzip
 import io
 import pathlib
-import zlib
+import tokenize
 from collections.abc import Iterator
 
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_file
 
-_UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
+_UNREADABLE = (
+  EOFError,
+  OSError,  # BadGzipFile too.
+  ValueError,
+  isal_zlib.error,
+  tokenize.TokenError,  # Of a damaged header.
+)
 
 
 class ArrayReader:
@@ -53,10 +58,33 @@ class ArrayReader:
       raise _broken(self.path, error) from None
     return np.frombuffer(data, self.dtype).reshape(shape)
 
-  def read_scalar_or_all(self) -> np.ndarray:
-    """The whole array, whatever its rank."""
-    count = self.shape[0] if self.shape else 1
-    return self.read(count).reshape(self.shape)
+  def finish(self) -> None:
+    """Reads on to the end, where gzip's checksums are compared.
+
+    A file that ends before, as the first rows of one that was fetched do, has
+    none.
+
+    Raises:
+      UserError: they are of other bytes.
+    """
+    try:
+      with contextlib.suppress(EOFError):
+        while self._file.read(1 << 20):
+          pass
+    except _UNREADABLE as error:
+      raise _broken(self.path, error) from None
+
+  def read_integers(self) -> np.ndarray:
+    """The whole array of integers, (K,), a single one too.
+
+    Raises:
+      UserError: it is damaged, or holds something else.
+    """
+    if self.dtype.kind not in 'iu' or len(self.shape) > 1:
+      raise _broken(self.path, f'{self.dtype} of shape {self.shape}')
+    values = self.read(self.shape[0] if self.shape else 1)
+    self.finish()
+    return values.reshape(-1).astype(np.int64)
 
   def close(self) -> None:
     """Closes the file."""
@@ -71,7 +99,9 @@ def missing(path: pathlib.Path) -> UserError:
   )
 
 
-def _broken(path: pathlib.Path, error: Exception) -> UserError:
+def _broken(path: pathlib.Path, error: Exception | str) -> UserError:
+  if isinstance(error, PermissionError):
+    return UserError(f'{path} may not be read ({error.strerror}).')
   return UserError(
     f'{path} is truncated or damaged ({error}): fetch that file again.'
   )

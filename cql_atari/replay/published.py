@@ -56,6 +56,11 @@ def fetch(
       f'{folder} has files of {before}: give that --source, or another --out.'
     )
   with exclusive_lock(folder, 'fetching'):
+    is_there = any(folder.glob(file_name('*', '*')))
+    if is_there and fetched.read(folder) is None:
+      raise UserError(
+        f'{folder} holds data that was not fetched: give another --out.'
+      )
     try:
       _fetch_all(source, folder, split, jobs)
     finally:

@@ -1,5 +1,6 @@
 """Records what somebody else's agent plays, in the published format."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -7,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder
+from cql_atari.core.files import exclusive_lock, make_folder
 from cql_atari.replay import importing, sources
 from cql_atari.replay.recorder import Recorder
 
@@ -36,10 +37,11 @@ class RecordReplay(gymnasium.Wrapper):
       env: gives frames uint8 (84, 84), as `AtariPreprocessing` makes them,
         alone or stacked by four, or raw screens of every fourth frame.
       folder: the run's, such as data/Pong/1; gets `replay_logs` and
-        `episodes.json`.
+        `episodes.json`. Every environment needs one of its own.
       rows_per_shard: rows of a shard. Splits take the first 50 shards.
 
     Raises:
+      BusyError: another environment records there.
       UserError: the folder can't be written, or holds data; the environment
         shows other frames than every fourth, ends games at a lost life, as far
         as its wrappers tell, or has actions outside the game's minimal set.
@@ -47,7 +49,10 @@ class RecordReplay(gymnasium.Wrapper):
     super().__init__(env)
     _check(env)
     run = make_folder('folder', folder)
-    importing.check_empty(run)
+    with contextlib.ExitStack() as lock:
+      lock.enter_context(exclusive_lock(run, 'recording'))
+      importing.check_empty(run)
+      self._lock = lock.pop_all()  # Until `close`.
     self._recorder = Recorder(run / 'replay_logs', rows_per_shard, 1_000_000)
     self._recorder.write_episodes()  # It tells that this is no published run.
     self._frame, self._rows = None, []
@@ -73,6 +78,7 @@ class RecordReplay(gymnasium.Wrapper):
     self._end(is_over=False)
     self._recorder.close()
     self._recorder.write_episodes()
+    self._lock.close()
     super().close()
 
   @staticmethod

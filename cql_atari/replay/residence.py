@@ -20,7 +20,7 @@ from typing import Literal
 
 import psutil
 
-from cql_atari.core import quiet
+from cql_atari.core import devices, quiet
 from cql_atari.replay.frames import FRAME_BYTES
 from cql_atari.replay.store import Store
 
@@ -84,9 +84,9 @@ def _free_memory() -> float:
 
   Its share of the free memory is its share of the cores, which sweeps limit.
   """
-  cores = psutil.cpu_count() or 1
-  threads = int(os.environ.get('TF_NUM_INTRAOP_THREADS') or cores)
-  share = min(threads, len(os.sched_getaffinity(0)), cores) / cores
+  of_machine = psutil.cpu_count() or 1
+  limit = int(os.environ.get('TF_NUM_INTRAOP_THREADS') or 0)  # 0 is none.
+  share = min(limit or of_machine, devices.cores(), of_machine) / of_machine
   free = psutil.virtual_memory().available
   return max(min(share * free, _free_in_groups()), 0)
 
@@ -135,8 +135,8 @@ def _gpu_memory() -> float | None:
     import tensorflow as tf
     from tensorflow.python.client import device_lib
 
-    devices = device_lib.list_local_devices()
-  limits = [d.memory_limit for d in devices if d.device_type == 'GPU']
+    found = device_lib.list_local_devices()
+  limits = [d.memory_limit for d in found if d.device_type == 'GPU']
   if len(limits) != 1:
     return None
   taken = tf.config.experimental.get_memory_info('GPU:0')['current']

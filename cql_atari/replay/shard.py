@@ -103,25 +103,29 @@ class Shard:
         f'lengths ({lengths}): its files come from different saves; fetch '
         'them again.'
       )
+    if not lengths['observation']:
+      raise UserError(
+        f'shard {self.index} in {self.directory} holds no rows: fetch it again.'
+      )
     return lengths['observation']
 
   @functools.cached_property
   def add_count(self) -> int:
     """Rows ever added to the buffer when it was saved, padding included."""
     with contextlib.closing(ArrayReader(self.path('add_count'))) as reader:
-      value = int(reader.read_scalar_or_all())
-    if value < 0:
+      values = reader.read_integers()
+    if len(values) != 1 or values[0] < 0:
       raise UserError(
-        f'{reader.path} holds {value}, which counts nothing: fetch that shard '
-        'again.'
+        f'{reader.path} holds {values.tolist()}, which counts nothing: fetch '
+        'that shard again.'
       )
-    return value
+    return int(values[0])
 
   @functools.cached_property
   def invalid_range(self) -> np.ndarray:
     """Indices around the write cursor that Dopamine never samples: (K,)."""
     with contextlib.closing(ArrayReader(self.path('invalid_range'))) as reader:
-      values = reader.read_scalar_or_all().astype(np.int64)
+      values = reader.read_integers()
     if self.add_count and self.add_count % self.capacity not in values:
       raise UserError(
         f'{reader.path} does not name the write cursor '
@@ -165,7 +169,8 @@ class Shard:
   def read(self, name: str, stop: int | None = None) -> np.ndarray:
     """Reads rows [0, stop) of a small array (action, reward or terminal).
 
-    Decompression stops at `stop`, so a file damaged further on still reads.
+    Decompression stops at `stop`, so a file damaged further on still reads;
+    where that is all usable rows, the file's checksum is compared too.
 
     Args:
       name: 'action', 'reward' or 'terminal'.
@@ -175,10 +180,14 @@ class Shard:
       An array of shape (stop,).
 
     Raises:
-      UserError: the file ends before `stop`.
+      UserError: the file ends before `stop`, or is damaged.
     """
+    stop = self.num_rows if stop is None else stop
     with contextlib.closing(ArrayReader(self.path(name))) as reader:
-      return reader.read(self.num_rows if stop is None else stop)
+      values = reader.read(stop)
+      if stop >= self.num_rows:
+        reader.finish()
+    return values
 
   def endings(self, stop: int | None = None) -> np.ndarray:
     """Flags that mark the last rows of games, among rows [0, stop).
@@ -211,12 +220,15 @@ class Shard:
       Consecutive uint8 arrays of shape (at most ROWS_PER_READ, 84, 84).
 
     Raises:
-      UserError: the file ends before `stop`.
+      UserError: the file ends before `stop`, or is damaged; of all usable
+        rows, gzip's checksum is compared after the last.
     """
     stop = self.num_rows if stop is None else stop
     with contextlib.closing(ArrayReader(self.path('observation'))) as reader:
       for first in range(0, stop, ROWS_PER_READ):
         yield reader.read(min(ROWS_PER_READ, stop - first))
+      if stop >= self.num_rows:
+        reader.finish()
 
   def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
     """The rows that Dopamine's own buffer may sample, stale rows excluded.

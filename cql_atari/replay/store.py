@@ -107,6 +107,7 @@ class Store:
       sizes = {len(arrays[name]) for name in COLUMNS}
       if sizes != {manifest['num_rows']} or (
         len(blocks) != arrays['frame_offsets'][-1]
+        or segments_of(manifest['shards'])[-1, 1] != manifest['num_rows']
       ):
         raise ValueError('its files do not fit together')
       if checksums(blocks, arrays) != {
@@ -114,7 +115,7 @@ class Store:
         for name in ('sha256_of_columns', 'crc32_of_frames')
       }:
         raise ValueError('its contents have changed')
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, LookupError, ValueError, TypeError, EOFError) as error:
       raise UserError(
         f'the store {directory} is damaged ({error!r}): delete it. Training '
         'builds it again, or cql_atari.prepare where that made it.'

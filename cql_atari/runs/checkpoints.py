@@ -74,10 +74,12 @@ def load_newest(
     path = directory / f'ckpt.{step}.npz'
     try:
       arrays, data = _read(path)
-    except PermissionError as error:
+    except FileNotFoundError:  # A process that trains here has deleted it.
+      continue
+    except OSError as error:  # Of the disk or the network, not of the file.
       raise UserError(
-        f'the checkpoint {path} cannot be read ({error.strerror}): mend its '
-        'permissions.'
+        f'the checkpoint {path} cannot be read ({error.strerror or error}): '
+        'mend that, such as its permissions, and give the same command again.'
       ) from None
     except MemoryError:
       raise

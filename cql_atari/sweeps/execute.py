@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
+from cql_atari.core import devices
 from cql_atari.core.errors import BusyError, UserError
 from cql_atari.sweeps.plan import PlannedRun
 
@@ -66,6 +67,7 @@ def execute(
 
 def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
   attempts, retries = run.state.get('attempts', 0), 0
+  run.directory.mkdir(parents=True, exist_ok=True)
   while not run.is_done:
     if stopped.is_set():
       return False
@@ -178,7 +180,7 @@ def gpu_slots(
   Raises:
     UserError: a run asks for more GPUs than there are.
   """
-  fits = len(os.sched_getaffinity(0)) // cpus_per_run
+  fits = devices.cores() // cpus_per_run
   gpus = _gpus() if gpus_per_run else []
   if not gpus:
     return [None] * (workers or max(1, fits))

@@ -320,6 +320,16 @@ def test_a_failed_fetch_leaves_no_folder(server, tmp_path):
   assert not (out / 'Breakout').exists()
 
 
+def test_play_that_was_not_fetched_is_left_alone(server, tmp_path):
+  logs = tmp_path / 'Breakout' / '1' / 'replay_logs'
+  logs.mkdir(parents=True)
+  own = logs / shard_lib.file_name('reward', 10)
+  own.write_bytes(b'of a recording')
+  status, _, stderr = fetch(server, tmp_path)
+  assert status == 2 and 'holds data that was not fetched' in stderr
+  assert own.read_bytes() == b'of a recording'
+
+
 def test_files_of_another_source_are_not_called_complete(server, tmp_path):
   out = tmp_path / 'out'
   assert fetch(server, out)[0] == 0

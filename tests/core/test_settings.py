@@ -125,6 +125,19 @@ def test_python_given_as_a_gin_file_is_told(tmp_path):
     list(gin_text.statements([str(path)], ()))
 
 
+def test_scopes_are_kept_apart():
+  lines = (
+    'policy/Adam.learning_rate=1e-4',
+    'critic/Adam.learning_rate=3e-4',
+    'FixedReplayRunner.create_agent_fn=@CQLAgent',
+  )
+  bound = settings.check((), lines, settings.AGENT)
+  assert bound['policy/Adam.learning_rate'] == 1e-4
+  assert bound['critic/Adam.learning_rate'] == 3e-4
+  with pytest.raises(UserError, match='learning_rate'):
+    settings.check((), (*lines, 'critic/Adam.learning_rat=1'), settings.AGENT)
+
+
 def test_what_nothing_uses_is_found():
   gin.clear_config()
   with gin.unlock_config():

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from cql_atari.core.errors import UserError
+from cql_atari.core.errors import BusyError, UserError
 from cql_atari.replay import episodes as episodes_lib
 from cql_atari.replay import (
   importing,
@@ -301,6 +301,13 @@ def test_a_wrapper_refuses_what_preprocessing_below_it_loses(
   env = gymnasium.wrappers.AtariPreprocessing(env, **settings)
   with pytest.raises(UserError, match=sentence):
     record_replay.RecordReplay(env, tmp_path / 'run')
+
+
+def test_two_environments_do_not_record_into_one_folder(tmp_path):
+  first = record_replay.RecordReplay(preprocessed(), tmp_path / 'run')
+  with pytest.raises(BusyError, match='another process is recording'):
+    record_replay.RecordReplay(preprocessed(), tmp_path / 'run')
+  first.close()
 
 
 def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):

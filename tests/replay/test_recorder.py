@@ -204,7 +204,10 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
   rest = (3, 0.9, 5)
   mixed = memory.MixedSampler(replay, 32, *rest, store=demo_store, share=share)
   of_split = sampler_lib.TransitionSampler(demo_store, int(32 * share), *rest)
-  of_memory = memory.OnlineSampler(replay, 32 - int(32 * share), *rest)
+  own_seed = (1 << 64) + rest[2]
+  of_memory = memory.OnlineSampler(
+    replay, 32 - int(32 * share), *rest[:2], own_seed
+  )
   chunks = mixed.chunks(7, 2)
   for first in (14, 16):
     chunk = mixed.with_frames(next(chunks))
@@ -214,6 +217,26 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
     for column, *expected in zip(chunk, *parts):
       assert column.shape[:2] == (2, 32)
       np.testing.assert_array_equal(column, np.concatenate(expected, axis=1))
+
+
+def test_the_parts_of_a_mixed_batch_are_drawn_apart(episodes, demo_store):
+  """Not the oldest of the memory with the oldest of the split."""
+  replay = memory.ReplayMemory(30_000)
+  for episode in episodes:
+    replay.append(*episode)
+  mixed = memory.MixedSampler(
+    replay, 32, 1, 0.9, 5, store=demo_store, share=0.5
+  )
+  played, logged = (part.sample_rows(0, 50).ravel() for part in mixed._parts)
+  assert abs(np.corrcoef(played, logged)[0, 1]) < 0.15  # Of 800 draws.
+
+
+def test_a_long_horizon_fits_into_a_full_memory(episodes):
+  replay = memory.ReplayMemory(30_000)
+  while replay._next + 3 + len(episodes[0][0]) <= replay.capacity:
+    replay.append(*episodes[0])
+  sampler = memory.OnlineSampler(replay, 512, 100, 0.9)
+  assert sampler.chunk(0, 8).reward.shape == (8, 512)
 
 
 def test_games_that_were_cut_off_come_back_as_such(tmp_path, episodes):

@@ -199,6 +199,9 @@ def test_nothing_is_unpickled(one_shard):
     ('terminal', np.full(2000, 2, np.uint8), '0 or 1'),
     ('terminal', np.ones(2000, np.uint8), 'zero padding'),
     ('add_count', np.array(7), 'different saves'),
+    ('add_count', np.array([1, 2]), 'counts nothing'),
+    ('add_count', np.array('many'), 'damaged'),
+    ('invalid_range', np.array(['a', 'b']), 'damaged'),
   ],
 )
 def test_broken_arrays_are_named(one_shard, name, array, sentence):
@@ -215,6 +218,30 @@ def test_missing_and_damaged_files_are_named(one_shard):
   reward.unlink()
   with pytest.raises(UserError, match=r'reward_ckpt.10.gz is missing'):
     list(shard_lib.Shard(one_shard.directory, 10).checked_frames(4))
+
+
+def test_empty_arrays_are_named(one_shard):
+  rewrite(one_shard, 'observation', np.zeros((0, 84, 84), np.uint8))
+  for name, kind in zip(('action', 'reward', 'terminal'), 'BfB'):
+    rewrite(one_shard, name, np.zeros(0, kind))
+  with pytest.raises(UserError, match='holds no rows'):
+    list(one_shard.checked_frames(4))
+
+
+@pytest.mark.parametrize('name', (*shard_lib.ELEMENTS, 'add_count'))
+def test_a_changed_bit_never_passes(one_shard, name):
+  """Anywhere but in gzip's own header, whose time and flags say nothing."""
+  path = one_shard.path(name)
+  sound = path.read_bytes()
+  rng = np.random.default_rng(0)
+  for position in rng.integers(
+    20, len(sound), 6 if name == 'observation' else 20
+  ):
+    damaged = bytearray(sound)
+    damaged[position] ^= 1 << rng.integers(8)
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=f'{name}_ckpt.10.gz'):
+      list(shard_lib.Shard(one_shard.directory, 10).checked_frames(4))
 
 
 def test_folders_without_shards_are_named(tmp_path):

@@ -166,7 +166,10 @@ def test_damaged_stores_are_named(demo_dir, tmp_path):
   os.truncate(frames, frames.stat().st_size - 1)
   with pytest.raises(UserError, match='delete it'):
     open_demo(demo_dir, tmp_path)
-  for text in ('{', '[]'):
+  whole = open_demo(demo_dir, tmp_path / 'whole').manifest
+  other_rows = [{**shard, 'rows': [[0, 9]]} for shard in whole['shards']]
+  other = json.dumps({**whole, 'shards': other_rows})
+  for text in ('{', '[]', other):
     (folder / 'manifest.json').write_text(text)
     with pytest.raises(UserError, match='delete it'):
       open_demo(demo_dir, tmp_path)

@@ -79,6 +79,24 @@ def test_a_folder_that_is_only_read_is_no_damage(tmp_path, monkeypatch):
   assert checkpoints.load_newest(tmp_path)[0] == 1
 
 
+def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(
+  tmp_path, monkeypatch
+):
+  save(tmp_path, 1)
+  save(tmp_path, 2)
+
+  def stale(*args, **kwargs):
+    raise OSError(116, 'Stale file handle')
+
+  with (
+    monkeypatch.context() as patch,
+    pytest.raises(errors.UserError, match='Stale'),
+  ):
+    patch.setattr(np, 'load', stale)
+    checkpoints.load_newest(tmp_path)
+  assert checkpoints.load_newest(tmp_path)[0] == 2
+
+
 def test_an_unfinished_write_is_never_read(tmp_path):
   save(tmp_path, 1)
   (tmp_path / '.ckpt.2.npz.partial').write_bytes(b'half')
