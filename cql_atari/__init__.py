@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
   __name__,
   {
     'agents': (
+      'Adam',
       'BCAgent',
       'C51Agent',
       'CQLAgent',
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy.exports(
       'FixedReplayDQNAgent',
       'QRDQNAgent',
       'REMAgent',
+      'RMSProp',
     ),
     'replay': (
       'Shard',

@@ -79,7 +79,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   def __init__(
     self,
     store: Store | None,
-    num_actions: int | None = None,
+    num_actions: PositiveInt | None = None,
     *,
     network: Callable[..., tf.keras.Model],
     optimizer: Callable[[], optimizers.Optimizer] = optimizers.Adam,
@@ -111,8 +111,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       double_q: whether the online network chooses the next action that the
         target network values (van Hasselt et al., 2016).
       epsilon_eval: probability of a uniformly random action.
-      compute_dtype: what the networks compute in; weights, losses, targets and
-        the optimizer stay in float32.
+      compute_dtype: what the networks compute in below their heads; weights,
+        outputs, losses, targets and the optimizer stay in float32.
       compile_step: whether XLA compiles the whole step rather than the loss
         alone; by default only on a single GPU, as XLA slows CPU convolutions.
       strategy: how a gradient step is spread over devices, such as
@@ -187,9 +187,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   def _build(self) -> None:
     """Makes all variables."""
     self.online_network, self.target_network = (
-      networks.computing_in(
-        self._compute_dtype,
-        lambda: self._network_fn(self.num_actions, seed=self.seed),
+      networks.make(
+        self._network_fn, self.num_actions, self.seed, self._compute_dtype
       )
       for _ in range(2)
     )
@@ -203,8 +202,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       [variable.value for variable in model.trainable_variables]
       for model in (self.online_network, self.target_network)
     )
-    self.optimizer = self._optimizer_fn()
-    self.optimizer.build(self._variables)
+    self.optimizer = optimizers.make(self._optimizer_fn, self._variables)
     self._make_totals(self._declared_scalars())
 
   @abc.abstractmethod
@@ -267,6 +265,10 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def _fetch_chunk(self) -> None:
     """Fetches the chunk of the next gradient step."""
+    if self.sampler.store is None:
+      raise UserError(
+        'this agent has no data to learn from: make it with a store.'
+      )
     if self._chunks is None:
       number, skipped = divmod(self.gradient_steps, self._chunk_size)
       self._index_in_chunk = skipped

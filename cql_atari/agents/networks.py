@@ -137,22 +137,34 @@ def _features(x, initializer, hidden_units):
   return dense(tf.keras.layers.Flatten()(x))
 
 
-def computing_in(
-  dtype: Literal['float32', 'bfloat16'],
-  make: Callable[[], tf.keras.Model],
+def make(
+  network: Callable[..., tf.keras.Model],
+  num_actions: int,
+  seed: int,
+  dtype: Literal['float32', 'bfloat16'] = 'float32',
 ) -> tf.keras.Model:
   """Makes a network that computes in `dtype`; weights and outputs are float32.
 
   Args:
-    dtype: the type of its activations and products.
-    make: makes the network, of Keras's layers.
+    network: makes it, of Keras's layers.
+    num_actions: A.
+    seed: seeds the initial weights.
+    dtype: the type of activations and products.
+
+  Raises:
+    UserError: `network` is a network itself.
   """
+  if isinstance(network, tf.keras.Model):
+    raise UserError(
+      'network is a network, and an agent needs two: give what makes one, '
+      'called with (num_actions, seed=...).'
+    )
   policy = tf.keras.config.dtype_policy()
   tf.keras.config.set_dtype_policy(
     dtype if dtype == 'float32' else f'mixed_{dtype}'
   )
   try:
-    model = make()
+    model = network(num_actions, seed=seed)
   finally:
     tf.keras.config.set_dtype_policy(policy)
   if model.output.dtype == 'float32':
@@ -167,12 +179,19 @@ def _network(
   seed: int,
   scaling: dict = _FAN_IN,
 ) -> tf.keras.Model:
-  """uint8 states (B, 84, 84, 4) -> outputs (B, *shape)."""
+  """uint8 states (B, 84, 84, 4) -> outputs (B, *shape).
+
+  The head computes in float32 at all times: of values near 10, bfloat16 would
+  keep steps of 0.06, which is more than actions differ by.
+  """
   initializer = _SeededInitializers(seed, **scaling)
   states = tf.keras.layers.Input((84, 84, 4), dtype='uint8')
   x = trunk(tf.keras.layers.Rescaling(1.0 / 255.0)(states), initializer)
-  x = Dense(math.prod(shape), kernel_initializer=initializer())(x)
-  return tf.keras.Model(states, tf.keras.layers.Reshape(shape)(x))
+  head = Dense(
+    math.prod(shape), kernel_initializer=initializer(), dtype='float32'
+  )
+  outputs = tf.keras.layers.Reshape(shape, dtype='float32')(head(x))
+  return tf.keras.Model(states, outputs)
 
 
 @configurable(denylist=['num_actions', 'seed'])

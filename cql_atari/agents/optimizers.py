@@ -6,7 +6,7 @@ kernel makes one pass, which is a third of the time on the networks used here.
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -153,6 +153,24 @@ class RMSProp(Optimizer):
       grad=gradient,
       **self._hyperparameters,
     )
+
+
+def make(
+  optimizer: Callable[[], Optimizer], variables: Sequence[tf.Variable]
+) -> Optimizer:
+  """Makes an optimizer of variables.
+
+  Raises:
+    UserError: what is given makes none of these.
+  """
+  made = optimizer() if callable(optimizer) else optimizer
+  if optimizer is made or not isinstance(made, Optimizer):
+    raise UserError(
+      f'optimizer is {optimizer!r}: give what makes one of ours, such as '
+      'functools.partial(cql_atari.Adam, learning_rate=1e-4).'
+    )
+  made.build(variables)
+  return made
 
 
 class DualVariable(tf.Module):

@@ -152,7 +152,7 @@ def checked(function: Callable) -> Callable:
       if not unknown:
         raise
       made = type(args[0]) if function.__name__ == '__init__' else function
-      hint = gin_text.suggest(unknown[0], parameters(made) or ())
+      hint = _hint(unknown[0], parameters(made) or ())
       raise SettingError(
         f'{made.__name__} has no parameter {unknown[0]}{hint}'
       ) from None
@@ -169,6 +169,37 @@ def checked(function: Callable) -> Callable:
   return call
 
 
+def _hint(name: str, known: set[str]) -> str:
+  """Whose parameter it is, or else the likeliest of the known names."""
+  from cql_atari.core import settings  # Which reads these annotations.
+
+  owners = settings.owners(name)
+  if not owners:
+    return gin_text.suggest(name, known)
+  return (
+    f': it is one of {" or ".join(owners)}. Give what makes that, such as '
+    f'functools.partial({owners[0]}, {name}=...).'
+  )
+
+
+def _one_sentence(make: Callable) -> Callable:
+  """Takes from UserErrors what gin adds on where it was."""
+
+  @functools.wraps(make)
+  def call(*args, **kwargs):
+    try:
+      return make(*args, **kwargs)
+    except UserError as error:
+      sentence = str(error).split('\n  In call to configurable')[0]
+      if sentence == str(error):
+        raise
+      # Gin's is of a class of its own, derived from the error's.
+      kind = type(error).__bases__[0]
+      raise kind(sentence).with_traceback(error.__traceback__) from None
+
+  return call
+
+
 def configurable(
   target: Callable | None = None, *, denylist: Sequence[str] | None = None
 ):
@@ -181,7 +212,10 @@ def configurable(
   if target is None:
     return functools.partial(configurable, denylist=denylist)
   made = gin.configurable(checked(target), denylist=denylist)
-  if inspect.isclass(made):
+  if not inspect.isclass(made):
+    return _one_sentence(made)
+  if '__init__' in vars(made):
+    made.__init__ = _one_sentence(made.__init__)
     # Else a subclass without a constructor of its own would seem to have these
     # parameters itself, and its config would repeat their defaults.
     vars(made.__init__).pop('__signature__', None)

@@ -138,6 +138,8 @@ def _check_name(place: str, owner: str, parameter: str) -> None:
     )
   if known is not None and parameter not in known:
     hint = suggest(parameter, known)
+    if others := owners(parameter):
+      hint = suggest(parameter, [f'{o}.{parameter}' for o in others])
     raise UserError(f'{place}: {owner} has no parameter {parameter}{hint}')
 
 

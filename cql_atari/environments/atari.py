@@ -125,8 +125,10 @@ class AtariEnvironments:
       raw rewards float64 (E,); whether the game ended or was cut off, (E,).
 
     Raises:
-      ValueError: an action that the game lacks.
+      ValueError: an action that the game lacks, or no game has begun.
     """
+    if self._games is None:
+      raise ValueError('no game has begun: call reset first')
     actions = np.asarray(actions, np.int64)
     # On any other, ALE's threads die, and whoever waits for them never returns.
     if actions.min() < 0 or actions.max() >= self.num_actions:

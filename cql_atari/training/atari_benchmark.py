@@ -29,6 +29,17 @@ _PUBLISHED_SETTINGS = {
   'nature_trunk.hidden_units': 512,
   'quantile_network.num_quantiles': 200,
   'multi_head_network.num_heads': 200,
+  'quantile_network.trunk': '@nature_trunk',
+  'multi_head_network.trunk': '@nature_trunk',
+  'FixedReplayAgent.batch_size': 32,
+  'FixedReplayAgent.compute_dtype': 'float32',
+  'FixedReplayAgent.double_q': False,
+  'FixedReplayAgent.gamma': 0.99,
+  'FixedReplayAgent.target_update_period': 2000,
+  'FixedReplayAgent.update_horizon': 1,
+  'QRDQNAgent.kappa': 1.0,
+  'Adam.learning_rate': 5e-5,
+  'Adam.epsilon': 3.125e-4,
 }
 
 

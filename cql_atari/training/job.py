@@ -33,7 +33,7 @@ class Job(abc.ABC):
     checkpoint_minutes: float,
     fixed_settings: dict[str, Any],
     alternative: str,
-    keep: int = 1,
+    keep: int = 2,
     keep_every: int = 1,
   ):
     """Begins at step 0; `resume` goes back to the newest checkpoint.

@@ -178,6 +178,7 @@ class MLflowLogger:
     )
     if runs:
       self._id = runs[0].info.run_id
+      self._client.update_run(self._id, status='RUNNING')
       return
     tags = {tag: record['run_id']}
     run = self._client.create_run(place, tags=tags, run_name=_name(record))

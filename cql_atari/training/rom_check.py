@@ -12,6 +12,7 @@ from cql_atari.replay.store import Store
 # In grey levels: image libraries have rounded differently over the years, and
 # Minari keeps pictures as JPEG.
 _ROUNDING, _JPEG = 4, 32
+_NEGLIGIBLE = 1e-3  # Share of the pixels.
 
 
 def check(store: Store, environments: atari.AtariEnvironments) -> None:
@@ -33,9 +34,9 @@ def check(store: Store, environments: atari.AtariEnvironments) -> None:
       '@num_actions().'
     )
   difference = start_difference(store, environments.rom.parent)
-  if difference:
+  if difference and difference > _NEGLIGIBLE:
     logging.warning(
-      'Games in the data start with a picture of which %.0f %% of the pixels '
+      'Games in the data start with a picture of which %.2g %% of the pixels '
       'differ from what this ROM of %s shows: they were recorded with another '
       'ROM, or after no-op actions (noop_max), which evaluations here do not '
       'take. Scores will not compare. The DQN Replay dataset was made with the '

@@ -286,7 +286,9 @@ class FixedReplayRunner(job.Job):
   def _check_finite(self, loss: float, step: int) -> None:
     if math.isfinite(loss):
       return
-    remedy = 'lower the learning rate or alpha (or raise target_gap)'
+    remedy = 'lower the learning rate'
+    if 'alpha' in self.agent.scalar_names:
+      remedy += ' or alpha (or raise target_gap)'
     for name, largest in self._data.largest.items():
       if largest > _LARGE:
         remedy = f'the data have {name} of size {largest:.3g}, so scale them'

@@ -37,6 +37,7 @@ def runner(base_dir, agent, iterations):
 def test_dopamine_s_runner_evaluates_our_agents(demo_store, tmp_path):
   agent = cql_agent.CQLAgent(demo_store, network=NETWORK, seed=1)
   agent.train_steps(5)
+  agent.eval_mode = None
   runner(tmp_path, agent, 1).run_experiment()
   assert agent.eval_mode is True  # The runner's last phase.
   # Another agent goes on from what the runner saved.

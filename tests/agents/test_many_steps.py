@@ -117,6 +117,21 @@ def test_bfloat16_computes_nearly_the_same_with_float32_weights(demo_store):
   np.testing.assert_allclose(*losses, rtol=0.02)
 
 
+def test_bfloat16_tells_values_apart_as_float32_does(demo_store):
+  """However large they are: the heads add in float32."""
+  states = demo_store.sample_states(64, np.random.default_rng(0))
+  chosen = []
+  for dtype in ('float32', 'bfloat16'):
+    agent = make(demo_store, compute_dtype=dtype)
+    agent.online_network.trainable_variables[-1].assign_add(
+      np.full(agent.online_network.trainable_variables[-1].shape, 10.0)
+    )
+    q_values = agent.predict_q_values(states)
+    chosen.append(q_values.argmax(axis=1))
+    assert len(np.unique(q_values)) > 200
+  assert np.mean(chosen[0] == chosen[1]) > 0.9
+
+
 def test_a_network_of_ones_own_computes_in_bfloat16_too(demo_store):
   import tensorflow as tf
 

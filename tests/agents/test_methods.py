@@ -264,14 +264,17 @@ def test_every_agent_learns_and_resumes_bit_for_bit(name, demo_store):
 
 
 def test_bc_imitates_what_it_sees(demo_store):
+  """Of few states it learns every action; a blind agent would, of a third."""
   agent = make('bc', demo_store, optimizer=lambda: optimizers.Adam(1e-3))
-  before = None
+  few = agent.sampler.valid[:: len(agent.sampler.valid) // 64]
+  vars(agent.sampler)['valid'] = few
+  losses = []
   for _ in range(2):
     agent.train_steps(500)
     scalars = agent.mean_scalars(reset=True)
-    assert before is None or scalars['loss'] < before
-    before = scalars['loss']
-  assert scalars['accuracy'] > 0.3  # Of four actions, most of them random.
+    losses.append(scalars['loss'])
+  assert losses[1] < 0.5 * losses[0]
+  assert scalars['accuracy'] > 0.9
   assert scalars['q_data'] == pytest.approx(-scalars['loss'], rel=1e-5)
 
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from atari_by_hand import HEADS, TRUNK, make
 
+import cql_atari
 from cql_atari.agents import qrdqn_agent
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari, evaluation
@@ -87,3 +88,34 @@ def test_an_agent_plays_its_own_game(demo_store):
     select_actions=lambda states, rng: states[:, 0, 0, 0]
   )
   assert len(evaluation.evaluate(still, games, 10).returns)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'sentence'),
+  [
+    ({'alpha': -1}, r'CQLMixin.alpha is -1: give a number of at least 0\.'),
+    ({'learning_rate': 1e-3}, r'one of Adam or RMSProp.*partial\(Adam, learn'),
+    ({'num_quantiles': 51}, r'partial\(quantile_network, num_quantiles=\.'),
+    ({'optimizer': cql_atari.Adam(1e-3)}, 'give what makes one of ours'),
+    ({'optimizer': tf.keras.optimizers.Adam}, 'give what makes one of ours'),
+    ({'network': tf.keras.Sequential()}, 'needs two: give what makes one'),
+    ({'num_actions': -1}, 'num_actions is -1: give a whole number'),
+  ],
+)
+def test_what_an_agent_cannot_be_made_of(demo_store, settings, sentence):
+  with pytest.raises(UserError, match=sentence) as error:
+    cql_atari.CQLAgent(demo_store, **settings)
+  assert '\n' not in str(error.value)
+
+
+def test_an_agent_without_data_only_acts():
+  agent = make('qrdqn', None, num_actions=4)
+  assert agent.select_actions(np.zeros((2, 84, 84, 4), np.uint8)).shape == (2,)
+  with pytest.raises(UserError, match='no data to learn from'):
+    agent.train_steps(1)
+
+
+def test_games_begin_with_a_reset():
+  games = atari.AtariEnvironments('Breakout', num_environments=2)
+  with pytest.raises(ValueError, match='call reset first'):
+    games.step([0, 0])

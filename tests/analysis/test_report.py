@@ -258,14 +258,14 @@ def test_settings_that_differ_from_game_to_game_are_told(tmp_path, write_run):
 def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
   runs = load(root / 'Pong' / 'CQL_0.01' / '*')
 
-  def beside(quantiles=200, **settings):
+  def beside(quantiles=200, more=None, **settings):
     changed = [
       dataclasses.replace(
         run,
         record={
           **run.record,
           'settings': {f'CQLMixin.{k}': v for k, v in settings.items()}
-          | {'quantile_network.num_quantiles': quantiles},
+          | {'quantile_network.num_quantiles': quantiles, **(more or {})},
         },
       )
       for run in runs
@@ -275,6 +275,13 @@ def test_only_the_paper_s_method_stands_beside_its_numbers(root, tmp_path):
 
   assert beside() == beside(penalty='H', alpha=4.0) == '19.3'
   assert beside(quantiles=51) == ''  # Of small.gin.
+  for name, value in {
+    'FixedReplayAgent.gamma': 0.5,
+    'FixedReplayAgent.double_q': True,
+    'Adam.learning_rate': 1e-2,
+    'quantile_network.trunk': '@impala_trunk',
+  }.items():
+    assert beside(more={name: value}) == '', name
   assert beside(penalty='rho') == beside(target_gap=1.0) == ''
 
 

@@ -64,6 +64,12 @@ def test_every_config_is_found_and_says_what_it_should(agent, split):
       'FixedReplayRunner.num_iterations': 200,
       'FixedReplayRunner.evaluation_steps': 125_000,
     }
+  else:
+    expected |= {
+      'nature_trunk.hidden_units': 128,
+      'quantile_network.num_quantiles': 16,
+      'multi_head_network.num_heads': 16,
+    }
   for name, value in expected.items():
     assert gin.query_parameter(name) == value, name
   gin.clear_config()
