@@ -16,7 +16,7 @@ from cql_atari.runs.folder import RunFolder
 from cql_atari.training import collecting
 
 _COMMAND = command.Command(__doc__)
-_GAME = _COMMAND.string('game', None, 'An Atari game; Pong by default.')
+_GAME = _COMMAND.string('game', None, 'An Atari game.')
 _TASK = _COMMAND.choice(
   'task', None, tasks.GYM, 'A task of continuous control instead.'
 )
@@ -93,9 +93,14 @@ def main() -> None:
 def _of_flags() -> tuple[str, Benchmark]:
   if _TASK.value:
     return _TASK.value, benchmarks.load('d4rl')
+  if not _GAME.value:
+    raise UserError(
+      'no --game given, nor a --task: name one of them, such as --game=Pong or '
+      '--task=hopper.'
+    )
   benchmark = benchmarks.load('atari')
-  benchmark.check_name(_GAME.value or 'Pong')
-  return _GAME.value or 'Pong', benchmark
+  benchmark.check_name(_GAME.value)
+  return _GAME.value, benchmark
 
 
 def _of_run(run: RunFolder) -> tuple[str, Benchmark]:

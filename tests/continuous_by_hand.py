@@ -44,7 +44,6 @@ def dataset(transitions=BATCH) -> datasets.Dataset:
     np.zeros(2, np.float32),
     np.ones(2, np.float32),
     none.astype(int),
-    none,
     none.astype(int),
     {},
   )

@@ -44,8 +44,11 @@ def evaluate(
 
   Args:
     agent: who plays.
-    environments: where to play, or the name of an Atari game.
-    steps: least number of agent steps.
+    environments: where to play, or the name of an Atari game, of which then 8
+      run side by side.
+    steps: least number of agent steps. Games are played to their end, 27,000
+      steps in Atari, where an agent may stand still: AtariEnvironments has a
+      max_steps_per_episode.
     seed: seeds the environments and the exploration.
     show_progress: whether to show a progress bar.
 
@@ -58,6 +61,11 @@ def evaluate(
   constraints.check('steps', steps, constraints.PositiveInt)
   if isinstance(environments, str):
     environments = atari.AtariEnvironments(environments, num_environments=8)
+  if not hasattr(environments, 'num_environments'):
+    raise UserError(
+      f'a {type(environments).__name__} cannot be evaluated in: give '
+      'AtariEnvironments or D4RLEnvironments of cql_atari.'
+    )
   if isinstance(environments, atari.AtariEnvironments):
     # An agent of somebody's own need not say how many it has.
     known = getattr(agent, 'num_actions', environments.num_actions)

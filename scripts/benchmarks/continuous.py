@@ -76,7 +76,6 @@ def ours() -> turns_lib.Turn:
     np.zeros(STATE, np.float32),
     np.ones(STATE, np.float32),
     np.zeros(0, int),
-    columns[2],
     np.zeros(0, int),
     {},
   )

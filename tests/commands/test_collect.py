@@ -132,8 +132,9 @@ def test_a_finished_run_says_so_and_changes_nothing(collected):
 @pytest.mark.parametrize(
   ('flags', 'sentence'),
   [
-    (['--steps=3000'], 'at least 5000'),
-    (['--steps=6001'], 'give a multiple of 50'),
+    ([], 'no --game given, nor a --task'),
+    (['--game=Pong', '--steps=3000'], 'at least 5000'),
+    (['--game=Pong', '--steps=6001'], 'give a multiple of 50'),
     (['--task=hopper', '--steps=7000'], 'SACCollector.snapshot_period, 5000'),
   ],
 )

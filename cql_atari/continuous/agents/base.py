@@ -107,10 +107,20 @@ class ContinuousAgent(base.OfflineAgent):
     self._build()
     losses = [part.name for part in self.parts]
     self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
-    self._compiled_train = tf.function(self._train_in_graph)
+    self._compiled_train = tf.function(self._train_in_graph, autograph=False)
 
   def _check_data(self, data: Dataset) -> None:
     """Refuses an online run from nothing, if there has to be some data."""
+    if not hasattr(data, 'state_mean'):
+      raise UserError(
+        f'{type(self).__name__} learns continuous actions: give it what '
+        f'cql_atari.open_task_data opens, not a {type(data).__name__}.'
+      )
+    if hasattr(self, 'loss'):
+      raise UserError(
+        f'{type(self).__name__} has a `loss` that nothing calls: agents of '
+        'continuous actions have a policy_loss, and most a critic_loss.'
+      )
     if self.NEEDS_DATA and not hasattr(data, 'task'):
       raise UserError(
         f'{type(self).__name__} stays near to its data, and an online run from '
@@ -186,10 +196,14 @@ class ContinuousAgent(base.OfflineAgent):
       self._compiled_train(tf.constant(steps))
 
   def _train_in_graph(self, count: tf.Tensor) -> None:
-    for _ in tf.range(count):
+    def step(index):
       self._train_step()
+      return (index + 1,)
 
-  @tf.autograph.experimental.do_not_convert
+    tf.while_loop(
+      lambda index: index < count, step, (0,), parallel_iterations=1
+    )
+
   def _train_step(self) -> None:
     number = self.step_number()
     noise, scalars = Noise(self.seed, number), {}
@@ -218,8 +232,16 @@ class ContinuousAgent(base.OfflineAgent):
     for part in parts:
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(part.variables)
-        value, recorded = part.loss(batch, noise)
+        given = part.loss(batch, noise)
+      who = f'{part.loss.__name__} of {type(self).__name__}'
+      if fault := base.fault_of_loss(given):
+        raise UserError(f'the {who} {fault}.')
+      value, recorded = given
       gradients.append(tape.gradient(value, part.variables))
+      if any(gradient is None for gradient in gradients[-1]):
+        raise UserError(
+          f'the {who} does not depend on all weights of its network.'
+        )
       scalars |= {part.name: value, **recorded}
       if part.name == 'loss':
         scalars['gradient_norm'] = tf.linalg.global_norm(gradients[-1])
@@ -279,16 +301,30 @@ class ContinuousAgent(base.OfflineAgent):
   def select_actions(
     self, states: np.ndarray, rng: np.random.Generator | None = None
   ) -> np.ndarray:
-    """The policy's modes: float32 (E, S), as observed -> (E, A)."""
+    """The policy's modes: (E, S), as observed -> float32 (E, A).
+
+    Actions are in [-1, 1]; `D4RLEnvironments` spread them over the range of
+    the environment's, where that is another.
+    """
     del rng
-    return self._modes(tf.constant(states)).numpy()
+    return self._modes(self._checked_states(states)).numpy()
+
+  def _checked_states(self, states: np.ndarray) -> tf.Tensor:
+    states = np.asarray(states, np.float32)
+    if states.ndim != 2 or states.shape[1] != self.state_size:
+      raise UserError(
+        f'states of shape {states.shape}: give (B, {self.state_size}), one as '
+        'observation[None].'
+      )
+    return tf.constant(states)
 
   def sample_actions(
     self, states: np.ndarray, rng: np.random.Generator
   ) -> np.ndarray:
     """Actions of the policy with its noise: as observed (B, S) -> (B, A)."""
     noise = rng.standard_normal((len(states), self.action_size), np.float32)
-    return self._samples(tf.constant(states), tf.constant(noise)).numpy()
+    states = self._checked_states(states)
+    return self._samples(states, tf.constant(noise)).numpy()
 
   @tf.function(reduce_retracing=True)
   def _samples(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

@@ -172,7 +172,7 @@ class BEARAgent(SACAgent):
   def _best(self, states, rng, count: int, by_first: bool) -> np.ndarray:
     shape = (len(states), count, self.action_size)
     noise = rng.standard_normal(shape, np.float32)
-    states, noise = tf.constant(states), tf.constant(noise)
+    states, noise = self._checked_states(states), tf.constant(noise)
     return self._best_actions(states, noise, by_first).numpy()
 
   @tf.function(reduce_retracing=True)

@@ -179,7 +179,8 @@ class SACAgent(ContinuousAgent):
     self, states: np.ndarray, actions: np.ndarray
   ) -> np.ndarray:
     """min_k Q_k(s, a): as observed (B, S), (B, A) -> (B,)."""
-    states = self._normalized(tf.constant(states))
+    states = self._normalized(self._checked_states(states))
+    actions = np.asarray(actions, np.float32)
     return tf.reduce_min(self.critic(states, actions), axis=0).numpy()
 
   def warmup_value(self, batch: Transition) -> tf.Tensor:

@@ -1,0 +1,61 @@
+"""Mistakes with agents of continuous actions, each told in a sentence."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from continuous_by_hand import dataset
+
+import cql_atari
+from cql_atari.continuous import networks
+from cql_atari.core.errors import UserError
+
+SMALL = {
+  'policy': functools.partial(networks.TanhGaussianPolicy, hidden_units=(4,)),
+  'critic': functools.partial(networks.Critic, hidden_units=(4,)),
+  'batch_size': 4,
+}
+
+
+@pytest.mark.parametrize('name', ['critic_loss', 'policy_loss'])
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    (lambda loss, scalars: (tf.stop_gradient(loss), scalars), 'not depend on'),
+    (lambda loss, scalars: (loss * tf.ones(5), scalars), 'the loss of shape'),
+    (lambda loss, scalars: loss, 'returns no pair'),
+    (lambda loss, scalars: (loss, {**scalars, 'new': loss}), 'needs SCALARS'),
+  ],
+)
+def test_what_a_loss_has_to_give(name, change, sentence):
+  def loss(self, batch, noise):
+    return change(*getattr(cql_atari.SACAgent, name)(self, batch, noise))
+
+  agent = type('Own', (cql_atari.SACAgent,), {name: loss})(dataset(), **SMALL)
+  with pytest.raises(UserError, match=sentence) as error:
+    agent.train_steps(1)
+  assert 'Own' in str(error.value) and '\n' not in str(error.value)
+  assert agent.gradient_steps == 0
+
+
+def test_a_loss_that_nothing_calls_is_told():
+  own = type('Own', (cql_atari.SACAgent,), {'loss': lambda self: 0.0})
+  with pytest.raises(UserError, match='Own has a `loss` that nothing calls'):
+    own(dataset(), **SMALL)
+
+
+def test_data_of_atari_are_refused(demo_store):
+  with pytest.raises(UserError, match='open_task_data opens, not a Store'):
+    cql_atari.CQLSACAgent(demo_store)
+
+
+def test_states_are_rows_of_numbers():
+  agent = cql_atari.SACAgent(dataset(), **SMALL)
+  states = np.zeros((3, 2))  # Float64, as gymnasium's are.
+  actions = agent.select_actions(states)
+  assert actions.shape == (3, 2) and np.abs(actions).max() <= 1
+  assert agent.predict_q_values(states, actions.astype(float)).shape == (3,)
+  for wrong in (states[0], states[:, :1]):
+    with pytest.raises(UserError, match=r'give \(B, 2\)'):
+      agent.select_actions(wrong)
