@@ -1,6 +1,7 @@
 """Says game by game whether CQL is ahead of others, as docs/results.md plans.
 
-  python scripts/verdicts.py --runs=runs/figure1_small --out=docs/figure1
+  python scripts/verdicts.py --runs=runs/figure1_small --steps=50000 \\
+    --ours='CQL, alpha 4' --out=docs/figure1
 
 A run's score is its mean over the last three evaluations. Where CQL's mean over
 seeds is above another's by more than the sum of the standard errors, it is

@@ -34,6 +34,10 @@ def fault_of_loss(given) -> str | None:
   return None
 
 
+def _shape(shape: tuple[int, ...] | None) -> str:
+  return 'missing' if shape is None else f'of shape {shape}'
+
+
 class OfflineAgent(dopamine.DopamineProtocol):
   """An agent that learns from data alone; see `core.protocols.Agent`.
 
@@ -257,9 +261,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
     if own != others:
       name = sorted(n for n, _ in own.items() ^ others.items())[0]
       raise UserError(
-        'the checkpoint belongs to another agent or network, whose '
-        f'{name} is {others.get(name)} and not {own.get(name)}: give the '
-        'settings it was trained with, or another folder.'
+        'the checkpoint belongs to another agent or network than this '
+        f'{type(self).__name__}: its {name} is {_shape(others.get(name))}, not '
+        f'{_shape(own.get(name))}. Give the settings it was trained with, or '
+        'another folder.'
       )
     for name, variable in saved.items():
       variable.assign(arrays[name])

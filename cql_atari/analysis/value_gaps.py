@@ -105,6 +105,7 @@ def measure(
   opened = TrainedRun(run.directory)
   if evaluation.values == 'own' and not opened.agent.has_values:
     return None
+  opened.data.learned_rewards(np.zeros(1))  # Refuses those that no play has.
   critic = evaluation.fit(opened, seed)
   gap = values.measure(opened, episodes, states, seed, critic)
   names = list(COLUMNS)[_FIRST_NUMBER:]

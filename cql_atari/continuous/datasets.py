@@ -18,7 +18,7 @@ MINARI = 'minari:'
 _LEAST_DEVIATION = 1e-3  # Of a state's numbers, where states are normalized.
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Dataset:
   """Transitions in memory, ready to learn from.
 
@@ -51,6 +51,9 @@ class Dataset:
 
   def __len__(self) -> int:
     return len(self.reward)
+
+  def __repr__(self) -> str:
+    return f'<Dataset: {self.task.name}, {len(self):,} transitions>'
 
   @property
   def action_size(self) -> int:
@@ -311,9 +314,18 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
 
 
 def _check_domain(file: pathlib.Path, task: tasks.Task) -> None:
-  """Refuses a file that is called after another domain."""
+  """Refuses a file that is called after another task or domain."""
   if task.is_gymnasium:
     return
+  if file.name not in task.file_names:
+    for name in tasks.names():
+      for version in ('v0', 'v1', 'v2'):
+        other = tasks.task(f'{name}-{version}')
+        if file.name in other.file_names:
+          raise UserError(
+            f'{file} is called after {name}, but the task is {task.name}: bind '
+            f"TASK='{name}', or give the file another name."
+          )
   for domain in tasks.GYM:  # Some of these have states of the same size.
     name = domain.removesuffix('2d')  # D4RL calls one walker_mixed.
     if file.name.startswith(name) and domain != task.domain:

@@ -6,11 +6,13 @@ came from, and what is done about it here.
 
 import functools
 import os
+import re
 import warnings
 from typing import Any
 
 import cv2
 import numpy as np
+from absl import logging
 
 from cql_atari.continuous import drawing, tasks
 from cql_atari.core.constraints import PositiveInt, configurable
@@ -151,6 +153,17 @@ def check_recorded(name: str, task: tasks.Task, source: str) -> None:
     raise UserError(
       f'{source} is of {name}, but {task.name} is played in {expected}: bind '
       'TASK to one of its tasks.'
+    )
+  version = re.search(r'-v\d+$', name)
+  if version and name[0].isupper() and not expected.endswith(version[0]):
+    logging.warning(
+      '%s is of %s, and is taken for %s, which is played in %s, where rewards '
+      "may differ: bind TASK='gymnasium:%s' to play where it was recorded.",
+      source,
+      name,
+      task.name,
+      expected,
+      name,
     )
 
 

@@ -1,7 +1,7 @@
 """Published scores that reports stand beside, each with its source."""
 
 # Raw scores (random play, human) as Dopamine's and most papers' tables have
-# them: the human tester of Mnih et al. (2015).
+# them, of the human testers of Wang et al. (2016), not of Mnih et al. (2015).
 RANDOM_AND_HUMAN = {
   'Pong': (-20.7, 14.6),
   'Breakout': (1.7, 30.5),

@@ -152,8 +152,13 @@ class TrainedRun:
           f'{self.folder.path} has no checkpoint yet: train it a little first.'
         )
       step, arrays, _ = newest
-    else:
+    elif step in self.steps:
       arrays, _ = checkpoints.load(self.folder.checkpoints, step)
+    else:
+      raise UserError(
+        f'{self.folder.path} has no checkpoint of step {step}: give one of '
+        f'{", ".join(map(str, self.steps))}.'
+      )
     self.gradient_steps = step
     self.agent.load_weights(arrays)
 

@@ -358,3 +358,11 @@ def test_minari_datasets_of_a_newer_version_are_read(monkeypatch):
   monkeypatch.setattr(sources, 'load_minari', lambda name: recorded)
   data = datasets.open_task_data('walker2d-medium', 'minari:x/y-v0')
   assert len(data) == 3
+
+
+def test_a_file_called_after_another_task_is_refused(tmp_path):
+  path = write(tmp_path / 'hopper_expert-v2.hdf5', columns())
+  with pytest.raises(UserError, match=r"called after hopper-expert.*TASK='hop"):
+    datasets.open_task_data('hopper-medium-v2', str(path))
+  data = datasets.open_task_data('hopper-expert-v2', str(path))
+  assert repr(data) == f'<Dataset: hopper-expert-v2, {len(data)} transitions>'

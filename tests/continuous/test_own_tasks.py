@@ -232,6 +232,19 @@ def test_own_data_may_be_named_after_a_domain_of_d4rls(tmp_path):
     environments.check_recorded('Hopper-v5', walker, 'x')
 
 
+def test_another_version_of_the_environment_is_told(caplog):
+  hopper = tasks.task('hopper-medium')
+  for name, count in (
+    ('Hopper-v4', 0),
+    ('hopper-medium-v2', 0),
+    ('Hopper-v5', 1),
+  ):
+    caplog.clear()
+    environments.check_recorded(name, hopper, 'x')
+    assert len(caplog.records) == count
+  assert "bind TASK='gymnasium:Hopper-v5'" in caplog.text
+
+
 @pytest.mark.parametrize(
   ('name', 'sentence'),
   [
