@@ -65,7 +65,7 @@ def main() -> None:
         raise UserError(
           f'--gin_bindings="{binding}" is given by a flag here: --{flag}=...'
         )
-  with output_folder('out', _OUT.value, name, str(_RUN.value)) as folder:
+  with output_folder('--out', _OUT.value, name, str(_RUN.value)) as folder:
     collecting.collect(
       benchmark,
       name,

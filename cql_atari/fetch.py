@@ -48,7 +48,7 @@ def _fetch_game(game: str) -> None:
   games.rom_name(game)
   split = split_lib.named_split(_SPLIT.value)
   where = (_OUT.value or 'data', game, str(_RUN.value), 'replay_logs')
-  with output_folder('out', *where) as folder:
+  with output_folder('--out', *where) as folder:
     published.fetch(
       folder,
       game,
@@ -66,7 +66,7 @@ def _fetch_game(game: str) -> None:
 
 
 def _fetch_task(task: tasks.Task) -> None:
-  with output_folder('out', _OUT.value or 'data/d4rl') as folder:
+  with output_folder('--out', _OUT.value or 'data/d4rl') as folder:
     fetching.fetch(task, folder, _SOURCE.value or tasks.URL, _TIMEOUT.value)
   print(
     f'{task.name} is complete: train on it with --replay_dir={folder} and '

@@ -26,7 +26,7 @@ def main() -> None:
       'give the runs and a folder: --runs=runs/table3 --out=report.'
     )
   runs = loading.load_runs(folder.find(_RUNS.value))
-  out = make_folder('out', _OUT.value)
+  out = make_folder('--out', _OUT.value)
   with writing(f'--out={out}'):
     reporting.write(runs, out, _TITLE.value)
   print(f'The report on {len(runs)} runs is {out / "report.html"}.')

@@ -27,7 +27,7 @@ def main() -> None:
   """Selects by the flags."""
   if not _RUN.value:
     raise UserError('give a run: --run=runs/demo/cql-0.')
-  out = make_folder('out', _OUT.value) if _OUT.value else None
+  out = make_folder('--out', _OUT.value) if _OUT.value else None
   selection.select(folder.find(_RUN.value), _FQE_STEPS.value, _SEED.value, out)
 
 

@@ -49,7 +49,7 @@ def main() -> int:
   if _ENGINE.value == 'local':
     plan.check_data(runs)
   with (
-    output_folder('base_dir', _BASE_DIR.value) as base_dir,
+    output_folder('--base_dir', _BASE_DIR.value) as base_dir,
     exclusive_lock(base_dir, 'sweeping'),
   ):
     print(plan.estimate(sweep, runs, engine.workers), flush=True)

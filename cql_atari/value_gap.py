@@ -44,7 +44,7 @@ def main() -> None:
     raise UserError('give a run: --run=runs/demo/cql-0.')
   if not 0 <= _ALPHA.value < math.inf:
     raise UserError(f'--alpha={_ALPHA.value}: give a number of at least 0.')
-  out = make_folder('out', _OUT.value) if _OUT.value else None
+  out = make_folder('--out', _OUT.value) if _OUT.value else None
   value_gaps.compare(
     folder.find(_RUN.value),
     _EPISODES.value,

@@ -31,7 +31,7 @@ def main(replay_dir: str) -> int:
   shard_folder.check_game(shard_folder.run_folder(replay_dir), game)
   for flag, path in (('report', _REPORT.value), ('plot', _PLOT.value)):
     if path:  # Before hours of reading.
-      make_folder(flag, user_path(path).parent)
+      make_folder(f'--{flag}', user_path(path).parent)
   findings = examine.examine_all(shards, num_actions)
   print(examine.table(findings))
   broken = sum(bool(finding['error']) for finding in findings)

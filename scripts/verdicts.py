@@ -82,7 +82,7 @@ def main() -> None:
   table = document.table(_HEADER, rows)
   print(table)
   if _OUT.value:
-    out = make_folder('out', _OUT.value)
+    out = make_folder('--out', _OUT.value)
     write_csv(out / 'verdicts.csv', _HEADER, rows)
     write_text(out / 'verdicts.md', table + '\n')
 

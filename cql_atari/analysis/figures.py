@@ -1,5 +1,6 @@
 """Figures of runs: learning curves, diagnostics, aggregates, ablations."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -94,11 +95,14 @@ def _draw_data(panel: plt.Axes, groups: dict[str, Group]) -> None:
   means = {
     run.behavior_return: run for run in runs if run.behavior_return is not None
   }
-  for mean, run in means.items():
+  for (mean, run), style in zip(
+    means.items(), itertools.cycle(('--', ':', '-.'))
+  ):
     clipped = ' (clipped rewards)' if run.behavior_return_is_clipped else ''
+    value = f' {mean:.4g}' if len(means) > 1 else ''
     panel.axhline(
-      mean, color='0.35', linestyle='--', linewidth=1,
-      label=f'data, mean game{clipped}',
+      mean, color='0.35', linestyle=style, linewidth=1,
+      label=f'data, mean game{value}{clipped}',
     )  # fmt: skip
 
 

@@ -115,18 +115,18 @@ def tensorflow_errors_as_os_errors() -> Iterator[None]:
     raise OSError(None, error.message.split(';')[0]) from None
 
 
-def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
-  """Makes a folder that a flag names, and finds it writable.
+def make_folder(name: str, *parts: str | os.PathLike) -> pathlib.Path:
+  """Makes a folder, and finds it writable.
 
   Args:
-    flag: its name, such as 'out', for the error's text.
+    name: what gives it, such as '--out', for the error's text.
     *parts: its value, and what is below it.
 
   Raises:
     UserError: it can't be made or written.
   """
   folder = user_path(*parts)
-  with writing(f'--{flag}={parts[0]}', 'choose another folder'):
+  with writing(f'{name}={parts[0]}', 'choose another folder'):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       return folder
@@ -134,7 +134,7 @@ def make_folder(flag: str, *parts: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def output_folder(
-  flag: str, *parts: str | os.PathLike
+  name: str, *parts: str | os.PathLike
 ) -> Iterator[pathlib.Path]:
   """As `make_folder`, for a block that may write nothing after all.
 
@@ -143,7 +143,7 @@ def output_folder(
   folder = user_path(*parts)
   made = [path for path in (folder, *folder.parents) if not path.exists()]
   try:
-    yield make_folder(flag, *parts)
+    yield make_folder(name, *parts)
   finally:
     with contextlib.suppress(OSError):
       if made and [path.name for path in folder.iterdir()] == ['.lock']:

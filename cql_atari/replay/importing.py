@@ -55,7 +55,7 @@ def convert(
   game = game_of(source, game)
   num_actions = games.num_actions(game)
   with (
-    output_folder('out', out, game, '1') as run,
+    output_folder('--out', out, game, '1') as run,
     exclusive_lock(run, 'converting'),
     writing(f'the run {run}', 'make room, or choose another --out'),
   ):
@@ -128,7 +128,7 @@ def converted(
   content = repr((_VERSION, identity)).encode()
   key = hashlib.sha256(content).hexdigest()[:16]
   game = game_of(source, game)
-  out = make_folder('cache_dir', cache, 'converted', key)
+  out = make_folder('open_store.cache_dir', cache, 'converted', key)
   run = out / game / '1'
   if not (run / 'replay_logs').is_dir():
     busy = f'another process is converting {source.name}: waiting for it.'

@@ -98,6 +98,16 @@ def _check_there(
 ) -> None:
   if replay_dir and user_path(replay_dir).is_dir():
     return
+  if replay_dir and user_path(replay_dir).is_file():
+    raise UserError(f'{replay_dir} is a file: give the folder that it is in.')
+  game = game or next(
+    (
+      part
+      for part in pathlib.Path(replay_dir or '').parts
+      if part in games.game_names()
+    ),
+    None,
+  )
   raise UserError(
     (
       f'there is no replay folder {replay_dir}'

@@ -171,6 +171,8 @@ class Sweep:
       UserError: an unknown setting, or a run folder of other settings.
     """
     base = user_path(base_dir).absolute()
+    if base.is_file():
+      raise UserError(f'--base_dir={base_dir} is a file: choose a folder.')
     runs = [
       self._run(base, subject, config, seed)
       for seed in self.seeds

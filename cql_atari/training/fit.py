@@ -89,7 +89,7 @@ def fit(
     if f'@{name.partition(".")[0]}' in makers
   ]
   digest = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
-  with output_folder('base_dir', base_dir) as folder:
+  with output_folder('--base_dir', base_dir) as folder:
     if _is_finished(RunFolder(folder), bound, digest):
       print('all iterations of this run are done already.')
     else:

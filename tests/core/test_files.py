@@ -25,18 +25,18 @@ def test_a_folder_goes_again_where_nothing_was_written(tmp_path):
   parts = (tmp_path / 'data', 'Pong', '1')
   with (
     pytest.raises(UserError),
-    files.output_folder('out', *parts) as folder,
+    files.output_folder('--out', *parts) as folder,
     files.exclusive_lock(folder, 'collecting'),
   ):
     raise UserError('a mistake.')
   assert not any(tmp_path.iterdir())
-  with files.output_folder('out', *parts) as folder:
+  with files.output_folder('--out', *parts) as folder:
     (folder / 'file').touch()
   assert (tmp_path / 'data' / 'Pong' / '1' / 'file').exists()
-  with pytest.raises(UserError), files.output_folder('out', *parts):
+  with pytest.raises(UserError), files.output_folder('--out', *parts):
     raise UserError('later.')
   (folder / 'file').unlink()
-  with files.output_folder('out', *parts):  # It was there before.
+  with files.output_folder('--out', *parts):  # It was there before.
     pass
   assert folder.exists()
 
