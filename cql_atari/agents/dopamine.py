@@ -9,7 +9,7 @@ from cql_atari.core.protocols import Arrays
 
 
 class DopamineProtocol(abc.ABC):
-  """Lets Dopamine's own `Runner` play and save an agent.
+  """Lets Dopamine's own `Runner` play and save an `OfflineAgent`.
 
   Attributes:
     eval_mode: set by the runner; offline agents act the same in both modes.
@@ -22,14 +22,6 @@ class DopamineProtocol(abc.ABC):
   @abc.abstractmethod
   def act(self, observation: np.ndarray, begins: bool) -> Any:
     """The action on an observation, the first of an episode or a later one."""
-
-  @abc.abstractmethod
-  def state(self) -> Arrays:
-    """Everything that resuming needs."""
-
-  @abc.abstractmethod
-  def load_state(self, arrays: Arrays) -> None:
-    """Goes back to what `state` gave."""
 
   def begin_episode(self, observation: np.ndarray) -> Any:
     """Starts an episode; returns its first action."""

@@ -84,7 +84,7 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
         q_values, actions, outputs.reference
       )
     q_data = tf.gather(q_values, actions, batch_dims=1)
-    target = tf.stop_gradient(self.bellman_target(outputs, transition))
+    target = self.bellman_target(outputs, transition)
     td_loss = 0.5 * tf.reduce_mean(tf.square(q_data - target))
     loss = self._alpha * tf.reduce_mean(penalty) + td_loss
     return loss, {'td_loss': td_loss}

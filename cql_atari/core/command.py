@@ -172,6 +172,9 @@ class Command:
       # Gin adds lines on where it was when the error came.
       _say(f'error: {error}'.split('\n')[0])
       return error.status
+    except PermissionError as error:
+      _say(f'error: {error.filename} may not be opened ({error.strerror}).')
+      return UserError.status
     except KeyboardInterrupt:
       _say('interrupted.')
       return 130

@@ -182,6 +182,9 @@ class _ArrayProgress:
     self._row_bytes = math.prod(self._shape[1:]) * dtype.itemsize
 
 
+_BUGS = (AttributeError, NameError, TypeError)  # Which no patience mends.
+
+
 def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
   """Calls `attempt` up to ATTEMPTS times, with random exponential backoff.
 
@@ -199,7 +202,7 @@ def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
   )
   try:
     return retrying(attempt)
-  except (Missing, UserError):
+  except (Missing, UserError, *_BUGS):
     raise
   except Exception as error:  # Whatever a file system's client raises.
     if getattr(error, 'errno', None) == errno.ENOSPC:
@@ -216,7 +219,7 @@ def _patiently(what: str, attempt: Callable[[], object], stop: threading.Event):
 
 def _may_pass(error: BaseException) -> bool:
   """Whether trying again may help."""
-  is_final = isinstance(error, (Missing, UserError))
+  is_final = isinstance(error, (Missing, UserError, *_BUGS))
   is_error = isinstance(error, Exception)  # And not Ctrl-C.
   return (
     is_error and not is_final and getattr(error, 'errno', 0) != errno.ENOSPC

@@ -69,6 +69,8 @@ def bellman_target(
 ) -> tf.Tensor:
   """The Bellman target r + gamma^n (1 - terminal) X'(s', a').
 
+  No gradient flows into it.
+
   Args:
     next_values: (B, A) values or (B, A, N) quantiles X' of the target network
       at the next states.
@@ -86,7 +88,7 @@ def bellman_target(
   continues = discount * (1.0 - tf.cast(terminal, dtype))
   if values.shape.rank == 2:
     reward, continues = reward[:, None], continues[:, None]
-  return reward + continues * values
+  return tf.stop_gradient(reward + continues * values)
 
 
 def categorical_target(

@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def convert(
     ):
       logs = pathlib.Path(partial) / 'replay_logs'
       recorder, is_clipped = Recorder(logs, rows, _SHARDS), True
-      for number, episode in enumerate(source.episodes()):
+      for number, episode in enumerate(_read(source)):
         _check(f'{source.name}, episode {number}', episode, game, num_actions)
         recorder.append(*episode)
         is_clipped &= bool((np.abs(episode.rewards) <= 1).all())
@@ -83,6 +84,15 @@ def convert(
       for name in (EPISODES, logs.name):  # Shards last: they are all, or none.
         (logs.parent / name).rename(run / name)
   return run
+
+
+def _read(source: sources.Source) -> Iterator[sources.Episode]:
+  try:
+    yield from source.episodes()
+  except OSError as error:
+    raise UserError(
+      f'{source.name} cannot be read ({error.strerror or error}).'
+    ) from None
 
 
 def game_of(source: sources.Source, game: str | None = None) -> str:
