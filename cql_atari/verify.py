@@ -10,7 +10,7 @@ import json
 
 from cql_atari.core import command
 from cql_atari.core.files import make_folder, user_path, write_text, writing
-from cql_atari.replay import examine, games, shard_folder
+from cql_atari.replay import examine, games, recorder, shard_folder
 
 _COMMAND = command.Command(__doc__, operand='DIR')
 _GAME = _COMMAND.game_of_folder()
@@ -18,9 +18,6 @@ _REPORT = _COMMAND.string('report', None, 'Where to write a JSON report.')
 _PLOT = _COMMAND.string(
   'plot', None, 'Where to draw the return per shard, such as returns.png.'
 )
-
-
-_SHARDS = 50  # Of a run of the dataset.
 
 
 def main(replay_dir: str) -> int:
@@ -38,7 +35,9 @@ def main(replay_dir: str) -> int:
   odd = sum(bool(finding['warnings']) for finding in findings)
   there = {finding['shard'] for finding in findings}
   last = (
-    max(there) if shard_folder.is_own(replay_dir) else max(_SHARDS, max(there))
+    max(there)
+    if shard_folder.is_own(replay_dir)
+    else max(recorder.NUM_SHARDS, max(there))
   )
   missing = sorted(set(range(last)) - there)
   print(

@@ -25,11 +25,11 @@ from cql_atari.core.files import (
 )
 from cql_atari.replay import games, sources
 from cql_atari.replay.frames import FRAME_SHAPE
-from cql_atari.replay.recorder import PADDING_ROWS, Recorder
+from cql_atari.replay.recorder import NUM_SHARDS, PADDING_ROWS, Recorder
 from cql_atari.replay.shard import file_name
 from cql_atari.replay.shard_folder import EPISODES
 
-_ROWS_PER_SHARD, _SHARDS = 20_000, 50
+_ROWS_PER_SHARD = 20_000
 _VERSION = 2  # 1 took sums of clipped rewards for scores.
 
 
@@ -65,13 +65,13 @@ def convert(
       shutil.rmtree(killed, ignore_errors=True)
     total = sum(PADDING_ROWS + length for length in source.lengths()) + 1
     shards = -(-total // _ROWS_PER_SHARD)
-    rows = max(-(-total // min(shards, _SHARDS)) + 1, 9)
+    rows = max(-(-total // min(shards, NUM_SHARDS)) + 1, 9)
     with (
       tempfile.TemporaryDirectory(dir=run, prefix='.partial-') as partial,
       progress.bar(total, ' rows', 'converting') as bar,
     ):
       logs = pathlib.Path(partial) / 'replay_logs'
-      recorder, is_clipped = Recorder(logs, rows, _SHARDS), True
+      recorder, is_clipped = Recorder(logs, rows, NUM_SHARDS), True
       for number, episode in enumerate(_read(source)):
         _check(f'{source.name}, episode {number}', episode, game, num_actions)
         recorder.append(*episode)
@@ -168,9 +168,9 @@ def _check(
       f'actions and {len(episode.rewards)} rewards: give as many of each.'
     )
   actions = np.asarray(episode.actions)
-  if actions.dtype.kind not in 'iu' or not (
-    actions.min() >= 0 and actions.max() < num_actions
-  ):
+  if actions.dtype.kind not in 'iu':
+    raise UserError(f'{place} has actions {actions.dtype}: give integers.')
+  if actions.min() < 0 or actions.max() >= num_actions:
     raise UserError(
       f'{place} has actions {actions.min()} to {actions.max()}, but the '
       f"dataset's action set of {game} is 0 to {num_actions - 1} (no "

@@ -26,7 +26,7 @@ _COMPRESSION_LEVEL = 2
 _BLANK_ROWS = 1000  # Written at a time.
 
 
-def check_rows(rows: int, num_shards: int) -> None:
+def check_steps(rows: int, num_shards: int) -> None:
   """Raises a UserError where so many rows do not fill so many shards."""
   if rows % num_shards or rows < 100 * num_shards:
     raise UserError(
@@ -279,11 +279,10 @@ class Recorder:
 
   def load_state(self, arrays: dict[str, np.ndarray], data: dict) -> None:
     """Goes back to what `state` gave; what was written later is deleted."""
-    # Those that older versions began have no list of episodes.
     self.add_count = data['add_count']
-    self.episodes = data.get('episodes', [])
+    self.episodes = data['episodes']
     self._stale_frame = arrays['stale_frame']
-    self._cut_offs = data.get('cut_offs', [])
+    self._cut_offs = data['cut_offs']
     self._columns = {name: arrays[name] for name in self._columns}
     keep = {self._partial} if self._has_partial else set()
     if keep:

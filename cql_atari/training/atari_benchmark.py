@@ -123,7 +123,7 @@ class AtariBenchmark:
     gin_file='collect.gin',
     required='Collector.create_agent_fn',
     bindings=lambda game: [f'GAME={game!r}'],
-    check_steps=lambda rows, bound: recorder.check_rows(
+    check_steps=lambda rows, bound: recorder.check_steps(
       rows, bound.get('Collector.num_shards', recorder.NUM_SHARDS)
     ),
     make=_make_collector,

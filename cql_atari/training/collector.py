@@ -104,7 +104,7 @@ class Collector(job.Job):
       UserError: the numbers of rows do not fit one another, or the offline run
         or its data are not there.
     """
-    recorder.check_rows(rows, num_shards)
+    recorder.check_steps(rows, num_shards)
     super().__init__(
       run_dir,
       checkpoint_minutes,
