@@ -8,7 +8,7 @@ tables as CSV, the whole as report.md and as report.html, which is one file.
 from cql_atari.analysis import loading, reporting
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder, writing
+from cql_atari.core.files import output_folder, writing
 from cql_atari.runs import folder
 
 _COMMAND = command.Command(__doc__)
@@ -26,8 +26,7 @@ def main() -> None:
       'give the runs and a folder: --runs=runs/table3 --out=report.'
     )
   runs = loading.load_runs(folder.find(_RUNS.value))
-  out = make_folder('--out', _OUT.value)
-  with writing(f'--out={out}'):
+  with output_folder('--out', _OUT.value) as out, writing(f'--out={out}'):
     reporting.write(runs, out, _TITLE.value)
   print(f'The report on {len(runs)} runs is {out / "report.html"}.')
 

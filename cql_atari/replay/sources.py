@@ -139,8 +139,8 @@ class NpzFolder(Source):
 def _flag(path: pathlib.Path, value: np.ndarray) -> bool:
   if value.shape or value.dtype.kind not in 'biu' or value not in (0, 1):
     raise UserError(
-      f'{path} has terminated {str(value)[:20]} of shape {value.shape}: give one '
-      'True or False, for the game.'
+      f'{path} has terminated {str(value)[:20]!r} of shape {value.shape}: give '
+      'one True or False, for the game.'
     )
   return bool(value)
 

@@ -84,8 +84,7 @@ class Store:
   def load(cls, directory: str | os.PathLike) -> 'Store':
     """Opens a store, mapped: the operating system reads what is sampled.
 
-    It keeps one copy for all processes on the machine; `in_memory` gives a
-    process its own.
+    It keeps one copy for all processes on the machine.
 
     Args:
       directory: the store's folder.
@@ -135,6 +134,9 @@ class Store:
     ]
     text = json.dumps(named, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+  def __repr__(self) -> str:
+    return f'<Store: {self.manifest["game"]}, {self.label}>'
 
   @property
   def label(self) -> str:
