@@ -46,6 +46,11 @@ def call(arguments, **settings):
   return subprocess.run(arguments, capture_output=True, text=True, **settings)
 
 
+def python(*arguments, **settings):
+  """As `call`, of this Python."""
+  return call([sys.executable, *map(str, arguments)], **settings)
+
+
 def without_progress(text):
   """What was said besides how far it is, which a slow machine says more of."""
   return re.sub(r'(?m)^.*( left|steps/s).*\n', '', text)

@@ -11,13 +11,12 @@ import threading
 from collections.abc import Callable
 
 import fsspec
-import numpy as np
 import tenacity
 from isal import isal_zlib
 
 from cql_atari.core import fetched
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import sha256
+from cql_atari.core.files import read_npy_header, sha256
 
 ATTEMPTS = 6
 _FIRST_WAIT = 0.5  # Seconds; its bound doubles with every attempt.
@@ -172,12 +171,7 @@ class _ArrayProgress:
 
   def _read_header(self) -> None:
     self._head.seek(0)
-    version = np.lib.format.read_magic(self._head)
-    read = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    self._shape, _, dtype = read(self._head)
+    self._shape, _, dtype = read_npy_header(self._head)
     self._first_row = self._head.tell()
     self._row_bytes = math.prod(self._shape[1:]) * dtype.itemsize
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import filelock
+import numpy as np
 from absl import logging
 
 from cql_atari.core.errors import BusyError, UserError
@@ -80,6 +81,20 @@ def sha256(path: pathlib.Path) -> str:
     while chunk := file.read(1 << 20):
       digest.update(chunk)
   return digest.hexdigest()
+
+
+def read_npy_header(file: IO) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Reads the head of a `.npy` file: shape, columns first or not, type.
+
+  Raises:
+    ValueError: it is none, or of an unknown version.
+  """
+  version = np.lib.format.read_magic(file)
+  if version == (1, 0):
+    return np.lib.format.read_array_header_1_0(file)
+  if version == (2, 0):
+    return np.lib.format.read_array_header_2_0(file)
+  raise ValueError(f'unknown npy version {version}')
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from isal import igzip, isal_zlib
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import atomic_file
+from cql_atari.core.files import atomic_file, read_npy_header
 
 _UNREADABLE = (
   EOFError,
@@ -28,14 +28,7 @@ class ArrayReader:
     self.path = path
     try:
       self._file = igzip.open(path, 'rb')  # Twice as fast as zlib here.
-      version = np.lib.format.read_magic(self._file)
-      read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-      }.get(version)
-      if read_header is None:
-        raise ValueError(f'unknown npy version {version}')
-      self.shape, fortran, self.dtype = read_header(self._file)
+      self.shape, fortran, self.dtype = read_npy_header(self._file)
     except FileNotFoundError:
       raise missing(path) from None
     except _UNREADABLE as error:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from training_runs import python
 
 import cql_atari
 from cql_atari import __main__ as listing
@@ -14,15 +15,6 @@ from cql_atari.core.errors import BusyError, UserError
 
 PACKAGE = pathlib.Path(cql_atari.__file__).parent
 COMMANDS = sorted(listing.commands())
-
-
-def call(*arguments, **settings):
-  return subprocess.run(
-    [sys.executable, *arguments],
-    capture_output=True,
-    text=True,
-    **settings,
-  )
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -39,7 +31,7 @@ def test_help_says_what_to_type_and_names_every_flag(name, capsys):
 
 
 def test_help_of_a_process_exits_with_0():
-  done = call('-m', 'cql_atari.verify', '--help')
+  done = python('-m', 'cql_atari.verify', '--help')
   assert (done.returncode, done.stderr) == (0, '')
   assert done.stdout.startswith("Checks a run's shards: ")
 
@@ -47,12 +39,12 @@ def test_help_of_a_process_exits_with_0():
 @pytest.mark.parametrize('name', ['prepare', 'verify', 'fetch', 'report'])
 def test_a_file_runs_from_anywhere(name, tmp_path):
   """Nothing beside it takes the place of a module it needs."""
-  done = call(str(PACKAGE / f'{name}.py'), '--help', cwd=tmp_path)
+  done = python(str(PACKAGE / f'{name}.py'), '--help', cwd=tmp_path)
   assert done.returncode == 0, done.stderr
 
 
 def test_the_package_lists_its_commands():
-  done = call('-m', 'cql_atari')
+  done = python('-m', 'cql_atari')
   assert done.returncode == 0, done.stderr
   for name in COMMANDS:
     assert f'python -m cql_atari.{name} ' in f'{done.stdout} ' or (
@@ -61,13 +53,14 @@ def test_the_package_lists_its_commands():
 
 
 def test_the_package_runs_a_command_by_its_name():
-  done = call('-m', 'cql_atari', 'verify', '--help')
+  done = python('-m', 'cql_atari', 'verify', '--help')
   assert (done.returncode, done.stderr) == (0, '')
-  assert done.stdout == call('-m', 'cql_atari.verify', '--help').stdout
+  assert done.stdout == python('-m', 'cql_atari.verify', '--help').stdout
   assert (
-    call('-m', 'cql_atari', '--help').stdout == call('-m', 'cql_atari').stdout
+    python('-m', 'cql_atari', '--help').stdout
+    == python('-m', 'cql_atari').stdout
   )
-  done = call('-m', 'cql_atari', 'swep')
+  done = python('-m', 'cql_atari', 'swep')
   assert done.returncode == 1 and 'there is no command swep' in done.stderr
 
 
@@ -100,7 +93,7 @@ def test_public_names_are_there_and_import_nothing_heavy():
     "assert cql_atari.CQLAgent is agents.CQLAgent and 'CQLAgent' in "
     'cql_atari.__all__\n'
   )
-  done = call('-c', program)
+  done = python('-c', program)
   assert done.returncode == 0, done.stderr
   with pytest.raises(AttributeError, match='no attribute'):
     _ = cql_atari.nonsense
@@ -113,7 +106,7 @@ def test_the_library_is_quiet():
     '                             split=cql_atari.Split(shards=(10, 11)))\n'
     'cql_atari.CQLAgent(store).train_steps(1)\n'
   )
-  done = call('-c', program)
+  done = python('-c', program)
   assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 

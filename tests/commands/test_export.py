@@ -1,33 +1,22 @@
 """What a trained run gives away: films, and models that need no package."""
 
 import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
-from training_runs import without_progress
+from training_runs import python, without_progress
 
 from cql_atari.analysis import film
 from cql_atari.environments import atari
 from cql_atari.training import atari_benchmark
 
 
-def call(*arguments, **settings):
-  return subprocess.run(
-    [sys.executable, *arguments],
-    capture_output=True,
-    text=True,
-    **settings,
-  )
-
-
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   """A short run of the demo with a small network."""
   folder = tmp_path_factory.mktemp('trained')
-  done = call(
+  done = python(
     '-m', 'cql_atari.train', f'--base_dir={folder / "run"}',
     '--gin_files=cql_demo.gin',
     *(
@@ -53,7 +42,7 @@ def trained(tmp_path_factory):
 def test_exports_act_without_the_package(trained, tmp_path, demo_store):
   """Both models, in processes of their own, against the agent itself."""
   model = tmp_path / 'model'
-  done = call(
+  done = python(
     '-m', 'cql_atari.export', f'--run={trained}', f'--out={model}', '--onnx'
   )
   assert done.returncode == 0 and without_progress(done.stderr) == '', (
@@ -92,7 +81,7 @@ out = {{
       f"{program}\nnp.savez('{name}.npz', **out)\n"
       f"assert ('cql_atari' in sys.modules) == {name == 'agent'}\n"
     )
-    done = call(f'{name}.py', cwd=tmp_path)
+    done = python(f'{name}.py', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answers[name] = np.load(tmp_path / f'{name}.npz')
   q_values = answers['agent']['q_values']
@@ -109,7 +98,7 @@ out = {{
 @pytest.mark.parametrize('name', ['play.mp4', 'play.gif'])
 def test_a_film_shows_the_play(trained, tmp_path, name):
   out = tmp_path / 'films' / name
-  done = call(
+  done = python(
     '-m', 'cql_atari.watch', f'--run={trained}', f'--out={out}',
     '--episodes=2', '--max_steps=40',
   )  # fmt: skip
@@ -202,11 +191,13 @@ def test_the_panel_fits_its_frame(game, actions):
   ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path, arguments, sentence):
-  done = call(*arguments, cwd=tmp_path, env={**os.environ})
+  done = python(*arguments, cwd=tmp_path, env={**os.environ})
   assert done.returncode == 2
   assert sentence in done.stderr and done.stderr.count('\n') == 1, done.stderr
 
 
 def test_an_export_is_not_overwritten(trained, tmp_path):
-  done = call('-m', 'cql_atari.export', f'--run={trained}', f'--out={tmp_path}')
+  done = python(
+    '-m', 'cql_atari.export', f'--run={trained}', f'--out={tmp_path}'
+  )
   assert done.returncode == 2 and 'exists already' in done.stderr

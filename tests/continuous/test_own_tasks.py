@@ -12,6 +12,7 @@ import cv2
 import gymnasium
 import numpy as np
 import pytest
+from training_runs import python
 
 import cql_atari
 from cql_atari.continuous import datasets, environments, files, tasks
@@ -27,15 +28,6 @@ SMALL = (
   'FixedReplayRunner.training_steps=60',
   'D4RLEnvironments.num_environments=2',
 )
-
-
-def call(*arguments, **settings):
-  return subprocess.run(
-    [sys.executable, *map(str, arguments)],
-    capture_output=True,
-    text=True,
-    **settings,
-  )
 
 
 def random_play(name, path, rows=400):
@@ -58,7 +50,7 @@ def random_play(name, path, rows=400):
 
 def train(folder, config, task, data):
   bindings = [f'--gin_bindings={binding}' for binding in SMALL]
-  done = call(
+  done = python(
     '-m', 'cql_atari.train', f'--base_dir={folder}', f'--gin_files={config}',
     f'--gin_bindings=TASK={task!r}', f'--replay_dir={data}', *bindings,
   )  # fmt: skip
@@ -78,7 +70,7 @@ def test_exports_act_without_the_package(hopper, tmp_path, method):
   """SavedModel and ONNX, in processes of their own, against the agent."""
   run = train(tmp_path / 'run', f'd4rl/{method}.gin', 'hopper-medium', hopper)
   model = tmp_path / 'model'
-  done = call(
+  done = python(
     '-m', 'cql_atari.export', f'--run={run}', f'--out={model}', '--onnx'
   )
   assert done.returncode == 0, done.stderr
@@ -102,7 +94,7 @@ for name in found:
 assert 'cql_atari' not in sys.modules
 np.savez('found.npz', **found)
 """)
-  done = call('act.py', cwd=tmp_path)
+  done = python('act.py', cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   found = np.load(tmp_path / 'found.npz')
   agent = trained.TrainedRun(run, with_data=None).agent
@@ -161,7 +153,7 @@ CLONING = (
 
 
 def can_draw():
-  done = call(
+  done = python(
     '-c',
     "import gymnasium; e = gymnasium.make('Hopper-v4', render_mode='rgb_array')"
     "; e.reset(); print('drawn', e.render().shape)",
@@ -173,7 +165,7 @@ def can_draw():
 def test_a_film_shows_the_robot_and_its_action(hopper, tmp_path):
   run = train(tmp_path / 'run', 'd4rl/cql.gin', 'hopper-medium', hopper)
   out = tmp_path / 'play.mp4'
-  done = call(
+  done = python(
     '-m', 'cql_atari.watch', f'--run={run}', f'--out={out}', '--max_steps=12'
   )
   if not can_draw():
@@ -215,7 +207,7 @@ def test_any_continuous_task_of_gymnasium_trains_on_data_of_its_own(tmp_path):
   run = train(tmp_path / 'run', 'd4rl/cql.gin', name, path)
   record = json.loads((run / 'run.json').read_text())
   assert record['benchmark'] == 'gymnasium' and record['task'] == name
-  done = call(
+  done = python(
     '-m', 'cql_atari.plot', f'--runs={run}', f'--out={tmp_path}/a.png'
   )
   assert done.returncode == 0, done.stderr
