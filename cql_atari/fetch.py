@@ -46,6 +46,8 @@ def main() -> None:
 
 def _fetch_game(game: str) -> None:
   games.rom_name(game)
+  if not _SOURCE.value and _RUN.value > 5:
+    raise UserError(f'--run={_RUN.value}: the dataset has runs 1 to 5.')
   split = split_lib.named_split(_SPLIT.value)
   where = (_OUT.value or 'data', game, str(_RUN.value), 'replay_logs')
   with output_folder('--out', *where) as folder:

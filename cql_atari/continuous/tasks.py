@@ -156,6 +156,11 @@ def task(name: str) -> Task:
   stem = stem.replace('kitchen-undirected', 'kitchen-mixed')
   if stem not in known:
     close = difflib.get_close_matches(stem, known, 1, 0.5)
+    if ':' in str(name) or '/' in str(name):
+      raise UserError(
+        f'{name!r} is no task of D4RL: the task comes first, then its data, as '
+        "in ('hopper-medium-v2', 'minari:mujoco/hopper/medium-v0')."
+      )
     hint = (
       f'did you mean {close[0]}?'
       if close
