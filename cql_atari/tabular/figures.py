@@ -249,22 +249,14 @@ def _overestimate(p, share, best, alpha, greedy, rounds=8) -> np.ndarray:
 
 def _theorem_3_4(panels, sample) -> None:
   p = sample()
-  empirical, behavior = p.dataset.empirical, p.behavior
   learned = np.zeros_like(p.policy)
   for panel, iteration, more in zip(panels, (1, 10), (1, 9)):
     for _ in range(more):
-      mu = special.softmax(learned, axis=-1)
-      true = mdp_lib.action_values(p.mdp, mu)
-      target = mdp_lib.backup(empirical, mu, learned)
-      least = policy_learning.gap_threshold(true, target, mu, behavior)
-
-      def updated(alpha, target=target, mu=mu):
-        return fixed_points.update(target, 'mu', alpha, behavior, mu)
-
+      mu, true, least, updated = policy_learning.gap_step(p, learned)
       learned = updated(np.maximum(least, 0))
 
     def excess(alpha, updated=updated, true=true, mu=mu):
-      gap = np.sum((behavior - mu) * (updated(alpha) - true), axis=-1)
+      gap = np.sum((p.behavior - mu) * (updated(alpha) - true), axis=-1)
       return gap.min(axis=-1) / p.mdp.v_max
 
     _against_threshold(panel, excess, least, _EQ2)

@@ -4,6 +4,7 @@ A function takes problems and returns checks, as in `lower_bounds`.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from scipy import special
@@ -22,19 +23,11 @@ _ITERATIONS = 10
 
 def theorem_3_4(problems: Problems) -> list[checks.Check]:
   """The update widens the gap between behavior and mu for a large alpha."""
-  mdp, behavior = problems.mdp, problems.behavior
-  empirical, unit = problems.dataset.empirical, problems.mdp.v_max
-  learned = np.zeros_like(mdp.rewards)
+  behavior, unit = problems.behavior, problems.mdp.v_max
+  learned = np.zeros_like(problems.mdp.rewards)
   wider, narrower, different = [], [], []
   for _ in range(_ITERATIONS):
-    mu = special.softmax(learned, axis=-1)
-    true = mdp_lib.action_values(mdp, mu)
-    target = mdp_lib.backup(empirical, mu, learned)
-    alpha = gap_threshold(true, target, mu, behavior)
-
-    def update(alpha, target=target, mu=mu):
-      return fixed_points.update(target, 'mu', alpha, behavior, mu)
-
+    mu, true, alpha, update = gap_step(problems, learned)
     below = update(alpha * (1 - checks.NEAR))
     learned = update(np.maximum(alpha, 0) * (1 + checks.NEAR) + 1e-3)
     wider.append(checks.expectation(behavior - mu, learned - true))
@@ -67,6 +60,30 @@ def theorem_3_4(problems: Problems) -> list[checks.Check]:
       tried=alphas > checks.LEAST,
     ),
   ]
+
+
+def gap_step(
+  problems: Problems, learned: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Callable]:
+  """What an iteration of Theorem 3.4 is made of.
+
+  Args:
+    problems: n of them.
+    learned: (n, S, A), the Q-values before it.
+
+  Returns:
+    mu, the softmax of these, and its true Q-values (n, S, A); the theorem's
+    alpha_k (n,); and the update, a function of alpha that gives Q-values.
+  """
+  mu = special.softmax(learned, axis=-1)
+  true = mdp_lib.action_values(problems.mdp, mu)
+  target = mdp_lib.backup(problems.dataset.empirical, mu, learned)
+  behavior = problems.behavior
+
+  def update(alpha):
+    return fixed_points.update(target, 'mu', alpha, behavior, mu)
+
+  return mu, true, gap_threshold(true, target, mu, behavior), update
 
 
 def gap_threshold(
