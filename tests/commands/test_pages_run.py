@@ -173,6 +173,9 @@ def make_runs(words, recorded):
   for word in words:
     flag, _, pattern = word.partition('=')
     if flag in ('--run', '--runs', '--init_from') and not glob.glob(pattern):
+      if (ROOT / pattern).is_dir():  # Records that the pages bring along.
+        shutil.copytree(ROOT / pattern, pattern)
+        continue
       kind = 'd4rl' if 'hopper' in pattern else 'atari'
       path = re.sub(r'\[.*?\]|\*', '0', pattern)
       if 'online' in path:
