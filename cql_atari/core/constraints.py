@@ -193,8 +193,12 @@ def _one_sentence(make: Callable) -> Callable:
       sentence = str(error).split('\n  In call to configurable')[0]
       if sentence == str(error):
         raise
-      # Gin's is of a class of its own, derived from the error's.
-      kind = type(error).__bases__[0]
+      # Gin's are of classes of its own, derived from the error's.
+      kind = next(
+        kind
+        for kind in type(error).__mro__
+        if 'ExceptionProxy' not in kind.__init__.__qualname__
+      )
       raise kind(sentence).with_traceback(error.__traceback__) from None
 
   return call

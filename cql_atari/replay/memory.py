@@ -129,7 +129,11 @@ class OnlineSampler(sampler.TransitionSampler):
 
 
 class MixedSampler:
-  """Draws a share of every batch from a split, and the rest from a memory."""
+  """Draws a share of every batch from a split, and the rest from a memory.
+
+  Attributes:
+    store: the split.
+  """
 
   MAX_CHUNK_SIZE = OnlineSampler.MAX_CHUNK_SIZE
   is_on_device = False
@@ -157,6 +161,7 @@ class MixedSampler:
       store: the split.
       share: the split's part of B, rounded.
     """
+    self.store = store
     of_store, rest = round(share * batch_size), (update_horizon, gamma)
     parts = (
       OnlineSampler(memory, batch_size - of_store, *rest, _STREAM + seed),

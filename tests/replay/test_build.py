@@ -142,7 +142,7 @@ def test_finished_parts_are_kept(demo_dir, tmp_path, monkeypatch):
     original(directory, rows, *args)
 
   monkeypatch.setattr(build, '_compress_shard', once)
-  monkeypatch.setattr(build.os, 'cpu_count', lambda: 1)
+  monkeypatch.setattr(build.devices, 'cores', lambda: 1)
   split = {'shards': (10, 20)}
   with pytest.raises(KeyboardInterrupt):
     open_run(demo_dir, tmp_path / 'stores', **split)
