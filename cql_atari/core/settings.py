@@ -115,6 +115,9 @@ def check(
   return bound
 
 
+_FEW_OWNERS = 2  # Of more, none is likely meant.
+
+
 def owners(parameter: str) -> list[str]:
   """The configurables that have a parameter of that name themselves."""
   return sorted(
@@ -138,7 +141,7 @@ def _check_name(place: str, owner: str, parameter: str) -> None:
     )
   if known is not None and parameter not in known:
     hint = suggest(parameter, known)
-    if others := owners(parameter):
+    if 0 < len(others := owners(parameter)) <= _FEW_OWNERS:
       hint = suggest(parameter, [f'{o}.{parameter}' for o in others])
     raise UserError(f'{place}: {owner} has no parameter {parameter}{hint}')
 
