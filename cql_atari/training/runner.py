@@ -64,8 +64,7 @@ class FixedReplayRunner(job.Job):
   """Trains an agent on data and evaluates it, iteration by iteration.
 
   It keeps Dopamine's log files and statistics, and its names of settings. The
-  gin file names the agent: `create_agent_fn = @CQLAgent`. `Job` brings what
-  resumes a run: `resume`, `save`, `timed` and `pause`.
+  gin file names the agent: `create_agent_fn = @CQLAgent`. `Job` resumes runs.
 
   Attributes:
     agent: what learns.
@@ -104,8 +103,7 @@ class FixedReplayRunner(job.Job):
       checkpoint_minutes: minutes between checkpoints inside an iteration.
       checkpoint_duration: number of end-of-iteration checkpoints to keep, in
         addition to the newest two from within iterations.
-      loggers: make further logs, called with (folder, record) of the run;
-        see `loggers`.
+      loggers: make further logs, called with (folder, record); see `loggers`.
       seed: seeds the weights, the batches, and the play of evaluations.
 
     Raises:
