@@ -1,10 +1,12 @@
 """The base of all offline agents: scalars and state."""
 
 import abc
+import math
 import os
 import pathlib
 import zipfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +21,8 @@ _TOTALS = 'scalar_totals'
 _UNREADABLE = (
   OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile,
 )  # fmt: skip
-_STEPS_SHOWN = 100  # Between two reports of progress.
+_STEPS_SHOWN = 100  # Between two looks at the loss.
+_LARGE = 1e5  # States and rewards beyond it are no sensible inputs.
 
 
 def fault_of_loss(given) -> str | None:
@@ -54,7 +57,9 @@ class OfflineAgent(dopamine.DopamineProtocol):
   has_values = True
   pretraining_left = 0  # See `core.protocols.Agent`; most need none.
   held_out_names: tuple[str, ...] = ()
+  data: Any = None  # What it learns from, of `core.protocols.Data` or a memory.
   scalar_names: tuple[str, ...]
+  _unchecked_steps = 0
 
   @property
   def label(self) -> str:
@@ -83,7 +88,8 @@ class OfflineAgent(dopamine.DopamineProtocol):
       title: what the bar says.
 
     Raises:
-      UserError: the count is no number of steps.
+      UserError: the count is no number of steps, or the loss, looked at every
+        hundred steps, is no longer finite.
     """
 
   def _parts(
@@ -94,14 +100,37 @@ class OfflineAgent(dopamine.DopamineProtocol):
     count = int(count)  # NumPy's would be of another type in the graph.
     if not show_progress:
       yield count
+      self._unchecked_steps += count
+      if self._unchecked_steps >= _STEPS_SHOWN:  # Of steps taken one by one,
+        self.finite_loss()  # each would be waited for.
       return
     with progress.bar(count, ' steps', title) as bar:
       for first in range(0, count, _STEPS_SHOWN):
         steps = min(_STEPS_SHOWN, count - first)
         yield steps
-        loss = self.mean_scalars()['loss']  # Waits for the steps.
-        bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
+        bar.set_postfix_str(f'loss {self.finite_loss():.4f}', refresh=False)
         bar.update(steps)
+
+  def finite_loss(self) -> float:
+    """The mean loss since the last reset of scalars; waits for the steps.
+
+    Raises:
+      UserError: it is no longer finite.
+    """
+    self._unchecked_steps = 0
+    loss = self.mean_scalars()['loss']
+    if math.isfinite(loss):
+      return loss
+    remedy = 'lower the learning rate'
+    if 'alpha' in self.scalar_names:
+      remedy += ' or alpha (or raise target_gap)'
+    for name, largest in getattr(self.data, 'largest', {}).items():
+      if largest > _LARGE:
+        remedy = f'the data have {name} of size {largest:.3g}, so scale them'
+    raise UserError(
+      f'the loss is {loss} by gradient step {self.gradient_steps}: {remedy}, '
+      'and start anew (a run, in a new --base_dir).'
+    )
 
   @abc.abstractmethod
   def select_actions(

@@ -126,6 +126,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
         the devices, or the network is of another kind of agent.
     """
     super().__init__()
+    self.data = store
     self.num_actions = _checked_num_actions(store, num_actions)
     self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
@@ -266,9 +267,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   def _fetch_chunk(self) -> None:
     """Fetches the chunk of the next gradient step."""
     if self.sampler.store is None:
-      raise UserError(
-        'this agent has no data to learn from: make it with a store.'
-      )
+      raise UserError('this agent has no data: make it with a store.')
     if self._chunks is None:
       number, skipped = divmod(self.gradient_steps, self._chunk_size)
       self._index_in_chunk = skipped

@@ -75,6 +75,9 @@ class Agent(Protocol):
   ) -> None:
     """Takes gradient steps on the next batches, with a bar where asked to."""
 
+  def finite_loss(self) -> float:
+    """The mean loss since the last reset; an error if it isn't finite."""
+
   def mean_scalars(self, reset: bool = False) -> dict[str, float]:
     """Means over the gradient steps since the last reset."""
 

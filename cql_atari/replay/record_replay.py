@@ -1,15 +1,18 @@
 """Records what somebody else's agent plays, in the published format."""
 
+import atexit
 import contextlib
 import os
+import pathlib
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import exclusive_lock, make_folder
-from cql_atari.replay import importing, sources
+from cql_atari.core.files import exclusive_lock, make_folder, user_path
+from cql_atari.replay import importing, shard_folder, sources
+from cql_atari.replay.games import game_names
 from cql_atari.replay.recorder import Recorder
 
 
@@ -22,7 +25,8 @@ class RecordReplay(gymnasium.Wrapper):
 
   Put it below wrappers that clip rewards, end games at a lost life or stack
   frames, so that whole games and raw scores are recorded. `close` ends the
-  run, and only then is it whole; a game under way then is recorded as cut off.
+  run, as does the end of the program; a game under way then is recorded as cut
+  off. A program that is killed loses the rows since the last whole shard.
   """
 
   def __init__(
@@ -44,10 +48,12 @@ class RecordReplay(gymnasium.Wrapper):
       BusyError: another environment records there.
       UserError: the folder can't be written, or holds data; the environment
         shows other frames than every fourth, ends games at a lost life, as far
-        as its wrappers tell, or has actions outside the game's minimal set.
+        as its wrappers tell, has actions outside the game's minimal set, or
+        plays another game than the folder's name tells.
     """
     super().__init__(env)
     _check(env)
+    _check_game(env, user_path(folder))
     run = make_folder('folder', folder)
     with contextlib.ExitStack() as lock:
       lock.enter_context(exclusive_lock(run, 'recording'))
@@ -56,6 +62,7 @@ class RecordReplay(gymnasium.Wrapper):
     self._recorder = Recorder(run / 'replay_logs', rows_per_shard, 1_000_000)
     self._recorder.write_episodes()  # It tells that this is no published run.
     self._frame, self._rows = None, []
+    atexit.register(self.close)
 
   def reset(self, **settings: Any):
     """Begins a game; one that was under way is cut off."""
@@ -75,6 +82,7 @@ class RecordReplay(gymnasium.Wrapper):
 
   def close(self) -> None:
     """Ends the run."""
+    atexit.unregister(self.close)
     self._end(is_over=False)
     self._recorder.close()
     self._recorder.write_episodes()
@@ -127,4 +135,16 @@ def _check(env: gymnasium.Env) -> None:
       f'the environment has {env.action_space.n} actions, and the format the '
       f"{minimal} of the game's minimal set: make it with "
       'full_action_space=False.'
+    )
+
+
+def _check_game(env: gymnasium.Env, run: pathlib.Path) -> None:
+  """Refuses to write a game into the folder of another."""
+  names = {rom: game for game, rom in game_names().items()}
+  game = names.get(getattr(env.unwrapped, '_game', None))
+  told = shard_folder.game_by_path(run)
+  if game and told and game != told:
+    raise UserError(
+      f'the environment plays {game}, and {run} is a folder of {told}: give '
+      f'data/{game}/{run.name}.'
     )

@@ -111,13 +111,14 @@ def game_of(replay_dir: str | os.PathLike) -> str:
   Raises:
     UserError: the path does not tell.
   """
-  game = _game_by_path(run_folder(replay_dir))
+  game = game_by_path(run_folder(replay_dir))
   if game is None:
     raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
   return game
 
 
-def _game_by_path(run: pathlib.Path) -> str | None:
+def game_by_path(run: pathlib.Path) -> str | None:
+  """The game that the published layout, {Game}/{run}, tells, if it is one."""
   run = run.resolve()
   is_game = run.name.isdigit() and run.parent.name in game_names()
   return run.parent.name if is_game else None
@@ -129,7 +130,7 @@ def check_game(run: pathlib.Path, game: str) -> None:
   Raises:
     UserError: it is another one.
   """
-  told = _game_by_path(run)
+  told = game_by_path(run)
   if told and told != game:
     raise UserError(
       f'{run} holds play of {told}, but the game is {game}: give '

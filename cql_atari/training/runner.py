@@ -55,7 +55,6 @@ METRICS = (
 )
 _STEPS_PER_REPORT = 50  # At first: reports are to come once a second or so.
 _STEPS_PER_PRETRAINING_REPORT = 500
-_LARGE = 1e5  # States and rewards beyond it are no sensible inputs.
 _KEPT_LOGS = 4  # Dopamine's default, given so that no config.gin binds it.
 
 
@@ -268,32 +267,17 @@ class FixedReplayRunner(job.Job):
         count, clock = min(steps_per_call, end - step), time.monotonic()
         with self.timed():
           self.agent.train_steps(count)
-          loss = self.agent.mean_scalars()['loss']  # Waits for the steps.
+          loss = self.agent.finite_loss()  # Waits for the steps.
         seconds = time.monotonic() - clock
         self._train_seconds += seconds
         step += count
         steps_per_call *= 2 if seconds < 0.5 else 1
-        self._check_finite(loss, step)
         self._update_bar(bar, loss, step, count)
         self.pause()
     speed = self._training_steps / self._train_seconds
     statistics.append({'train_average_steps_per_second': speed})
     if first < end and self._evaluation_steps:
       self.save()  # An evaluation may take long.
-
-  def _check_finite(self, loss: float, step: int) -> None:
-    if math.isfinite(loss):
-      return
-    remedy = 'lower the learning rate'
-    if 'alpha' in self.agent.scalar_names:
-      remedy += ' or alpha (or raise target_gap)'
-    for name, largest in self._data.largest.items():
-      if largest > _LARGE:
-        remedy = f'the data have {name} of size {largest:.3g}, so scale them'
-    raise UserError(
-      f'the loss is {loss} by gradient step {step}: {remedy} and start in a '
-      'new --base_dir.'
-    )
 
   def _update_bar(
     self, bar: tqdm.tqdm, loss: float, step: int, count: int

@@ -1,5 +1,6 @@
 """Mistakes of people who use agents from Python, each told in a sentence."""
 
+import functools
 import types
 
 import numpy as np
@@ -76,6 +77,23 @@ def test_numbers_of_steps_are_whole_and_not_negative(demo_store):
       evaluation.evaluate(agent, 'Breakout', steps)
 
 
+def test_a_loss_that_is_no_longer_finite_is_told(demo_store):
+  class Diverging(cql_atari.CQLAgent):
+    def loss(self, outputs, transition):
+      loss, scalars = super().loss(outputs, transition)
+      return loss / tf.cast(outputs.step < 2, tf.float32), scalars
+
+  agent = Diverging(
+    demo_store, network=functools.partial(HEADS['qrdqn'], trunk=TRUNK)
+  )
+  agent.train_steps(2, show_progress=True)
+  agent.mean_scalars(reset=True)
+  agent.train_steps(0, show_progress=True)
+  with pytest.raises(UserError, match=r'nan by gradient step 102: .*or alpha'):
+    for count in (40, 40, 20):
+      agent.train_steps(count)
+
+
 def test_an_agent_plays_its_own_game(demo_store):
   agent = make('qrdqn', demo_store)
   with pytest.raises(UserError, match='4 actions, and Pong 6'):
@@ -111,7 +129,7 @@ def test_what_an_agent_cannot_be_made_of(demo_store, settings, sentence):
 def test_an_agent_without_data_only_acts():
   agent = make('qrdqn', None, num_actions=4)
   assert agent.select_actions(np.zeros((2, 84, 84, 4), np.uint8)).shape == (2,)
-  with pytest.raises(UserError, match='no data to learn from'):
+  with pytest.raises(UserError, match='this agent has no data'):
     agent.train_steps(1)
 
 

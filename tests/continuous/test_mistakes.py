@@ -18,6 +18,14 @@ SMALL = {
 }
 
 
+def test_data_that_are_too_large_are_named():
+  data = dataset()
+  data.reward[:] = 1e30
+  agent = cql_atari.SACAgent(data, **SMALL)
+  with pytest.raises(UserError, match=r'rewards of size 1e\+30, so scale'):
+    agent.train_steps(100)
+
+
 @pytest.mark.parametrize('name', ['critic_loss', 'policy_loss'])
 @pytest.mark.parametrize(
   ('change', 'sentence'),

@@ -1,6 +1,8 @@
 """Recordings of others, made by their own libraries, as runs."""
 
 import json
+import subprocess
+import sys
 
 import ale_py
 import cv2
@@ -301,6 +303,33 @@ def test_a_wrapper_refuses_what_preprocessing_below_it_loses(
   env = gymnasium.wrappers.AtariPreprocessing(env, **settings)
   with pytest.raises(UserError, match=sentence):
     record_replay.RecordReplay(env, tmp_path / 'run')
+
+
+def test_a_wrapper_refuses_the_folder_of_another_game(tmp_path):
+  run = tmp_path / 'Pong' / '1'
+  with pytest.raises(UserError, match='give data/Breakout/1'):
+    record_replay.RecordReplay(preprocessed(), run)
+  assert not run.exists()
+
+
+def test_the_end_of_a_program_ends_its_recording(tmp_path):
+  run = tmp_path / 'Breakout' / '1'
+  program = f"""
+import ale_py, gymnasium
+import cql_atari
+gymnasium.register_envs(ale_py)
+env = gymnasium.make('ALE/Breakout-v5', frameskip=1)
+env = gymnasium.wrappers.AtariPreprocessing(env, noop_max=0)
+env = cql_atari.RecordReplay(env, {str(run)!r}, rows_per_shard=100)
+env.reset(seed=0)
+for _ in range(30):
+  env.step(1)
+raise RuntimeError('a mistake of the agent')
+"""
+  ended = subprocess.run([sys.executable, '-c', program], capture_output=True)
+  assert b'a mistake of the agent' in ended.stderr
+  store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  assert store.manifest['num_rows'] == 30 + 3  # Padding rows before the game.
 
 
 def test_two_environments_do_not_record_into_one_folder(tmp_path):

@@ -95,6 +95,7 @@ class ContinuousAgent(base.OfflineAgent):
     """
     super().__init__()
     self._check_data(data)
+    self.data = data
     self.state_size, self.action_size = (
       data.state.shape[1],
       data.action.shape[1],
