@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cql_atari.analysis import ablations, plotting
+from cql_atari.analysis import ablations, plotting, wording
 from cql_atari.analysis.grouping import (
   Group,
   GroupsByGame,
@@ -284,11 +284,11 @@ def _draw_factor(panel: plt.Axes, factor: ablations.Factor) -> None:
         capsize=3,
         label=label,
       )
-  values = list(factor.groups)
-  shaded = values.index(factor.baseline)
+  values = [wording.value(factor.name, value) for value in factor.groups]
+  shaded = list(factor.groups).index(factor.baseline)
   panel.axvspan(shaded - 0.4, shaded + 0.4, color='0.93', zorder=0)
   panel.set_xticks(range(len(values)), values)
-  panel.set(xlabel=factor.name, xlim=(-0.6, len(values) - 0.4))
+  panel.set(title=wording.axis(factor.name), xlim=(-0.6, len(values) - 0.4))
   _draw_data(panel, {factor.baseline: factor.groups[factor.baseline]})
   plotting.plain(panel)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from absl import logging
 
+from cql_atari.analysis import wording
 from cql_atari.analysis.loading import LoadedRun
 from cql_atari.core.errors import UserError
 
@@ -217,9 +218,8 @@ def _differences(run: LoadedRun, members: Sequence[LoadedRun]) -> list[str]:
   for name, counts in varied.items():
     value = run.settings.get(name)
     if 2 * counts[value] <= len(kinds):
-      last = name.split('.')[-1]
-      shown = 'unset' if value is None else value
-      different.append(f'{last if short[last] == 1 else name} {shown}')
+      is_ambiguous = short[name.split('.')[-1]] > 1
+      different.append(wording.label(name, value, is_ambiguous))
   return different
 
 

@@ -103,7 +103,16 @@ def test_the_figure_has_the_means_of_final_and_peak(tmp_path, monkeypatch):
   ((figure, (png, pdf)),) = drawn
   assert (png.name, pdf.name) == ('ablation.png', 'ablation.pdf')
   panel = figure.axes[0]
-  assert panel.get_xlabel() == 'CQLMixin.alpha'
+  assert [panel.get_title() for panel in figure.axes] == [
+    "alpha, the penalty's weight",
+    'member of the family CQL(R)',
+    'share of the rows',
+  ]
+  values = [
+    [tick.get_text() for tick in panel.get_xticklabels()]
+    for panel in figure.axes
+  ]
+  assert values == [['0.25', '4', '16'], ['H', 'ρ'], ['1 %', '10 %']]
   points = {
     (line.get_marker(), *line.get_xydata()[0])
     for line in panel.lines

@@ -69,8 +69,8 @@ def test_what_most_settings_have_in_common_is_not_said(make_run, tmp_path):
   for name, rate in (('slow', 1e-05), ('fast', 1e-03)):
     make_run(name, [2.0], **{'Adam.learning_rate': rate})
   assert [row.split(' | ')[1] for row in table(tmp_path)] == [
-    'CQL', 'CQL, alpha 1', 'CQL, alpha 16', 'CQL, learning_rate 0.001',
-    'CQL, learning_rate 1e-05',
+    'CQL', 'CQL, alpha 1', 'CQL, alpha 16', 'CQL, learning rate 0.001',
+    'CQL, learning rate 1e-05',
   ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_runs_of_the_dataset_are_told_apart(make_run, tmp_path):
     make_run(name, [1.0], run=name)
   rows = table(tmp_path)
   assert [row.split(' | ')[1] for row in rows] == [
-    'CQL, dataset_run 1, run 1', 'CQL, dataset_run 2, run 2',
+    'CQL, dataset run 1, run 1', 'CQL, dataset run 2, run 2',
   ]  # fmt: skip
 
 
