@@ -156,7 +156,8 @@ class MLflowLogger:
       folder: the run folder.
       record: the fields of run.json, which become its parameters.
       experiment: where it is filed.
-      tracking_uri: a server, or a folder; MLFLOW_TRACKING_URI by default.
+      tracking_uri: a server, or a database such as 'sqlite:///mlflow.db';
+        MLFLOW_TRACKING_URI, or else MLflow's own default, by default.
 
     Raises:
       UserError: the package is not installed.

@@ -4,14 +4,18 @@
 
 All hold the same rows in the same process and take turns: ours in every
 residence that a CPU has, from one thread and from several, as a learner gets
-them, and Dopamine's from one, which is all that it has.
+them; ours from several processes that map one store, each with its part of
+every batch; and Dopamine's from one thread, which is all that it has.
 """
 
+import concurrent.futures
 import os
 import statistics
+import sys
 import time
 
 import numpy as np
+import turns as turns_lib
 
 from cql_atari.core import command, quiet
 from cql_atari.replay import opening, shard_folder, split
@@ -65,13 +69,48 @@ def ours(store, num_threads):
   return turn
 
 
+_WORKER = f"""
+import sys, time
+from cql_atari.replay import opening, sampler, split
+replay_dir, shards, worker, count = sys.argv[1:]
+store = opening.open_store(
+  replay_dir, split=split.Split(shards=(0, int(shards))), residence='mapped'
+)
+parts = sampler.TransitionSampler(
+  store, worker=int(worker), num_workers=int(count)
+).chunks(0, {_CHUNK})
+for line in sys.stdin:
+  began = time.perf_counter()
+  for _ in range(int(line) // {_CHUNK}):
+    next(parts)
+  print(time.perf_counter() - began, flush=True)
+"""
+
+
+def processes(replay_dir, count):
+  """Several processes that map one store, as a turn."""
+  peers = [
+    turns_lib.peer(
+      sys.executable, _WORKER, replay_dir, _SHARDS.value, worker, count
+    )
+    for worker in range(count)
+  ]
+  together = concurrent.futures.ThreadPoolExecutor(count)
+
+  def turn(batches):
+    list(together.map(lambda peer: peer(batches), peers))
+
+  return turn
+
+
 def main():
   """Times all by turns."""
   threads = len(os.sched_getaffinity(0))
+  replay_dir = _REPLAY_DIR.value or shard_folder.demo_replay_dir()
   with quiet.quiet():
     stores = {
       residence: opening.open_store(
-        _REPLAY_DIR.value or shard_folder.demo_replay_dir(),
+        replay_dir,
         split=split.Split(shards=(0, _SHARDS.value)),
         residence=residence,
       )
@@ -81,6 +120,7 @@ def main():
     for residence, store in stores.items():
       for count in (1, threads):
         turns[f'{residence}, {count} threads'] = ours(store, count)
+    turns[f'mapped, {threads} processes'] = processes(replay_dir, threads)
   rates = {name: [] for name in turns}
   for turn in turns.values():
     turn(4 * _CHUNK)

@@ -12,15 +12,16 @@ from cql_atari.core.errors import UserError
 Turn = Callable[[int], float]
 
 
-def peer(python: str, program: str) -> Turn:
+def peer(python: str, program: str, *arguments) -> Turn:
   """A contender in a process of its own, which waits between turns.
 
   Args:
     python: the interpreter of its environment.
     program: reads numbers of steps from stdin, one a line, and prints seconds.
+    *arguments: in its `sys.argv`.
   """
   process = subprocess.Popen(
-    [python, '-c', program],
+    [python, '-c', program, *map(str, arguments)],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,

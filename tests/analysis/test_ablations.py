@@ -112,7 +112,7 @@ def test_the_figure_has_the_means_of_final_and_peak(tmp_path, monkeypatch):
     [tick.get_text() for tick in panel.get_xticklabels()]
     for panel in figure.axes
   ]
-  assert values == [['0.25', '4', '16'], ['H', 'ρ'], ['1 %', '10 %']]
+  assert values == [['0.25', '4', '16'], ['H', '\u03c1'], ['1 %', '10 %']]
   points = {
     (line.get_marker(), *line.get_xydata()[0])
     for line in panel.lines

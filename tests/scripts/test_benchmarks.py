@@ -7,16 +7,56 @@ import pytest
 SCRIPTS = pathlib.Path(__file__).parents[2] / 'scripts' / 'benchmarks'
 
 
-@pytest.mark.slow
-def test_the_benchmark_for_gpus_runs_on_a_cpu():
+def run(script, *flags):
   done = subprocess.run(
-    [sys.executable, SCRIPTS / 'gpu.py', '--steps=2', '--rounds=1'],
+    [sys.executable, SCRIPTS / script, *flags],
     capture_output=True,
     text=True,
     check=False,
   )
   assert not done.returncode, done.stderr[-3000:]
-  first, _, *rows = done.stdout.splitlines()
+  return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_profile_of_a_step_names_its_operations():
+  speed, share, total, *rows = run('profile_steps.py', '--steps=8')
+  assert speed.endswith('ms a step') and '4.02 GFLOP' in share
+  spent = [float(row.split()[0]) for row in rows]
+  assert spent == sorted(spent, reverse=True) and len(spent) == 28
+  assert sum(spent) <= float(total.split()[-4])
+  assert 'Adam' in '\n'.join(rows) and 'MatMul' in '\n'.join(rows)
+
+
+@pytest.mark.slow
+def test_the_profile_of_collecting_names_its_parts():
+  rows = run('profile_steps.py', '--collect=Breakout', '--rows=5000')[-5:]
+  assert 'rows/s' in rows[0]
+  parts = {row.split(maxsplit=1)[1]: float(row.split()[0]) for row in rows[1:]}
+  assert set(parts) == {
+    'train_steps', 'select_actions', 'step', 'start and the rest'
+  }  # fmt: skip
+  assert min(parts.values()) > 0
+
+
+@pytest.mark.slow
+def test_evaluators_and_loggers_cost_less_than_a_hundredth():
+  rows = run('logs.py', '--steps=8', '--rounds=1')
+  assert rows[-1].startswith('together ')
+  assert 0 < float(rows[-1].split()[-1].rstrip('%')) < 1.0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_batches_has_all_residences_and_processes():
+  rows = run('sampling.py', '--rounds=1', '--batches=32')
+  names = [row.split(' threads')[0] for row in rows if 'batches/s' in row]
+  assert names[0].startswith('Dopamine') and 'raw, 1' in names
+  assert any('processes' in row for row in rows)
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_on_a_cpu():
+  first, _, *rows = run('gpu.py', '--steps=2', '--rounds=1')
   assert first.startswith('on ')
   assert len(rows) == 13  # 3 residences, 2 dtypes, 2 sizes; and Dopamine's.
   for row in rows:
