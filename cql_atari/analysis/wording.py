@@ -1,6 +1,10 @@
 """Settings and their values in words, as figures and labels show them."""
 
+import types
+from collections.abc import Mapping
 from typing import NamedTuple
+
+_RHO = '\u03c1'
 
 
 class _Words(NamedTuple):
@@ -8,7 +12,7 @@ class _Words(NamedTuple):
 
   axis: str
   label: str
-  values: dict[str, str] = {}
+  values: Mapping[str, str] = types.MappingProxyType({})
 
 
 _WORDS = {
@@ -16,7 +20,12 @@ _WORDS = {
   'penalty': _Words(
     'member of the family CQL(R)',
     'penalty',
-    {'rho': 'ρ', 'rho-code': 'ρ, as coded', 'mu': 'Eq. 2', 'eq1': 'Eq. 1'},
+    {
+      'rho': _RHO,
+      'rho-code': f'{_RHO}, as coded',
+      'mu': 'Eq. 2',
+      'eq1': 'Eq. 1',
+    },
   ),
   'target_gap': _Words(
     'target gap that tunes alpha',

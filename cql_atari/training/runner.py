@@ -186,18 +186,32 @@ class FixedReplayRunner(job.Job):
       'logs': self._logger.data,
       'train_seconds': self._train_seconds,
       'manifest_digest': self._data.digest,
+      'data_in_words': self._data_in_words,
+      'agent_class': type(self.agent).__name__,
     }
+
+  @property
+  def _data_in_words(self) -> str:
+    data = self._data
+    return f'{data.manifest["game"]}, {data.label} (digest {data.digest[:7]})'
 
   def load_state(self, arrays: Arrays, data: dict[str, Any]) -> None:
     """Goes back to what `state` gave.
 
     Raises:
-      UserError: it was trained on other data, or is of another network.
+      UserError: it was trained on other data, or is another agent's.
     """
     if data['manifest_digest'] != self._data.digest:
+      was = data.get('data_in_words', data['manifest_digest'][:7])
       raise UserError(
-        f'the run in {self.folder} was trained on other data: give the split '
-        'it began with, or a new --base_dir.'
+        f'the run in {self.folder} was trained on other data, {was}, not '
+        f'{self._data_in_words}: give those it began with, or a new --base_dir.'
+      )
+    agent_class = type(self.agent).__name__
+    if (was := data.get('agent_class', agent_class)) != agent_class:
+      raise UserError(
+        f'the run in {self.folder} trains another agent, {was}, not '
+        f'{agent_class}: give the gin file it began with, or a new --base_dir.'
       )
     self.agent.load_state(arrays)
     self._iteration = data['iteration']

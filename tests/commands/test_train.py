@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -74,6 +75,7 @@ def test_a_run_leaves_its_folder_as_designed(whole_run):
   assert (record['agent'], record['game'], record['seed']) == (
     'CQL', 'Breakout', 0,
   )  # fmt: skip
+  assert record['residence'] == 'raw' and record['residence_reason'] == frames
   # The checksum of Breakout in ALE's own list.
   assert record['rom_md5'] == 'f34f08e5eb96e500e851a80be3277a56'
   assert record['versions']['tensorflow'].startswith('2.')
@@ -268,5 +270,13 @@ def test_other_data_in_the_same_folder_is_refused(run, whole_run):
   bindings = [b for b in SMALL if 'Split' not in b]
   done = run(command(whole_run[0], *bindings, 'Split.shards=(10, 12)'))
   assert done.returncode == 2
-  assert 'trained on other data' in done.stderr
+  sentence = r'trained on other data, Breakout, .* \(digest [0-9a-f]{7}\), not '
+  assert re.search(sentence + r'Breakout, .* \(digest', done.stderr)
+  assert 'Traceback' not in done.stderr
+
+
+def test_another_agent_in_the_same_folder_is_refused(run, whole_run):
+  done = run(command(whole_run[0], *SMALL, gin_file='qrdqn_demo.gin'))
+  assert done.returncode == 2
+  assert 'trains another agent, CQLAgent, not QRDQNAgent: give' in done.stderr
   assert 'Traceback' not in done.stderr
