@@ -24,14 +24,13 @@ from cql_atari.core.files import atomic_file, locked, writing
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import shard_folder, summary
 from cql_atari.replay import split as split_lib
-from cql_atari.replay.frames import FRAME_SHAPE
+from cql_atari.replay.frames import FRAME_SHAPE, zstd_dictionary
 from cql_atari.replay.store import (
   COLUMNS,
   COMPRESSION_LEVEL,
   FORMAT_VERSION,
   FRAMES_PER_BLOCK,
   checksums,
-  zstd_dictionary,
 )
 
 _DICTIONARY_FRAMES = 256

@@ -6,6 +6,7 @@ import threading
 
 import cv2
 import numpy as np
+import zstandard
 
 STACK_SIZE = 4
 FRAME_SHAPE = (84, 84)
@@ -77,3 +78,10 @@ class Buffers:
 
 def _references(buffers: list[np.ndarray]) -> list[int]:
   return [sys.getrefcount(buffer) for buffer in buffers]
+
+
+def zstd_dictionary(frames: np.ndarray) -> zstandard.ZstdCompressionDict:
+  """The zstd dictionary that frames (D, 84, 84) make, as plain content."""
+  return zstandard.ZstdCompressionDict(
+    frames.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
+  )

@@ -30,7 +30,8 @@ from cql_atari.replay.shard import file_name
 from cql_atari.replay.shard_folder import EPISODES
 
 _ROWS_PER_SHARD = 20_000
-_VERSION = 2  # 1 took sums of clipped rewards for scores.
+# 1 took sums of clipped rewards for scores; 2 lost the last game's end.
+_VERSION = 3
 
 
 def convert(
@@ -63,7 +64,7 @@ def convert(
     check_empty(run)
     for killed in (*run.glob('.partial-*'), run.with_name('.partial-1')):
       shutil.rmtree(killed, ignore_errors=True)
-    total = sum(PADDING_ROWS + length for length in source.lengths()) + 1
+    total = sum(PADDING_ROWS + length for length in source.lengths()) + 2
     shards = -(-total // _ROWS_PER_SHARD)
     rows = max(-(-total // min(shards, NUM_SHARDS)) + 1, 9)
     with (

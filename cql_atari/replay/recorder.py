@@ -242,9 +242,12 @@ class Recorder:
         pickle.dump(rows, file)
 
   def close(self) -> None:
-    """Ends a run that is not full, whose last shard is full in part alone."""
-    if self.add_count and not self.add_count % self._rows_per_shard:
-      # The newest row is so far only the next shard's stale one: begin that.
+    """Ends a run that is not full, whose last shard is full in part alone.
+
+    A padding row, as the next game would begin with, comes after the last game:
+    a buffer's newest row is never sampled, and it would be that game's end.
+    """
+    if self.add_count and not self._is_closed:
       blank_row = [
         np.zeros(1, column.dtype) for column in self._columns.values()
       ]

@@ -35,6 +35,7 @@ from cql_atari.replay.frames import (
   FRAME_SHAPE,
   STACK_SIZE,
   stack_frames,
+  zstd_dictionary,
 )
 from cql_atari.replay.split import Split
 
@@ -177,6 +178,9 @@ class Store:
     if self.manifest['split']['convention'] == 'trajectories':
       # Whole episodes were drawn, so every segment begins with one.
       begins = np.union1d(begins, self.segments[:, 0])
+    first = self.manifest['shards'][0]
+    if (first['shard'], first['rows'][0][0]) == (0, 0):  # So the run begins.
+      begins = np.union1d(begins, [0])
     starts = begins + STACK_SIZE - 1  # After the padding.
     return starts[self._are_of_one_segment(begins, starts)]
 
@@ -391,10 +395,3 @@ def segments_of(shards: list[dict]) -> np.ndarray:
         segments.append([row, row + stop - start])
       row += stop - start
   return np.array(segments, np.int64)
-
-
-def zstd_dictionary(frames: np.ndarray) -> zstandard.ZstdCompressionDict:
-  """The zstd dictionary that frames (D, 84, 84) make, as plain content."""
-  return zstandard.ZstdCompressionDict(
-    frames.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
-  )

@@ -69,14 +69,16 @@ def test_a_store_leads_over_no_cut(cut_run, tmp_path):
   np.testing.assert_array_equal(
     store.valid_transitions(), shard_lib.Shard(folder, 0).valid_transitions()
   )
-  # Games begin after every end, and only whole ones have a return.
+  # Games begin with the run and after every end; only whole ones have a return.
   ends = sorted(buffer.episode_end_indices)
   assert store.episode_starts.tolist() == [
-    end + 4 for end in ends if end + 4 < 250
+    end + 4 for end in (-1, *ends) if end + 4 < 250
   ]
   over = [end for end in ends if store.terminals[end] == 1]
   lengths = [
-    end - before - 3 for before, end in itertools.pairwise(ends) if end in over
+    end - before - 3
+    for before, end in itertools.pairwise([-1, *ends])
+    if end in over
   ]
   expected = sum(n * (n + 1) / 2 for n in lengths) / sum(lengths)
   assert store.discounted_return(1.0) == pytest.approx(expected)

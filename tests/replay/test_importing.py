@@ -72,7 +72,10 @@ def assert_holds(store, games):
     assert not store.terminals[part][:-1].any()
     assert store.terminals[part][-1] == ending
     row += len(game.frames)
-  assert row == store.manifest['num_rows']
+  # A padding row ends it, so that the last game's end is sampled too.
+  assert row + 1 == store.manifest['num_rows']
+  assert (row - 1 in store.valid_transitions()) == games[-1].is_over
+  assert len(store.episode_starts) == len(games)
 
 
 def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
@@ -257,7 +260,7 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
   store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
   endings = store.terminals[store.terminals > 0].tolist()
   assert endings == [1, 1, 1, episodes_lib.CUT_OFF]
-  assert store.manifest['num_rows'] == played + 1 + 4 * 3
+  assert store.manifest['num_rows'] == played + 1 + 4 * 3 + 1
   assert rom_check.start_difference(store) == 0.0
   assert store.manifest['behavior_return']['mean'] == pytest.approx(
     np.mean([*scores, 0.0])
@@ -329,7 +332,7 @@ raise RuntimeError('a mistake of the agent')
   ended = subprocess.run([sys.executable, '-c', program], capture_output=True)
   assert b'a mistake of the agent' in ended.stderr
   store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
-  assert store.manifest['num_rows'] == 30 + 3  # Padding rows before the game.
+  assert store.manifest['num_rows'] == 3 + 30 + 1  # Padding before and after.
 
 
 def test_two_environments_do_not_record_into_one_folder(tmp_path):
