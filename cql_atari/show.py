@@ -7,7 +7,7 @@ speed it was played, 15 frames a second, with rows, actions and rewards.
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import user_path
-from cql_atari.replay import clip, games, summary
+from cql_atari.replay import clip, games, shard_folder, summary
 from cql_atari.replay.store import Store
 
 _COMMAND = command.Command(__doc__, operand='STORE')
@@ -22,6 +22,7 @@ def main(directory: str) -> None:
   """Shows by the flags."""
   folder = user_path(directory)
   if not (folder / 'frames.zst').is_file():
+    shard_folder.find_replay_logs(folder)  # It knows more of other data.
     raise UserError(
       f'{directory} is no store: make one with python -m cql_atari.prepare '
       '--replay_dir=DIR --out=STORE.'

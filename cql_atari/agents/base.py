@@ -124,6 +124,8 @@ class OfflineAgent(dopamine.DopamineProtocol):
     remedy = 'lower the learning rate'
     if 'alpha' in self.scalar_names:
       remedy += ' or alpha (or raise target_gap)'
+    if not type(self).__module__.startswith('cql_atari.'):
+      remedy = f'look at the loss of {type(self).__name__}, or {remedy}'
     for name, largest in getattr(self.data, 'largest', {}).items():
       if largest > _LARGE:
         remedy = f'the data have {name} of size {largest:.3g}, so scale them'
@@ -268,6 +270,8 @@ class OfflineAgent(dopamine.DopamineProtocol):
         arrays = dict(file)
     except _UNREADABLE as error:
       raise UserError(f'{path} is no saved agent ({error}).') from None
+    if not self._saved().keys() & arrays.keys():
+      raise UserError(f'{path} is no saved agent, but holds other arrays.')
     self.load_state(arrays)
     return self
 

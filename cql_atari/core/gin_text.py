@@ -175,7 +175,13 @@ def _literal(value: Any) -> str:
   if isinstance(value, Reference):
     return str(value)
   if callable(value):
-    return f'@{value.__name__}'
+    name = getattr(value, '__name__', repr(value))
+    if not name.isidentifier():
+      raise UserError(
+        f'{name} cannot be told to gin: give a class or function that has a '
+        "name, and its arguments by theirs, as {'Adam.learning_rate': 1e-3}."
+      )
+    return f'@{name}'
   if isinstance(value, os.PathLike):
     return repr(os.fspath(value))
   if hasattr(value, 'item'):  # NumPy's.

@@ -155,6 +155,11 @@ def _check_reference(place: str, reference: str) -> None:
     gin.get_configurable(name)
   except (ValueError, KeyError):  # KeyError: two modules have one.
     hint = suggest(name, _known())
+    if 'did you mean' not in hint:
+      hint = (
+        ': one of your own needs @gin.configurable, and a gin file with the '
+        'line "import its_module" (from Python, neither file nor line).'
+      )
     raise UserError(f'{place}: there is no configurable {name}{hint}') from None
 
 

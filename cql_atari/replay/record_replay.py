@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import math
 import os
 import pathlib
 from typing import Any
@@ -74,6 +75,8 @@ class RecordReplay(gymnasium.Wrapper):
   def step(self, action):
     """Plays and records a step."""
     observation, reward, terminated, truncated, info = self.env.step(action)
+    if not math.isfinite(reward):
+      raise UserError(f'the environment gave the reward {reward}.')
     self._rows.append((self._frame, int(action), float(reward)))
     self._frame = self._newest(observation)
     if terminated or truncated:

@@ -8,6 +8,7 @@ import re
 from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import user_path
+from cql_atari.replay import sources
 from cql_atari.replay.games import game_names
 from cql_atari.replay.shard import Shard, file_name
 
@@ -21,6 +22,12 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
     UserError: there is no such folder, or it holds no shard.
   """
   root = user_path(replay_dir)
+  if sources.find(root):
+    raise UserError(
+      f'{root} is a recording in another format: make a run of it with "python '
+      f'-m cql_atari.convert {root} --out=data" (add --game=Pong where it does '
+      'not tell), and give that.'
+    )
   if not root.is_dir():
     raise UserError(f'there is no replay folder {root}: check its path.')
   for folder in (root / 'replay_logs', root):
@@ -113,7 +120,10 @@ def game_of(replay_dir: str | os.PathLike) -> str:
   """
   game = game_by_path(run_folder(replay_dir))
   if game is None:
-    raise UserError(f'{replay_dir} does not tell the game: add --game=Pong.')
+    raise UserError(
+      f'{replay_dir} does not tell the game, as data/Pong/1 would, by a number '
+      "in a folder with a game's name: add --game=Pong."
+    )
   return game
 
 

@@ -176,6 +176,11 @@ class RunFolder:
         text = json.dumps(content, indent=1) + '\n'
         write_text(self.path / f'{name}.json', text)
 
+  def remove_records(self) -> None:
+    """Takes back `write_records`, of a run that could not begin."""
+    for name in ('config.gin', 'run.json', 'manifest.json'):
+      (self.path / name).unlink(missing_ok=True)
+
   def other_settings(self) -> str:
     """How the settings in force differ from the run's; '' if they do not.
 

@@ -110,7 +110,8 @@ class TrainedRun:
     if self.data and self.data.digest != self.folder.record['manifest_digest']:
       raise UserError(
         f'the data of the run in {self.folder.path} have changed since it was '
-        'trained: put those it learned from back.'
+        'trained: put those it learned from back, or, from Python, give '
+        'TrainedRun(..., replay_dir=) where they are, or with_data=False.'
       )
     create = gin_state.value(settings.AGENT)
     known = {'seed': self.folder.record['seed']}

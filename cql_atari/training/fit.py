@@ -18,7 +18,12 @@ from cql_atari.core import (
   settings,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, exclusive_lock, output_folder
+from cql_atari.core.files import (
+  absolute,
+  exclusive_lock,
+  output_folder,
+  user_path,
+)
 from cql_atari.core.gin_text import Reference, binding, last_bindings
 from cql_atari.replay import opening
 from cql_atari.runs.folder import RunFolder, unused
@@ -89,8 +94,15 @@ def fit(
     if f'@{name.partition(".")[0]}' in makers
   ]
   digest = hashlib.sha256(repr(sorted(bound.items())).encode()).hexdigest()
+  for name in ('replay_logs', 'frames.zst'):
+    if user_path(base_dir, name).exists():
+      raise UserError(
+        f'--base_dir={base_dir} is a folder of data: give one for the run, '
+        'such as runs/mine.'
+      )
   with output_folder('--base_dir', base_dir) as folder:
     if _is_finished(RunFolder(folder), bound, digest):
+      _check_data(RunFolder(folder), gin_files, lines)
       print('all iterations of this run are done already.')
     else:
       with gin_state.isolated():
@@ -120,6 +132,26 @@ def _is_finished(run: RunFolder, bound: dict[str, Any], digest: str) -> bool:
     return False
   steps = run.metrics().get('gradient_steps', ())
   return 0 < math.prod(lengths) <= max(steps, default=0)
+
+
+def _check_data(
+  run: RunFolder, gin_files: Sequence[str], lines: Sequence[str]
+) -> None:
+  """Refuses to call a run finished whose data, where they are, are others now.
+
+  Raises:
+    UserError: they are.
+  """
+  digest = run.record['manifest_digest']
+  with gin_state.isolated(), contextlib.suppress(UserError):  # They are gone.
+    lines = [*lines, "open_store.residence = 'mapped'"]
+    settings.parse(gin_files, lines, lock=False)
+    digest = opening.open_data().digest
+  if digest != run.record['manifest_digest']:
+    raise UserError(
+      f'the run in {run.path} is finished, and its data have changed since: '
+      'give another --base_dir to learn from what they are now.'
+    )
 
 
 def _fit(
@@ -168,4 +200,9 @@ def _fit(
       record = {**runner.record, 'given': digest}
       folder.write_records(record, data.manifest, of_loggers)
     progress.status('compiling the first step')
-    runner.run_experiment()
+    try:
+      runner.run_experiment()
+    except loggers.CannotBegin:
+      if not runner.step:
+        folder.remove_records()
+      raise

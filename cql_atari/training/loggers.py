@@ -10,16 +10,22 @@ import importlib.util
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 from absl import logging
 
 from cql_atari.core.constraints import configurable
 from cql_atari.core.errors import UserError
+from cql_atari.core.gin_text import Reference
 from cql_atari.core.protocols import Logger, Record
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training.signals import Stopped
 
 _PACKAGES = {'WandbLogger': 'wandb', 'MLflowLogger': 'mlflow'}
+
+
+class CannotBegin(UserError):
+  """A logger cannot begin, so that the run doesn't."""
 
 
 class Loggers:
@@ -34,7 +40,7 @@ class Loggers:
     """Opens them, and closes them however the run ends.
 
     Raises:
-      UserError: one of them cannot begin.
+      CannotBegin: one of them can't.
     """
     with contextlib.ExitStack() as stack:
       stack.push(self._close)
@@ -42,10 +48,9 @@ class Loggers:
         try:
           logger = make(run.path, run.record)
           _ = logger.log, logger.close  # Else a mistake is told at the end.
-        except UserError:
-          raise
         except Exception as error:  # Of whatever library.
-          raise UserError(f'a logger cannot begin: {error}') from None
+          name = getattr(make, '__name__', make)
+          raise CannotBegin(f'{name} cannot begin: {error}') from None
         self._loggers.append(logger)
       yield
 
@@ -66,16 +71,21 @@ class Loggers:
         logger.log(step, metrics)
 
 
-def check(makers: Sequence[str]) -> None:
+def check(makers: Sequence[Any]) -> None:
   """Finds out whether loggers have what they need, before data are opened.
 
   Args:
     makers: references of gin's, such as '@WandbLogger'.
 
   Raises:
-    UserError: a package is not installed.
+    UserError: it is no list of references, or a package is not installed.
   """
+  if not isinstance(makers, (list, tuple)):
+    makers = [str(makers)]
   for maker in makers:
+    if not isinstance(maker, Reference) or maker.endswith('()'):
+      name = str(maker).strip('@()')
+      raise UserError(f'FixedReplayRunner.loggers: give [@{name}], no text.')
     if maker.removeprefix('@') in _PACKAGES:
       _check_installed(_PACKAGES[maker.removeprefix('@')])
 
@@ -104,7 +114,7 @@ class WandbLogger:
     folder: pathlib.Path,
     record: Record,
     project: str = 'cql_atari',
-    mode: str | None = None,
+    mode: Literal['online', 'offline', 'disabled'] | None = None,
   ):
     """Begins a run there, or goes on with it.
 

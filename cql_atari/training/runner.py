@@ -238,11 +238,11 @@ class FixedReplayRunner(job.Job):
     if self.is_finished:
       print(f'all {self._num_iterations} iterations are done already.')
       return
-    with writing(self.folder), tensorflow_errors_as_os_errors():
-      self._summaries = tf.summary.create_file_writer(str(self.folder))
     # Python queues the next step while this one computes; reading waits.
     tf.config.experimental.set_synchronous_execution(False)
     with self.working(), self._loggers.opened(self._run_folder):
+      with writing(self.folder), tensorflow_errors_as_os_errors():
+        self._summaries = tf.summary.create_file_writer(str(self.folder))
       self._pretrain()
       self._begun_at = self.step, self.wall_seconds
       while not self.is_finished:

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from cql_atari import show
 from cql_atari.core.errors import BusyError, UserError
 from cql_atari.replay import episodes as episodes_lib
 from cql_atari.replay import (
@@ -306,6 +307,22 @@ def test_a_wrapper_refuses_what_preprocessing_below_it_loses(
   env = gymnasium.wrappers.AtariPreprocessing(env, **settings)
   with pytest.raises(UserError, match=sentence):
     record_replay.RecordReplay(env, tmp_path / 'run')
+
+
+def test_what_reads_runs_alone_names_what_converts_others(games, tmp_path):
+  source = write_npz(tmp_path / 'mine', games)
+  for command in (shard_folder.find_replay_logs, show.main):
+    with pytest.raises(UserError, match=f'cql_atari.convert {source} --out'):
+      command(str(source))
+
+
+def test_a_wrapper_refuses_rewards_that_are_none(tmp_path):
+  env = gymnasium.wrappers.TransformReward(preprocessed(), lambda _: np.nan)
+  env = record_replay.RecordReplay(env, tmp_path / 'run')
+  env.reset()
+  with pytest.raises(UserError, match='gave the reward nan'):
+    env.step(1)
+  env.close()
 
 
 def test_a_wrapper_refuses_the_folder_of_another_game(tmp_path):

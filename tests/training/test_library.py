@@ -56,6 +56,9 @@ def test_an_agent_goes_on_from_its_file(demo_store, tmp_path, monkeypatch):
   assert first.gradient_steps == second.gradient_steps == 16
   for name, value in first.state().items():
     np.testing.assert_array_equal(value, second.state()[name], name)
+  np.savez(tmp_path / 'arrays.npz', frames=np.zeros(3))
+  with pytest.raises(UserError, match='no saved agent, but holds other'):
+    first.load(tmp_path / 'arrays.npz')
   (tmp_path / 'other.npz').write_text('no agent')
   whole = (tmp_path / 'agents' / 'cql.npz').read_bytes()
   (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
@@ -138,6 +141,49 @@ def test_a_fitted_run_leaves_other_agents_alone(tmp_path, monkeypatch, capsys):
   assert games.lengths.max() <= 50
   figure = cql_atari.plot_runs(folder.path)
   assert figure.axes[0].get_title() == 'Breakout'
+
+
+def test_a_finished_run_whose_data_have_changed_is_told(
+  tmp_path, demo_frames, capsys
+):
+  """And one whose data are gone is finished all the same."""
+  data = tmp_path / 'mine'
+  data.mkdir()
+
+  def write(name):
+    np.savez(
+      data / f'{name}.npz', frames=demo_frames[:60], rewards=np.zeros(60),
+      actions=np.arange(60) % 4, terminated=True,
+    )  # fmt: skip
+
+  def fit():
+    cql_atari.fit(
+      tmp_path / 'run', 'cql_1pct.gin', replay_dir=data, game='Breakout',
+      parameters={
+        **SMALL, 'FixedReplayRunner.evaluation_steps': 0,
+        'FixedReplayRunner.training_steps': 2, 'Split.fraction': 1.0,
+        'Split.shards': (0, 50),
+        'open_store.cache_dir': str(tmp_path / 'cache'),
+      },
+    )  # fmt: skip
+
+  write('0')
+  fit()
+  fit()
+  assert 'are done already' in capsys.readouterr().out
+  write('1')
+  with pytest.raises(UserError, match='data have changed since: give another'):
+    fit()
+  for path in data.iterdir():
+    path.unlink()
+  fit()
+  assert 'are done already' in capsys.readouterr().out
+
+
+def test_a_folder_of_data_is_no_folder_of_a_run(tmp_path):
+  (tmp_path / 'Pong' / '1' / 'replay_logs').mkdir(parents=True)
+  with pytest.raises(UserError, match='is a folder of data: give one for the'):
+    cql_atari.fit(tmp_path / 'Pong' / '1', 'cql_demo.gin')
 
 
 def test_what_is_bound_by_a_macro_is_found():

@@ -1,5 +1,6 @@
 """Further logs, against what their own libraries read back."""
 
+import functools
 import pathlib
 import struct
 import sys
@@ -98,10 +99,37 @@ def test_a_log_that_fails_is_a_warning(tmp_path, caplog):
 
 def test_a_log_that_cannot_begin_is_a_sentence(tmp_path):
   """And one that has begun before it is closed."""
-  with pytest.raises(UserError, match='a logger cannot begin: no key'):
+  with pytest.raises(UserError, match='Broken cannot begin: no key'):
     fit(tmp_path, 'Lines,@Broken', 1, **{'Broken.begins': False})
   lines = (tmp_path / 'run' / 'own.txt').read_text().splitlines()
   assert lines[-1] == 'fails'
+  assert not list((tmp_path / 'run').glob('*.json'))  # No run that never ran.
+  assert not list((tmp_path / 'run').glob('*.gin'))
+
+
+@pytest.mark.parametrize(
+  ('given', 'sentence'),
+  [
+    (['MLflowLogger'], r'give \[@MLflowLogger\], no text'),
+    ('MLflowLogger', r'loggers.*@MLflowLogger'),
+    ([functools.partial(Lines, name='x')], 'cannot be told to gin: give a cl'),
+    ([type('Undecorated', (), {})], 'needs @gin.configurable'),
+  ],
+)
+def test_what_is_no_list_of_loggers_is_told(tmp_path, given, sentence):
+  with pytest.raises(UserError, match=sentence):
+    cql_atari.fit(
+      tmp_path / 'run',
+      'cql_demo.gin',
+      parameters={'FixedReplayRunner.loggers': given},
+    )
+  assert not (tmp_path / 'run').exists()
+
+
+def test_modes_of_weights_and_biases_are_checked_at_once(tmp_path):
+  pytest.importorskip('wandb')
+  with pytest.raises(UserError, match=r'WandbLogger\.mode'):
+    fit(tmp_path, 'WandbLogger', 1, **{'WandbLogger.mode': 'ofline'})
 
 
 def test_mlflow_has_one_run_that_resumes(tmp_path, monkeypatch):
