@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import pathlib
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 from absl import flags
 from pages import PAGES, ROOT, blocks, commands, load
+from training_runs import SMALL, call, command
 
 from cql_atari.core import gin_text, settings
 from cql_atari.core.errors import UserError
@@ -103,6 +105,56 @@ def test_the_agent_of_the_guide_trains(tmp_path):
     cwd=tmp_path, capture_output=True, text=True,
   )  # fmt: skip
   assert opened.returncode == 0, opened.stderr
+
+
+def test_the_recording_of_the_data_page_is_trained_on_as_the_front_page_says(
+  tmp_path,
+):
+  """Both pages' Python, with some play and fewer steps between."""
+  of_page = {str(page): block for page, block in blocks('python')}
+  play = """
+env.reset(seed=0)
+for step in range(600):
+  *_, over, cut_off, _ = env.step(env.action_space.sample())
+  if over or cut_off:
+    env.reset()
+env.close()
+"""
+  front = of_page['docs/index.md'].replace('10_000', '4')
+  front = front.replace('fraction=0.01', 'fraction=1.0')
+  games = (
+    "cql_atari.AtariEnvironments('Breakout', num_environments=2, "
+    'max_steps_per_episode=20), 10)'
+  )
+  front = front.replace("'Breakout')", games)
+  done = subprocess.run(
+    [sys.executable, '-c', of_page['docs/data.md'] + play + front],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'XDG_CACHE_HOME': str(tmp_path)},
+  )
+  assert done.returncode == 0, done.stderr
+  assert float(done.stdout.splitlines()[-1]) >= 0
+
+
+def test_the_logger_of_the_guide_logs(tmp_path):
+  page = (ROOT / 'docs' / 'guides' / 'cluster.md').read_text()
+  (code,) = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+  (tmp_path / 'my_logger.py').write_text(code)
+  (tmp_path / 'mine.gin').write_text(
+    'import my_logger\nFixedReplayRunner.loggers = [@LossFile]\n'
+  )
+  done = call(
+    command(tmp_path / 'run', *SMALL, flags=['--gin_files=mine.gin']),
+    cwd=tmp_path,
+  )
+  assert done.returncode == 0, done.stderr
+  steps = [
+    line.split()[0]
+    for line in (tmp_path / 'run' / 'loss.txt').read_text().splitlines()
+  ]
+  assert steps == ['150', '300']
 
 
 def test_links_between_pages_lead_somewhere():

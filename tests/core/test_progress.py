@@ -1,5 +1,7 @@
 """Progress where there is no terminal."""
 
+import os
+import subprocess
 import sys
 
 import tqdm
@@ -19,6 +21,32 @@ def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
   assert lines[1].startswith('iteration 3, training: 2/4 steps, ')
   assert 'steps/s' in lines[1] and lines[1].endswith(' left, loss 0.5')
   assert '\r' not in ''.join(lines)
+
+
+def test_a_terminal_is_told_at_once_what_is_being_done(tmp_path):
+  """Before the seconds that opening the data and TensorFlow take."""
+  import pty
+
+  said = {}
+  for command in (
+    ('train', '--gin_files=cql_demo.gin', f'--base_dir={tmp_path / "run"}'),
+    ('collect', '--game=Pong', f'--out={tmp_path}', '--steps=5000'),
+  ):
+    reads, writes = pty.openpty()
+    process = subprocess.Popen(
+      [sys.executable, '-m', f'cql_atari.{command[0]}', *command[1:]],
+      stderr=writes,
+      stdout=subprocess.DEVNULL,
+    )
+    said[command[0]] = b''
+    while b'starting TensorFlow ...' not in said[command[0]]:
+      assert process.poll() is None
+      said[command[0]] += os.read(reads, 1024)
+    process.kill()
+    process.wait()
+    os.close(reads)
+    os.close(writes)
+  assert said['train'].startswith(b'opening the data ...')
 
 
 def test_half_a_minute_lies_between_lines(capsys):
