@@ -218,14 +218,8 @@ class MinariDataset(Source):
   def episodes(self) -> Iterator[Episode]:
     """Every episode, its last observation left out."""
     dataset = self._dataset()
-    spec = dataset.spec.env_spec
-    skip = spec.kwargs.get('frameskip', _FRAME_SKIP) if spec else _FRAME_SKIP
-    is_raw = dataset.spec.observation_space.shape[:2] == _SCREEN
-    if is_raw and skip != _FRAME_SKIP:
-      raise UserError(
-        f'{self.name} has screens of every {skip} frames, not every '
-        f'{_FRAME_SKIP}: other frames than the format holds.'
-      )
+    if spec := dataset.spec.env_spec:
+      self._check_wrappers(spec)
     for episode in dataset.iterate_episodes():
       count = len(episode.actions)
       yield Episode(
@@ -233,6 +227,19 @@ class MinariDataset(Source):
         np.asarray(episode.actions).reshape(count),
         episode.rewards,
         bool(episode.terminations[-1]),
+      )
+
+  def _check_wrappers(self, spec) -> None:
+    """Refuses play of other frames, or that a lost life ended."""
+    skip = spec.kwargs.get('frameskip', _FRAME_SKIP)
+    for wrapper in spec.additional_wrappers:
+      settings = wrapper.kwargs or {}
+      skip *= settings.get('frame_skip', 1)
+      if settings.get('terminal_on_life_loss'):
+        raise UserError(f'{self.name} ends games at lost lives: none is whole.')
+    if skip != _FRAME_SKIP:
+      raise UserError(
+        f'{self.name} shows every {skip} frames, and the format every fourth.'
       )
 
   def _dataset(self):

@@ -1,6 +1,7 @@
 """Recordings of others, made by their own libraries, as runs."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -189,6 +190,24 @@ def test_what_d3rlpy_dumps(games, tmp_path):
   assert_holds(store, games)
 
 
+def test_a_dump_of_d3rlpys_that_is_kept_here(tmp_path):
+  """Written by d3rlpy 2.8.1: `dump` of two episodes, by the numbers below."""
+  games = [
+    sources.Episode(
+      np.tile(np.arange(84, dtype=np.uint8) + number, (6, 84, 1)),
+      np.arange(6) % 4,
+      np.arange(6.0),
+      is_over=not number,
+    )
+    for number in range(2)
+  ]
+  kept = pathlib.Path(__file__).with_name('d3rlpy_2_8_1.h5')
+  store = opening.open_store(
+    kept, 'Breakout', cache_dir=str(tmp_path / 'cache')
+  )
+  assert_holds(store, games)
+
+
 def preprocessed(**settings):
   env = gymnasium.make('ALE/Breakout-v5', frameskip=1, **settings)
   return gymnasium.wrappers.AtariPreprocessing(env, noop_max=0)
@@ -230,6 +249,30 @@ def test_minari_datasets(tmp_path, monkeypatch, make):
     opening.open_store(source, 'Pong', cache_dir=str(tmp_path / 'cache'))
   with pytest.raises(UserError, match='minari download nothing-v0'):
     opening.open_store('minari:nothing-v0', 'Breakout')
+
+
+@pytest.mark.parametrize(
+  ('settings', 'sentence'),
+  [
+    ({'frame_skip': 2}, 'shows every 2 frames'),
+    ({'terminal_on_life_loss': True}, 'ends games at lost lives'),
+  ],
+)
+def test_minari_datasets_of_other_games_than_the_formats(
+  tmp_path, monkeypatch, settings, sentence
+):
+  minari = pytest.importorskip('minari')
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path / 'minari'))
+  env = gymnasium.make('ALE/Breakout-v5', frameskip=1, max_episode_steps=9)
+  env = gymnasium.wrappers.AtariPreprocessing(env, noop_max=0, **settings)
+  env = minari.DataCollector(env)
+  env.reset(seed=0)
+  while not any(env.step(1)[2:4]):
+    pass
+  env.create_dataset('atari/breakout/other-v0')
+  env.close()
+  with pytest.raises(UserError, match=sentence):
+    convert('minari:atari/breakout/other-v0', tmp_path / 'data')
 
 
 def seen(observation):
