@@ -224,6 +224,26 @@ def test_own_data_may_be_named_after_a_domain_of_d4rls(tmp_path):
     environments.check_recorded('Hopper-v5', walker, 'x')
 
 
+def test_a_gymnasium_task_learns_from_a_minari_dataset(tmp_path, monkeypatch):
+  minari = pytest.importorskip('minari')
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
+  collector = minari.DataCollector(gymnasium.make('Pendulum-v1'))
+  collector.reset(seed=0)
+  collector.action_space.seed(0)
+  actions, over = [], False
+  while not over:
+    actions.append(collector.action_space.sample())
+    over = any(collector.step(actions[-1])[2:4])
+  collector.create_dataset('own/pendulum-v0')
+  data = datasets.open_task_data(
+    'gymnasium:Pendulum-v1', 'minari:own/pendulum-v0'
+  )
+  np.testing.assert_allclose(2 * data.action, actions[: len(data)], atol=1e-6)
+  agent = cql_atari.SACAgent(data, batch_size=8)
+  agent.train_steps(2)
+  assert agent.gradient_steps == 2
+
+
 def test_another_version_of_the_environment_is_told(caplog):
   hopper = tasks.task('hopper-medium')
   for name, count in (

@@ -359,6 +359,12 @@ def test_what_reads_runs_alone_names_what_converts_others(games, tmp_path):
       command(str(source))
 
 
+def test_a_wrapper_knows_stable_baselines_episodes_of_one_life(tmp_path):
+  kind = type('EpisodicLifeEnv', (gymnasium.Wrapper,), {})  # By its name.
+  with pytest.raises(UserError, match='terminal_on_life_loss=False'):
+    record_replay.RecordReplay(kind(preprocessed()), tmp_path / 'run')
+
+
 def test_a_wrapper_refuses_rewards_that_are_none(tmp_path):
   env = gymnasium.wrappers.TransformReward(preprocessed(), lambda _: np.nan)
   env = record_replay.RecordReplay(env, tmp_path / 'run')
@@ -457,15 +463,20 @@ def example(game, style, encode):
 
 
 @pytest.mark.parametrize(
-  ('style', 'compression', 'is_clipped'),
-  [('bucket', 'GZIP', True), ('tfds', '', False)],
+  ('style', 'compression', 'is_clipped', 'picture'),
+  [
+    ('bucket', 'GZIP', True, 'png'),
+    ('tfds', '', False, 'png'),
+    ('bucket', 'GZIP', True, 'jpeg'),
+  ],
 )
 def test_rl_unpluggeds_episodes(
-  games, tmp_path, style, compression, is_clipped
+  games, tmp_path, style, compression, is_clipped, picture
 ):
-  """Written by TensorFlow's own writer and PNG encoder."""
+  """Written by TensorFlow's own writer and encoders."""
   import tensorflow as tf
 
+  encode = getattr(tf.io, f'encode_{picture}')
   if is_clipped:
     games = [g._replace(rewards=np.clip(g.rewards, -1, 1)) for g in games]
   folder = tmp_path / 'Breakout'
@@ -474,7 +485,21 @@ def test_rl_unpluggeds_episodes(
     path = str(folder / f'run_1-0000{number}-of-00002')
     with tf.io.TFRecordWriter(path, compression) as writer:
       for game in games[2 * number : 2 * number + 2]:
-        writer.write(example(game, style, tf.io.encode_png))
+        writer.write(example(game, style, encode))
+  if picture == 'jpeg':  # Other pixels, by its accurate transform.
+    games = [
+      game._replace(
+        frames=np.stack(
+          [
+            tf.io.decode_jpeg(
+              encode(frame[..., None]), dct_method='INTEGER_ACCURATE'
+            )[..., 0]
+            for frame in game.frames
+          ]
+        )
+      )
+      for game in games
+    ]
   for source in (folder, folder / 'run_1'):
     store = opening.open_store(source, cache_dir=str(tmp_path / 'cache'))
     assert store.manifest['game'] == 'Breakout'
