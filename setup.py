@@ -58,6 +58,7 @@ setuptools.setup(
   package_data={
     'cql_atari': [
       'py.typed',
+      '*.pyi',
       'data/demo/*/*/*.json',
       'data/demo/*/*/replay_logs/*.gz',
     ],

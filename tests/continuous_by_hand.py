@@ -269,7 +269,7 @@ class Hand:
     return -value + 0.3 * self.divergence(BATCH.state).mean()
 
 
-CQL = {'alpha': 1.5, 'num_samples': SAMPLES}
+CQL = {'alpha': 1.5, 'num_samples': SAMPLES, 'entropy_backup': True}
 
 
 def small_behavior(*sizes):
@@ -298,7 +298,7 @@ BEAR = {
 ALL_AGENTS = {
   'BC': (bc_agent.ContinuousBCAgent, {}),
   'SAC': (sac_agent.SACAgent, {}),
-  'CQL': (cql_agent.CQLSACAgent, {'target_gap': 1.0}),
+  'CQL': (cql_agent.CQLSACAgent, {'target_gap': 1.0, 'warmup_steps': 0}),
   'BEAR': (bear_agent.BEARAgent, BEAR),
   'BRAC': (brac_agent.BRACAgent, BRAC),
 }

@@ -33,6 +33,7 @@ HalfOpenUnitInterval = Annotated[float, Ge(0), Lt(1)]
 PositiveInts = Sequence[PositiveInt]
 NonNegativeInts = Sequence[NonNegativeInt]
 
+_Made = typing.TypeVar('_Made', bound=Callable)
 _BOUNDS = {
   Ge: ('of at least', lambda value, bound: value >= bound.ge),
   Gt: ('above', lambda value, bound: value > bound.gt),
@@ -204,9 +205,15 @@ def _one_sentence(make: Callable) -> Callable:
   return call
 
 
-def configurable(
-  target: Callable | None = None, *, denylist: Sequence[str] | None = None
-):
+@typing.overload
+def configurable(target: _Made) -> _Made: ...
+
+
+@typing.overload
+def configurable(*, denylist: Sequence[str]) -> Callable[[_Made], _Made]: ...
+
+
+def configurable(target=None, *, denylist=None):
   """`gin.configurable`, for functions and classes that check their arguments.
 
   Args:

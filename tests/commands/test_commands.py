@@ -1,5 +1,6 @@
 """Every command: its help, its flags, and its place in the house."""
 
+import ast
 import importlib
 import pathlib
 import subprocess
@@ -97,6 +98,20 @@ def test_public_names_are_there_and_import_nothing_heavy():
   assert done.returncode == 0, done.stderr
   with pytest.raises(AttributeError, match='no attribute'):
     _ = cql_atari.nonsense
+
+
+def test_type_checkers_see_the_public_names():
+  """By a stub, as `__init__.py` imports them when they are first used."""
+  stub = pathlib.Path(cql_atari.__file__).with_suffix('.pyi')
+  seen = {}
+  for node in ast.parse(stub.read_text()).body:
+    if isinstance(node, ast.ImportFrom):
+      seen |= {alias.asname: node.module for alias in node.names}
+  assert sorted(seen) == cql_atari.__all__
+  for name, module in seen.items():
+    assert getattr(importlib.import_module(module), name) is getattr(
+      cql_atari, name
+    )
 
 
 def test_the_library_is_quiet():

@@ -30,6 +30,7 @@ from cql_atari.continuous.agents import (
   sac_agent,
 )
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
+from cql_atari.core import gin_state, settings
 from cql_atari.core.errors import UserError
 
 
@@ -340,3 +341,26 @@ def test_the_gap_of_appendix_b_is_to_the_best_of_ten_uniform_actions():
   assert float(told['q_uniform']) == pytest.approx(
     values.max(axis=-1).mean(), rel=1e-5
   )
+
+
+@pytest.mark.parametrize(
+  ('config', 'agent_class'),
+  [
+    ('d4rl/sac.gin', sac_agent.SACAgent),
+    ('d4rl/cql.gin', cql_agent.CQLSACAgent),
+  ],
+)
+def test_a_constructor_has_the_settings_of_its_config(config, agent_class):
+  """From Python nothing has to be bound: the weights are the same."""
+  states, shapes = [], []
+  for files in ([], [config]):
+    with gin_state.isolated():
+      settings.import_all()
+      settings.parse(files, [], lock=False)
+      agent = agent_class(dataset())
+    agent.train_steps(2)
+    states.append(agent.state())
+    shapes.append((agent.warmup_steps, agent.entropy_backup, agent.gamma))
+  assert shapes[0] == shapes[1]
+  for name, value in states[0].items():
+    np.testing.assert_array_equal(value, states[1][name], name)

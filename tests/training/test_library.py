@@ -42,6 +42,7 @@ def test_the_lines_of_the_readme_run(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'cql.npz').is_file()
+  assert (tmp_path / 'returns.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_an_agent_goes_on_from_its_file(demo_store, tmp_path, monkeypatch):

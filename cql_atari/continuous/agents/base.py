@@ -73,7 +73,7 @@ class ContinuousAgent(base.OfflineAgent):
     policy: Callable[
       ..., networks.TanhGaussianPolicy
     ] = networks.TanhGaussianPolicy,
-    policy_learning_rate: NonNegative = 3e-4,
+    policy_learning_rate: NonNegative = 1e-4,
     gamma: UnitInterval = 0.99,
     batch_size: PositiveInt = 256,
     sampler: Callable[..., FixedSampler] = FixedSampler,

@@ -24,6 +24,7 @@ class CQLSACAgent(PenaltyWeight, SACAgent):
 
   LABEL = 'CQL({penalty})'
   SCALARS = ('cql_penalty', 'alpha')
+  WARMUP_STEPS, ENTROPY_BACKUP = 40_000, False  # As in the authors' code.
 
   def __init__(
     self,

@@ -27,6 +27,7 @@ class SACAgent(ContinuousAgent):
   LABEL = 'SAC'
   SCALARS = ('td_loss', 'q_data', 'entropy', 'temperature')
   MEASURED = ('q_policy', 'q_uniform')
+  WARMUP_STEPS, ENTROPY_BACKUP = 0, True  # A class's usual ones.
   value_samples = 10  # Action samples that a predicted value is computed from.
   uniform_samples = 10  # Uniform actions that q_uniform is the maximum over.
 
@@ -37,10 +38,10 @@ class SACAgent(ContinuousAgent):
     critic_learning_rate: NonNegative = 3e-4,
     target_rate: UnitInterval = 0.005,
     temperature: NonNegative | None = None,
-    temperature_learning_rate: NonNegative = 3e-4,
+    temperature_learning_rate: NonNegative = 1e-4,
     target_entropy: float | None = None,
-    entropy_backup: bool = True,
-    warmup_steps: NonNegativeInt = 0,
+    entropy_backup: bool | None = None,
+    warmup_steps: NonNegativeInt | None = None,
     critic_steps: PositiveInt = 1,
     policy_steps: PositiveInt = 1,
     **kwargs,
@@ -57,9 +58,10 @@ class SACAgent(ContinuousAgent):
         entropy is at least target_entropy.
       temperature_learning_rate: Adam's, on log temperature.
       target_entropy: nats; -A by default.
-      entropy_backup: whether the entropy counts in the value of the next state.
+      entropy_backup: whether the entropy counts in the value of the next state;
+        by default for SAC, not for CQL.
       warmup_steps: gradient steps in which the policy learns without the
-        Q-functions: it imitates the data.
+        Q-functions: it imitates the data. 40,000 for CQL by default, 0 for SAC.
       critic_steps: updates of the Q-functions in a gradient step of the agent,
         each on a batch of its own: G_Q of Algorithm 1 (Kumar et al., 2020).
       policy_steps: updates of the policy, of which the last comes with the
@@ -71,8 +73,11 @@ class SACAgent(ContinuousAgent):
     self._fixed_temperature = temperature
     self._temperature_learning_rate = temperature_learning_rate
     self._target_entropy = target_entropy
+    if entropy_backup is None:
+      entropy_backup = self.ENTROPY_BACKUP
     self.target_rate, self.entropy_backup = target_rate, entropy_backup
-    self.warmup_steps = warmup_steps
+    is_usual = warmup_steps is None
+    self.warmup_steps = self.WARMUP_STEPS if is_usual else warmup_steps
     self.critic_steps, self.policy_steps = critic_steps, policy_steps
     super().__init__(*args, **kwargs)
 
