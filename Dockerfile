@@ -9,7 +9,8 @@ ARG EXTRAS=
 RUN apt-get update && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
   && rm -rf /var/lib/apt/lists/*
 COPY . /src
-RUN pip install --no-cache-dir "/src${EXTRAS}"
+# The same versions for both, of every package.
+RUN pip install --no-cache-dir -c /src/constraints.txt "/src${EXTRAS}"
 WORKDIR /work
 ENTRYPOINT ["python", "-m"]
 CMD ["cql_atari"]

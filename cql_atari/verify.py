@@ -54,7 +54,7 @@ def main(replay_dir: str) -> int:
       )
   if _PLOT.value:
     scores = shard_folder.recorded_returns(replay_dir)
-    examine.plot(findings, game, _PLOT.value, scores)
+    examine.plot(findings, game, _PLOT.value, scores, missing)
   return 1 if broken else 0
 
 

@@ -158,6 +158,7 @@ def plot(
   game: str,
   path: str,
   scores: dict[int, list[float]],
+  missing: Sequence[int] = (),
 ) -> None:
   """Draws how well each shard's games went.
 
@@ -171,6 +172,7 @@ def plot(
     game: the game's name.
     path: the picture.
     scores: what `shard_folder.recorded_returns` gives.
+    missing: numbers of shards that are not there.
 
   Raises:
     UserError: the file can't be written, or its ending names no format.
@@ -203,8 +205,7 @@ def plot(
   odd = [f['shard'] for f in sound if f['warnings'] and f['shard'] in means]
   if odd:
     axes.plot(odd, [means[shard] for shard in odd], 'rx', label='odd')
-  last = max(finding['shard'] for finding in findings)
-  missing = set(range(last + 1)) - {finding['shard'] for finding in sound}
+  missing = set(missing) | {f['shard'] for f in findings if f['error']}
   for number, shard in enumerate(sorted(missing)):
     axes.axvspan(
       shard - 0.5, shard + 0.5, color='0.9', zorder=0,

@@ -1,10 +1,16 @@
 """What is installed without a checkout: from the sdist, a wheel that trains."""
 
+import importlib.metadata
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -55,4 +61,32 @@ def test_the_wheel_of_the_sdist_trains_in_an_empty_folder(tmp_path):
     env=environment,
   )
   assert where.startswith(str(tmp_path / 'site'))
-  assert (tmp_path / 'site' / 'cql_atari' / 'py.typed').is_file()
+  for name in ('py.typed', '__init__.pyi'):
+    assert (tmp_path / 'site' / 'cql_atari' / name).is_file()
+  # What the README and the notebook show, from there too.
+  readme, notebook = (ROOT / n for n in ('README.md', 'docs/library.ipynb'))
+  (lines,) = re.findall(r'```python\n(.*?)```', readme.read_text(), re.DOTALL)
+  cells = json.loads(notebook.read_text())['cells']
+  code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+  for program in (lines, '\n'.join(code)):
+    call(
+      *(sys.executable, '-c', program),
+      cwd=empty,
+      env={**environment, 'MPLBACKEND': 'agg'},
+    )
+  assert (empty / 'returns.png').is_file()
+  assert (empty / 'runs' / 'notebook' / 'metrics.csv').is_file()
+
+
+def test_containers_have_the_versions_that_setup_asks_for():
+  """constraints.txt, which the Dockerfile installs by, names one of each."""
+  pins = {}
+  for line in (ROOT / 'constraints.txt').read_text().splitlines():
+    if not line.startswith('#'):
+      name, version = line.split('==')
+      pins[canonicalize_name(name)] = version
+  asked = importlib.metadata.requires('cql_atari')
+  for requirement in map(Requirement, asked):
+    if not requirement.marker or requirement.marker.evaluate({'extra': 'gpu'}):
+      version = pins[canonicalize_name(requirement.name)]
+      assert requirement.specifier.contains(version), requirement

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -6,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib import figure
 
 from cql_atari.core import fetched
 from cql_atari.core.files import sha256
@@ -175,6 +177,34 @@ def test_a_picture_shows_raw_scores_where_they_are_known(some_shards, tmp_path):
   assert sum(map(len, scores.values())) == 204  # The last one is cut off.
 
 
+def test_a_picture_marks_what_is_missing(some_shards, tmp_path, monkeypatch):
+  """Also behind the last shard there is; a prefix shows its reward rates."""
+  drawn = []
+  monkeypatch.setattr(
+    figure.Figure, 'savefig', lambda self, *_, **__: drawn.append(self)
+  )
+  monkeypatch.setattr(examine, 'atomic_path', contextlib.nullcontext)
+  entries = list(findings(some_shards).values())
+  for entry in entries:
+    entry['returns'] = [0.0]  # No game that is whole.
+  there = [entry['shard'] for entry in entries]
+  missing = sorted(set(range(50)) - set(there))
+  path = str(tmp_path / 'a.png')
+  examine.plot(entries, 'Breakout', path, {}, missing)
+  ((axes,),) = (canvas.axes for canvas in drawn)
+  marked = [
+    round(float(np.mean(patch.get_extents().intervalx)), 3)
+    for patch in axes.patches
+  ]
+  expected = axes.transData.transform([(shard, 0) for shard in missing])[:, 0]
+  np.testing.assert_allclose(marked, expected, atol=0.01)
+  assert axes.get_ylabel() == 'clipped reward of 1,000 steps'
+  line = axes.lines[0].get_xydata()
+  np.testing.assert_allclose(
+    line, [(entry['shard'], entry['reward_rate']) for entry in entries]
+  )
+
+
 def test_a_share_of_a_shard_that_is_full_in_part(tmp_path, demo_frames):
   """A fetch may have brought rows from behind the write cursor."""
   logs = tmp_path / 'Breakout' / '1' / 'replay_logs'
@@ -185,5 +215,5 @@ def test_a_share_of_a_shard_that_is_full_in_part(tmp_path, demo_frames):
   (shard,) = shard_folder.list_shards(logs)
   for stop in (None, 500):
     finding = examine.examine(shard, 4, stop, None)
-    assert (finding['rows'], finding['transitions']) == (203, 199)
+    assert (finding['rows'], finding['transitions']) == (204, 200)
     assert finding['is_whole'] and finding['episodes'] == 1
