@@ -85,7 +85,8 @@ def ours_and_bare(base_dir):
   store = opening.open_store(shard_folder.demo_replay_dir())
   # The paper's games have up to 18 actions; Pong's 6 are the usual example.
   store = dataclasses.replace(
-    store, manifest={**store.manifest, 'num_actions': NUM_ACTIONS}
+    store,
+    manifest={**store.manifest, 'game': 'Pong', 'num_actions': NUM_ACTIONS},
   )
   runner = runner_lib.FixedReplayRunner(
     base_dir,

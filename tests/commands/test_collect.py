@@ -121,6 +121,8 @@ def test_a_finished_run_says_so_and_changes_nothing(collected):
   assert any(path.name == 'collect.json' for path in before)
   done = call(command(collected.parents[1]))
   assert done.returncode == 0 and 'logged already' in done.stdout
+  following = 'python -m cql_atari.train --base_dir=runs/first --replay_dir='
+  assert following in done.stdout.splitlines()[-1]
   assert contents() == before
   other = '--gin_bindings=Collector.epsilon_train=0.5'
   done = call(command(collected.parents[1], other))

@@ -19,6 +19,14 @@ def run(script, *flags):
 
 
 @pytest.mark.slow
+def test_the_learner_is_timed_beside_dopamines():
+  rows = run('learner.py', '--rounds=1', '--steps=8')
+  rates = {row[:26].strip(): float(row[26:].split()[0]) for row in rows[1:4]}
+  assert [name[:8] for name in rates] == ['ours, as', '(a) bare', '(b) Dopa']
+  assert min(rates.values()) > 0
+
+
+@pytest.mark.slow
 def test_the_profile_of_a_step_names_its_operations():
   speed, share, total, *rows = run('profile_steps.py', '--steps=8')
   assert speed.endswith('ms a step') and '4.02 GFLOP' in share

@@ -91,6 +91,8 @@ def assert_same_results(ours, expected):
 def test_a_sweep_runs_everything_once(undisturbed, work, environment):
   base_dir, done = undisturbed
   assert '2 of 2 done' in done.stdout
+  report = f'python -m cql_atari.report --runs={base_dir} --out=report'
+  assert done.stdout.splitlines()[-1] == f'The report: {report}'
   before = {
     path: path.stat().st_mtime_ns
     for path in base_dir.rglob('*')

@@ -15,11 +15,11 @@ import pytest
 from training_runs import TINY
 
 import cql_atari
-from cql_atari.core import gin_state
+from cql_atari.core import gin_state, progress
 from cql_atari.core.errors import UserError
 from cql_atari.replay import published
 from cql_atari.training import fit as fit_lib
-from cql_atari.training import signals
+from cql_atari.training import runner, signals
 
 README = pathlib.Path(__file__).parents[2] / 'README.md'
 SMALL = {
@@ -179,6 +179,20 @@ def test_a_finished_run_whose_data_have_changed_is_told(
     path.unlink()
   fit()
   assert 'are done already' in capsys.readouterr().out
+
+
+def test_the_bar_tells_of_the_iteration_and_of_the_whole_run(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(progress, '_SECONDS_BETWEEN_LINES', 0.0)
+  monkeypatch.setattr(runner, '_STEPS_PER_REPORT', 1)
+  settings = {**SMALL, 'FixedReplayRunner.num_iterations': 2}
+  cql_atari.fit(tmp_path / 'run', 'cql_demo.gin', parameters=settings)
+  lines = capsys.readouterr().err.splitlines()
+  of_first = [line for line in lines if 'iteration 0 of 2, training' in line]
+  assert re.search(r'/20 steps, .* left, loss .*, the run \d', of_first[0])
+  (evaluated, *_) = (line for line in lines if 'iteration 1 of 2' in line)
+  assert 'last return ' in evaluated
 
 
 def test_a_folder_of_data_is_no_folder_of_a_run(tmp_path):
