@@ -27,6 +27,16 @@ def test_the_learner_is_timed_beside_dopamines():
 
 
 @pytest.mark.slow
+def test_evaluation_is_timed_beside_dopamines():
+  ours, dopamines, ratio = run(
+    'evaluation.py', '--rounds=1', '--environments=2'
+  )
+  rates = [float(row.split()[-3]) for row in (ours, dopamines)]
+  times = float(ratio.split()[2])
+  assert times == pytest.approx(rates[0] / rates[1], rel=0.1)
+
+
+@pytest.mark.slow
 def test_the_profile_of_a_step_names_its_operations():
   speed, share, total, *rows = run('profile_steps.py', '--steps=8')
   assert speed.endswith('ms a step') and '4.02 GFLOP' in share
