@@ -2,15 +2,9 @@
 
 from cql_atari.agents.bc_agent import BCAgent as BCAgent
 from cql_atari.agents.c51_agent import C51Agent as C51Agent
-from cql_atari.agents.cql_agent import (
-  CQLAgent as CQLAgent,
-)
-from cql_atari.agents.cql_agent import (
-  CQLC51Agent as CQLC51Agent,
-)
-from cql_atari.agents.cql_agent import (
-  CQLDQNAgent as CQLDQNAgent,
-)
+from cql_atari.agents.cql_agent import CQLAgent as CQLAgent
+from cql_atari.agents.cql_agent import CQLC51Agent as CQLC51Agent
+from cql_atari.agents.cql_agent import CQLDQNAgent as CQLDQNAgent
 from cql_atari.agents.dqn_agent import (
   FixedReplayDQNAgent as FixedReplayDQNAgent,
 )
@@ -34,12 +28,8 @@ from cql_atari.environments.atari import AtariEnvironments as AtariEnvironments
 from cql_atari.environments.evaluation import evaluate as evaluate
 from cql_atari.replay.opening import open_store as open_store
 from cql_atari.replay.record_replay import RecordReplay as RecordReplay
-from cql_atari.replay.sampler import (
-  Transition as Transition,
-)
-from cql_atari.replay.sampler import (
-  TransitionSampler as TransitionSampler,
-)
+from cql_atari.replay.sampler import Transition as Transition
+from cql_atari.replay.sampler import TransitionSampler as TransitionSampler
 from cql_atari.replay.shard import Shard as Shard
 from cql_atari.replay.shard_folder import demo_replay_dir as demo_replay_dir
 from cql_atari.replay.split import Split as Split

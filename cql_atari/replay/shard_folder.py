@@ -22,6 +22,9 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
     UserError: there is no such folder, or it holds no shard.
   """
   root = user_path(replay_dir)
+  for folder in (root / 'replay_logs', root):
+    if any(folder.glob(file_name('observation', '*'))):  # type: ignore
+      return folder
   if sources.find(root):
     raise UserError(
       f'{root} is a recording in another format: make a run of it with "python '
@@ -30,9 +33,6 @@ def find_replay_logs(replay_dir: str | os.PathLike) -> pathlib.Path:
     )
   if not root.is_dir():
     raise UserError(f'there is no replay folder {root}: check its path.')
-  for folder in (root / 'replay_logs', root):
-    if any(folder.glob(file_name('observation', '*'))):  # type: ignore
-      return folder
   below = [*root.glob('[!.]*/replay_logs'), *root.glob('*/[!.]*/replay_logs')]
   if below:
     raise UserError(
