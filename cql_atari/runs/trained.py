@@ -123,7 +123,14 @@ class TrainedRun:
     """Gives gin the run's settings; opens its data, if they are asked for."""
     config = settings_of(self.folder, self._replay_dir)
     settings.parse(*config, lock=False)
-    data = opening.open_data() if with_data else None
+    try:
+      data = opening.open_data() if with_data else None
+    except UserError as error:
+      raise UserError(
+        f'the data of the run in {self.folder.path} cannot be opened: {error} '
+        'Where they are elsewhere now, --replay_dir (from Python, '
+        'TrainedRun(..., replay_dir=)) says so.'
+      ) from None
     with quiet.quiet():
       quiet.import_tensorflow()
       settings.import_all()

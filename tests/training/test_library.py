@@ -179,6 +179,8 @@ def test_a_finished_run_whose_data_have_changed_is_told(
     path.unlink()
   fit()
   assert 'are done already' in capsys.readouterr().out
+  with pytest.raises(UserError, match=r'cannot be opened: .* --replay_dir'):
+    cql_atari.TrainedRun(tmp_path / 'run')
 
 
 def test_the_bar_tells_of_the_iteration_and_of_the_whole_run(
