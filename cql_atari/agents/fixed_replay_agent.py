@@ -1,6 +1,7 @@
 """The base of Atari agents: networks, batches and the gradient step."""
 
 import abc
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cql_atari.agents import acting, base, networks, optimizers
+from cql_atari.core import devices
 from cql_atari.core.constraints import (
   NonNegativeInt,
   PositiveInt,
@@ -136,11 +138,10 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self.seed = seed
     self.sampler = sampler(store, batch_size, update_horizon, gamma, seed)
     self._chunks, self._chunk, self._index_in_chunk = None, None, 0
-    # Between two copies the target network stays the same: its outputs for a
-    # whole chunk take one call, and two thirds of the time.
+    # Between copies, the target network's outputs for a chunk take one call.
     self._chunk_size = max(
       size
-      for size in range(1, self.sampler.MAX_CHUNK_SIZE + 1)
+      for size in range(1, self.sampler.max_chunk_size + 1)
       if target_update_period % size == 0
     )
     self._rng = np.random.default_rng(seed)
@@ -167,10 +168,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   def _compile(self, compile_step: bool | None) -> None:
     """Makes the compiled functions; see the argument of the same name."""
     if compile_step is None:
-      compile_step = self._replicas == 1 and bool(
-        tf.config.list_physical_devices('GPU')
-      )
-    # A user's loss may branch on tensors; ours does not: AutoGraph takes 1 s.
+      compile_step = self._replicas == 1 and devices.has_gpu()
+    self._compiles_step = compile_step
+    # A user's loss may branch on tensors; ours doesn't: AutoGraph takes 1 s.
     self._compiled_loss_and_gradient = tf.function(
       self._loss_and_gradient,
       autograph=not type(self).__module__.startswith('cql_atari.'),
@@ -268,12 +268,11 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Fetches the chunk of the next gradient step."""
     if self.sampler.store is None:
       raise UserError('this agent has no data: make it with a store.')
+    self._index_in_chunk = 0
     if self._chunks is None:
-      number, skipped = divmod(self.gradient_steps, self._chunk_size)
-      self._index_in_chunk = skipped
-      self._chunks = self.sampler.chunks(number, self._chunk_size)
-    else:
-      self._index_in_chunk = 0
+      steps, size = self.gradient_steps, self._chunk_size
+      number, self._index_in_chunk = divmod(steps, size)
+      self._chunks = self.sampler.chunks(number, size)
     chunk = self._spread(next(self._chunks))
     self._chunk = chunk, self._compiled_next_target_outputs(chunk)
 
@@ -293,7 +292,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """The target network's outputs at the next states of a chunk."""
     if not self.BOOTSTRAPS:
       return None
-    states = self.sampler.with_frames(chunk).next_state
+    states = self.sampler.with_states(chunk).next_state
     outputs = self.target_network(tf.reshape(states, (-1, *states.shape[2:])))
     return tf.reshape(outputs, (*states.shape[:2], *outputs.shape[1:]))
 
@@ -311,10 +310,15 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     tf.while_loop(
       lambda index: index < last, step, (first,), parallel_iterations=1
     )
+    tf.cond(  # A period is a number of chunks; in the loop, a GPU would wait.
+      self.optimizer.iterations % self.target_update_period == 0,
+      lambda: self._strategy.run(self.sync_target_network),
+      lambda: None,
+    )
 
   def _train_step(self, chunk, next_targets, index) -> None:
     """One gradient step: loss, optimizer update, scalars, target network."""
-    transition = self.sampler.with_frames(
+    transition = self.sampler.with_states(
       Transition(*(stacked[index] for stacked in chunk))
     )
     next_target = next_selector = None
@@ -343,19 +347,16 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
         tf.distribute.ReduceOp.MEAN, (gradients, scalars)
       )
     measured = self.optimizer.iterations % _STEPS_PER_NORM == 0
-    scalars['gradient_norm'] = tf.cond(
-      measured, lambda: tf.linalg.global_norm(gradients), lambda: 0.0
-    )
+    norm = functools.partial(tf.linalg.global_norm, gradients)
+    if self._compiles_step:  # A GPU would wait for a branch.
+      scalars['gradient_norm'] = tf.where(measured, norm(), 0.0)
+    else:
+      scalars['gradient_norm'] = tf.cond(measured, norm, lambda: 0.0)
     # Adam, bound by memory, slows the gradients down when it runs beside them.
     with tf.control_dependencies(gradients):
       self.optimizer.apply(gradients)
     self.after_step(scalars)
     self._add_scalars(scalars, {'gradient_norm': measured})
-    tf.cond(
-      self.optimizer.iterations % self.target_update_period == 0,
-      self.sync_target_network,
-      lambda: None,
-    )
 
   def _loss_and_gradient(
     self, outputs: Outputs, transition: Transition

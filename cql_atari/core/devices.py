@@ -11,12 +11,10 @@ from cql_atari.core.constraints import PositiveInt, configurable
 
 def warn_of_idle_gpus() -> None:
   """Says so when the machine has a GPU that TensorFlow can't use."""
-  import tensorflow as tf
-
   hidden = os.environ.get('CUDA_VISIBLE_DEVICES', '0') in ('', '-1')
   if hidden or not shutil.which('nvidia-smi'):
     return
-  if not tf.config.list_physical_devices('GPU'):
+  if not has_gpu():
     logging.warning(
       'This machine has nvidia-smi, but TensorFlow sees no GPU: it computes on '
       "the CPU. pip install 'cql_atari[gpu]' brings CUDA."
@@ -49,6 +47,13 @@ def share_cores(networks: PositiveInt = 1) -> None:
       tf.config.threading.set_intra_op_parallelism_threads(
         max(1, cores() // networks)
       )
+
+
+def has_gpu() -> bool:
+  """Whether TensorFlow computes on a GPU."""
+  import tensorflow as tf
+
+  return bool(tf.config.list_physical_devices('GPU'))
 
 
 def devices() -> list[str]:

@@ -115,7 +115,7 @@ class ReplayMemory:
 class OnlineSampler(sampler.TransitionSampler):
   """Draws uniformly over what a `ReplayMemory` holds at the time."""
 
-  MAX_CHUNK_SIZE = 1
+  max_chunk_size = 1
 
   @property
   def valid(self) -> np.ndarray:
@@ -135,7 +135,7 @@ class MixedSampler:
     store: the split.
   """
 
-  MAX_CHUNK_SIZE = OnlineSampler.MAX_CHUNK_SIZE
+  max_chunk_size = OnlineSampler.max_chunk_size
   is_on_device = False
   held_out = 0.0
 
@@ -173,10 +173,10 @@ class MixedSampler:
     """Chunks whose batches hold the memory's transitions, then the split's."""
     for chunks in zip(*(part.chunks(start, size) for part in self._parts)):
       framed = [
-        part.with_frames(chunk) for part, chunk in zip(self._parts, chunks)
+        part.with_states(chunk) for part, chunk in zip(self._parts, chunks)
       ]
       yield sampler.Transition(*(tf.concat(both, 1) for both in zip(*framed)))
 
-  def with_frames(self, batches: sampler.Transition) -> sampler.Transition:
-    """The same; they have frames."""
+  def with_states(self, batches: sampler.Transition) -> sampler.Transition:
+    """The same; they have states."""
     return batches

@@ -11,11 +11,12 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from cql_atari.core import devices
 from cql_atari.core.constraints import (
   HalfOpenUnitInterval,
   PositiveInt,
@@ -34,6 +35,7 @@ from cql_atari.replay.frames import (
 
 _WINDOWS_AT_ONCE = 64  # Their frames are still in cache when they are stacked.
 _ROWS_AT_ONCE = 4096  # Of frames on their way to the device.
+_BATCHES_AT_ONCE = {'CPU': 8, 'GPU': 40}
 
 
 class Transition(NamedTuple):
@@ -74,10 +76,7 @@ class TransitionSampler:
     num_threads: threads that prefetch batches.
     held_out: share of the games that is held out, the same games for every
       seed; `held_out_scalars` are measured on them.
-    MAX_CHUNK_SIZE: largest number of batches that a learner requests at once.
   """
-
-  MAX_CHUNK_SIZE: ClassVar[int] = 8
 
   store: store_lib.Store
   batch_size: int = 32
@@ -202,27 +201,28 @@ class TransitionSampler:
     action = store.actions[rows].astype(np.int32)
     return action, reward, steps, terminal.astype(np.uint8)
 
+  @property
+  def max_chunk_size(self) -> int:
+    """Largest number of batches that a learner requests at once."""
+    return _BATCHES_AT_ONCE['GPU' if devices.has_gpu() else 'CPU']
+
   def chunk(self, first: int, size: int) -> Transition:
     """Batches first, first + 1, ..., stacked: tensors (size, B, ...).
 
-    What `with_frames` gives for it is what a learner sees.
+    What `with_states` gives for it is what a learner sees.
     """
     rows = self.sample_rows(first, size)
-    if self.is_on_device:
-      return self._chunk_of_rows(rows)
+    flat = rows.ravel()
     # In one go, so that threads rarely wait for Python's lock.
-    stacked = Transition(
-      *(
-        column.reshape(*rows.shape, *column.shape[1:])
-        for column in self.transitions(rows.ravel(), self._buffers.take)
-      )
-    )
+    if self._stacks_in_graph:
+      batches = self._unstacked(flat)
+    else:
+      batches = self.transitions(flat, self._buffers.take)
     return Transition(
-      _as_tensor(stacked.state),
-      tf.convert_to_tensor(stacked.action),
-      tf.convert_to_tensor(stacked.reward),
-      _as_tensor(stacked.next_state),
-      tf.convert_to_tensor(stacked.terminal),
+      *(
+        _as_tensor(column.reshape(*rows.shape, *column.shape[1:]))
+        for column in batches
+      )
     )
 
   @functools.cached_property
@@ -231,44 +231,43 @@ class TransitionSampler:
 
   @property
   def is_on_device(self) -> bool:
-    """Whether a learner gets row numbers, and its device has the frames."""
+    """Whether the learner's device has the frames."""
     record = {} if self.store is None else self.store.record
     return record.get('residence') == 'device'
 
-  def _chunk_of_rows(self, rows: np.ndarray) -> Transition:
-    """As `chunk`, with the rows of frames (size, B, 4) in place of states."""
-    action, reward, steps, terminal = self._outcomes(rows.ravel())
-    window = np.arange(1 - STACK_SIZE, 1)
-    state = rows[..., None] + window
-    next_state = state + steps.reshape(*rows.shape, 1)
-    action, reward, terminal = (
-      column.reshape(rows.shape) for column in (action, reward, terminal)
-    )
-    return Transition(
-      *map(tf.convert_to_tensor, (state, action, reward, next_state, terminal))
-    )
+  @property
+  def _stacks_in_graph(self) -> bool:
+    """Whether a chunk has no states yet, as a GPU stacks them at no cost."""
+    return self.is_on_device or devices.has_gpu()
 
-  def with_frames(self, batches: Transition) -> Transition:
-    """Part of a graph: states in place of the rows of frames.
+  def _unstacked(self, rows: np.ndarray) -> Transition:
+    """As `transitions`, with what `with_states` makes states of.
 
-    Args:
-      batches: a chunk, or one batch of it.
-
-    Returns:
-      The same; it is returned as it is where it has states already.
+    In place of states are windows of frames, (B, 4 + n, 84, 84), or where the
+    device has the frames, the row that each begins with; and in place of the
+    next states the steps to them.
     """
+    action, reward, steps, terminal = self._outcomes(rows)
+    windows = rows - (STACK_SIZE - 1)
     if not self.is_on_device:
-      return batches
-    return batches._replace(
-      state=self._stacked(batches.state),
-      next_state=self._stacked(batches.next_state),
-    )
+      length = STACK_SIZE + self.update_horizon
+      out = self._buffers.take((len(rows), length, *FRAME_SHAPE))
+      windows = self.store.read_frames(windows, length, out)
+    return Transition(windows, action, reward, steps, terminal)
 
-  def _stacked(self, rows: tf.Tensor) -> tf.Tensor:
-    """(..., 4) rows -> (..., 84, 84, 4)."""
-    frames = tf.gather(self._device_frames, tf.reshape(rows, (-1, STACK_SIZE)))
-    states = tf.transpose(frames, (0, 2, 3, 1))
-    return tf.reshape(states, (*rows.shape[:-1], *FRAME_SHAPE, STACK_SIZE))
+  def with_states(self, batches: Transition) -> Transition:
+    """Part of a graph: a chunk, or one batch of it, with its states."""
+    if not self._stacks_in_graph:
+      return batches
+    windows, steps = batches.state, batches.next_state
+    if self.is_on_device:
+      length = STACK_SIZE + self.update_horizon
+      rows = windows[..., None] + tf.range(length, dtype=windows.dtype)
+      windows = tf.gather(self._device_frames, rows)
+    return batches._replace(
+      state=_stacked(windows, tf.zeros_like(steps)),
+      next_state=_stacked(windows, steps),
+    )
 
   @functools.cached_property
   def _device_frames(self) -> tf.Variable:
@@ -305,14 +304,28 @@ class TransitionSampler:
       An iterator of `Transition` tensors.
     """
     return map(
-      lambda chunk: Transition(*(stacked[0] for stacked in chunk)),
+      lambda chunk: self.with_states(
+        Transition(*(stacked[0] for stacked in chunk))
+      ),
       self.chunks(start, 1),
     )
 
 
+def _stacked(windows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+  """(..., W, 84, 84) and the first frame of each (...) -> (..., 84, 84, 4)."""
+  axis = windows.shape.rank - 3
+  frames = tf.gather(
+    windows,
+    first[..., None] + tf.range(STACK_SIZE, dtype=first.dtype),
+    axis=axis,
+    batch_dims=axis,
+  )
+  return tf.transpose(frames, (*range(axis), axis + 1, axis + 2, axis))
+
+
 def _as_tensor(array: np.ndarray) -> tf.Tensor:
-  """A tensor of an aligned array, without a copy on a CPU."""
-  if tf.config.list_physical_devices('GPU'):
+  """A tensor; of frames, which are aligned, without a copy on a CPU."""
+  if devices.has_gpu() or array.ndim <= len(FRAME_SHAPE):
     return tf.convert_to_tensor(array)
   return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 

@@ -6,19 +6,22 @@ For each place of the frames (open_store.residence), number of steps in a call
 and compute_dtype, our CQL at the paper's sizes, as it learns from the data; and
 Dopamine's JAX QR-DQN on a batch that is already on the device, so without its
 sampling. All take turns. The load of the GPU is nvidia-smi's. A number of ours
-is of the device that the first line names; Dopamine's is of JAX's, which is a
-GPU where 'jax[cuda12]<0.7' is installed.
+is of the device that the first line names; Dopamine's is of the device that its
+own row names, which is a GPU where --dopamine_python has JAX for one.
 """
 
 import contextlib
 import os
+import pathlib
 import shutil
 import statistics
 import subprocess
+import sys
 import threading
 import time
 
 import learner
+import turns as turns_lib
 
 from cql_atari.core import command, devices, quiet
 from cql_atari.replay import opening, shard_folder
@@ -27,6 +30,9 @@ _COMMAND = command.Command(__doc__)
 _REPLAY_DIR = _COMMAND.string('replay_dir', None, 'A run; demo by default.')
 _STEPS = _COMMAND.integer('steps', 400, 'Gradient steps a turn.')
 _ROUNDS = _COMMAND.integer('rounds', 5, 'Turns of each.')
+_DOPAMINE = _COMMAND.string(
+  'dopamine_python', sys.executable, 'Python of an environment with Dopamine.'
+)
 # Both libraries take what they need, and not all that there is.
 os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
@@ -72,8 +78,6 @@ class Load:
 
 def contenders():
   """Turns by name: each takes a number of steps and waits for them."""
-  import jax
-
   from cql_atari.agents import cql_agent
 
   turns = {}
@@ -91,15 +95,29 @@ def contenders():
           agent.mean_scalars()
 
         turns[f'{residence}, {dtype}, {at_once} a call'] = turn
-  turns[f"Dopamine's JAX QR-DQN on {jax.default_backend()}"] = (
-    learner.dopamine_jax()
-  )
+  backend, turn = dopamines()
+  turns[f"Dopamine's JAX QR-DQN on {backend}"] = turn
   return turns
+
+
+def dopamines():
+  """The kind of JAX's device, and a turn of Dopamine's update on it."""
+  python = _DOPAMINE.value
+  asked = subprocess.run(
+    [python, '-c', 'import jax; print(jax.default_backend())'],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  program = pathlib.Path(__file__).with_name('dopamine_peer.py').read_text()
+  sizes = learner.BATCH_SIZE, learner.NUM_ACTIONS, learner.NUM_QUANTILES
+  return asked.stdout.strip(), turns_lib.peer(python, program, *sizes)
 
 
 def main():
   """Prints a table."""
   with quiet.quiet():
+    import tensorflow as tf
+
+    tf.config.experimental.set_synchronous_execution(False)  # As `train` does.
     turns = contenders()
     print(f'on {", ".join(devices.devices())}')
     rates = {name: [] for name in turns}

@@ -140,46 +140,6 @@ def ours_and_bare(base_dir):
   return ours, bare, waiting
 
 
-def dopamine_jax():
-  """Dopamine's own jitted QR-DQN update."""
-  import collections
-
-  import jax
-  from dopamine.jax import networks
-  from dopamine.jax.agents.dqn import dqn_agent
-  from dopamine.jax.agents.quantile import quantile_agent
-
-  network = networks.QuantileNetwork(
-    num_actions=NUM_ACTIONS, num_atoms=NUM_QUANTILES
-  )
-  rng = np.random.default_rng(0)
-  images = [
-    rng.integers(0, 256, (BATCH_SIZE, 84, 84, 4)).astype(np.float32) / 255
-    for _ in range(2)
-  ]
-  params = network.init(jax.random.PRNGKey(0), images[0][0])
-  optimizer = dqn_agent.create_optimizer('adam', learning_rate=5e-5)
-  state = collections.namedtuple('state', 'params optimizer')
-  held = [state(params, optimizer.init(params))]
-  actions = rng.integers(0, NUM_ACTIONS, BATCH_SIZE)
-  rewards = rng.normal(size=BATCH_SIZE).astype(np.float32)
-  terminals = np.zeros(BATCH_SIZE, np.uint8)
-
-  def turn(steps):
-    began = time.perf_counter()
-    for _ in range(steps):
-      optimizer_state, new, _, loss = quantile_agent.train(
-        network, held[0].params, params, optimizer, held[0].optimizer,
-        images[0], actions, images[1], rewards, terminals, 1.0, NUM_QUANTILES,
-        0.99,
-      )  # fmt: skip
-      held[0] = state(new, optimizer_state)
-    jax.block_until_ready(loss)
-    return time.perf_counter() - began
-
-  return turn
-
-
 def matrix_product_rate():
   """Best float32 rate of TensorFlow's matrix product, in GFLOP/s."""
   import tensorflow as tf
@@ -214,7 +174,11 @@ def main():
   with tempfile.TemporaryDirectory() as base_dir:
     ours, bare, waiting = ours_and_bare(base_dir)
     contenders = {'ours, as train runs it': ours, '(a) bare step': bare}
-    contenders['(b) Dopamine JAX QR-DQN'] = dopamine_jax()
+    with quiet.quiet():
+      import dopamine_peer
+    contenders['(b) Dopamine JAX QR-DQN'] = dopamine_peer.turn_of(
+      BATCH_SIZE, NUM_ACTIONS, NUM_QUANTILES
+    )
     if _D3RLPY.value:
       peer = turns_lib.peer(_D3RLPY.value, _D3RLPY_PEER)
       contenders['(c) d3rlpy DiscreteCQL'] = peer

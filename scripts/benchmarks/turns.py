@@ -1,5 +1,6 @@
 """Contenders that take turns in one run, so that noise hits all alike."""
 
+import contextlib
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -29,8 +30,9 @@ def peer(python: str, program: str, *arguments) -> Turn:
   )
 
   def turn(steps: int) -> float:
-    process.stdin.write(f'{steps}\n')
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # It says so by its silence.
+      process.stdin.write(f'{steps}\n')
+      process.stdin.flush()
     while True:
       line = process.stdout.readline()
       if not line:

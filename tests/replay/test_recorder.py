@@ -210,7 +210,7 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
   )
   chunks = mixed.chunks(7, 2)
   for first in (14, 16):
-    chunk = mixed.with_frames(next(chunks))
+    chunk = mixed.with_states(next(chunks))
     parts = [of_split.chunk(first, 2)]
     if share < 1:
       parts.insert(0, of_memory.chunk(first, 2))

@@ -1,8 +1,10 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
+from cql_atari.core import devices
 from cql_atari.replay import opening, residence, sampler
 from cql_atari.replay import split as split_lib
 
@@ -57,12 +59,32 @@ def test_batches_are_the_same_in_every_residence(opened, update_horizon, draws):
   chunks = []
   for store in opened.values():
     samples = draws(store, 64, update_horizon, seed=3)
-    chunks.append(samples.with_frames(next(samples.chunks(2, 5))))
+    chunks.append(samples.with_states(next(samples.chunks(2, 5))))
   assert chunks[0].terminal.numpy().any() or draws is not NearEnds
   for chunk in chunks[1:]:
     for name, a, b in zip(chunk._fields, chunks[0], chunk):
       assert a.dtype == b.dtype
       np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize('update_horizon', [1, 3])
+def test_a_gpu_stacks_the_same_states_from_windows_of_frames(
+  opened, update_horizon, monkeypatch
+):
+  samples = NearEnds(opened['raw'], 64, update_horizon, seed=3)
+  stacked = samples.chunk(10, 5)
+  monkeypatch.setattr(devices, 'has_gpu', lambda: True)
+  for store in opened.values():
+    samples = NearEnds(store, 64, update_horizon, seed=3)
+    chunk = samples.chunk(10, 5)
+    assert chunk.next_state.shape == (5, 64)
+    if not samples.is_on_device:
+      assert chunk.state.shape == (5, 64, 4 + update_horizon, 84, 84)
+    for name, a, b in zip(chunk._fields, stacked, samples.with_states(chunk)):
+      assert a.dtype == b.dtype
+      np.testing.assert_array_equal(a, b, err_msg=name)
+    (batch,) = itertools.islice(samples.batches(12), 1)
+    np.testing.assert_array_equal(batch.next_state, stacked.next_state[2])
 
 
 @pytest.mark.parametrize(
