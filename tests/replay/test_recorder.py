@@ -211,9 +211,9 @@ def test_a_mixed_batch_holds_its_share_of_the_split(
   chunks = mixed.chunks(7, 2)
   for first in (14, 16):
     chunk = mixed.with_states(next(chunks))
-    parts = [of_split.chunk(first, 2)]
+    parts = [of_split.with_states(of_split.chunk(first, 2))]
     if share < 1:
-      parts.insert(0, of_memory.chunk(first, 2))
+      parts.insert(0, of_memory.with_states(of_memory.chunk(first, 2)))
     for column, *expected in zip(chunk, *parts):
       assert column.shape[:2] == (2, 32)
       np.testing.assert_array_equal(column, np.concatenate(expected, axis=1))

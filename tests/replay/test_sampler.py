@@ -117,7 +117,7 @@ def test_batches_have_dopamines_shapes_and_types(demo_store):
 
 def test_failures_reach_the_learner(demo_store):
   class Broken(dataset_lib.TransitionSampler):
-    def transitions(self, *rows):
+    def sample_rows(self, *numbers):
       raise OSError('gone')
 
   with pytest.raises(OSError, match='gone'):
@@ -156,7 +156,7 @@ def test_blocks_hold_consecutive_batches_whoever_prepares_them(demo_store):
   )
   one_by_one = list(itertools.islice(sampler.batches(start=6), 6))
   chunks = itertools.islice(sampler.chunks(start=2, size=3), 2)
-  stacked = [zip(*chunk) for chunk in chunks]
+  stacked = [zip(*sampler.with_states(chunk)) for chunk in chunks]
   for a, b in zip(one_by_one, itertools.chain(*stacked)):
     for x, y in zip(a, b):
       np.testing.assert_array_equal(x, y)
