@@ -186,7 +186,7 @@ def test_macros_of_macros_and_in_lists_are_followed(tmp_path):
   [
     ('CQLMixin.alpha=1e999', 'CQLMixin.alpha is inf: give a number'),
     ('CQLMixin.target_gap=-1e999', 'target_gap is -inf: give a number'),
-    ('TransitionSampler.MAX_CHUNK_SIZE=4', 'has no parameter MAX_CHUNK_SIZE'),
+    ('TransitionSampler.max_chunk_size=4', 'has no parameter max_chunk_size'),
   ],
 )
 def test_what_is_no_setting_is_told_before_tensorflow(binding, sentence):
