@@ -84,15 +84,11 @@ def _fits(value: Any, annotation: Any) -> bool:
     )
   if origin is Mapping:
     return isinstance(value, Mapping)
-  if annotation is bool:
-    return isinstance(value, bool)
   if annotation in (int, float):
     kind = numbers.Integral if annotation is int else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     return is_number and math.isfinite(value)
-  if annotation is None or annotation is type(None):
-    return value is None
-  if annotation in (str, os.PathLike):
+  if annotation in (bool, str, os.PathLike, type(None)):
     return isinstance(value, annotation)
   return True
 
