@@ -12,9 +12,7 @@ from cql_atari.core.constraints import PositiveInt, configurable
 def warn_of_idle_gpus() -> None:
   """Says so when the machine has a GPU that TensorFlow can't use."""
   hidden = os.environ.get('CUDA_VISIBLE_DEVICES', '0') in ('', '-1')
-  if hidden or not shutil.which('nvidia-smi'):
-    return
-  if not has_gpu():
+  if not hidden and shutil.which('nvidia-smi') and not has_gpu():
     logging.warning(
       'This machine has nvidia-smi, but TensorFlow sees no GPU: it computes on '
       "the CPU. pip install 'cql_atari[gpu]' brings CUDA."
