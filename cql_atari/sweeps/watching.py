@@ -20,9 +20,7 @@ def watch(engine, runs: Sequence[plan.PlannedRun]) -> None:
   seen = {}
   with (
     stop_signal.watch(),
-    rich.live.Live(
-      console=console, auto_refresh=False, transient=False
-    ) as live,
+    rich.live.Live(console=console, auto_refresh=False) as live,
   ):
     # A signal that comes from here on stops the runs as well.
     engine.start([run for run in runs if not run.is_done])
