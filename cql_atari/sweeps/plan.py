@@ -215,9 +215,7 @@ class Sweep:
     bindings += config_bindings
     # Files by their whole path, for processes that start in other folders.
     files = [
-      str(gin_text.find_config(name).absolute())
-      if user_path(name).is_file()
-      else name
+      str(user_path(name).absolute()) if user_path(name).is_file() else name
       for name in (config, *self.gin_files)
     ]
     values = settings.check(files, bindings, settings.AGENT)
