@@ -262,9 +262,7 @@ def _split_config(config: str) -> tuple[str, list[str]]:
 
 def _folder_name(config: str, bindings: Sequence[str]) -> str:
   """'a/cql.gin', ["CQLMixin.penalty='rho'"] -> 'cql_penalty=rho'."""
-  values = {
-    n: v for line in bindings for n, v in gin_text.bindings(line).items()
-  }
+  values = gin_text.last_bindings((), bindings)
   parts = [f'{name.split(".")[-1]}={value}' for name, value in values.items()]
   plain = [re.sub(r'[^\w=.,-]', '', part) for part in parts]
   return '_'.join([pathlib.Path(config).stem, *plain])
