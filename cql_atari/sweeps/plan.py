@@ -328,8 +328,7 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   steps = sum(run.total_steps - run.steps_done for run in left)
   hours = steps / speed / min(workers, len(left)) / 3600
   sizes = [size for run in runs if (size := _checkpoint_bytes(run))]
-  assumed = sweep.benchmark.checkpoint_bytes
-  each = sum(sizes) / len(sizes) if sizes else assumed
+  each = sum(sizes) / len(sizes) if sizes else sweep.benchmark.checkpoint_bytes
   source = (
     'measured, with evaluations'
     if speeds
