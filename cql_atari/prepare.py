@@ -15,7 +15,9 @@ from cql_atari.replay import split as split_lib
 from cql_atari.replay.store import Store
 
 _COMMAND = command.Command(__doc__)
-_REPLAY_DIR = _COMMAND.replay_dir()
+_REPLAY_DIR = _COMMAND.string(
+  'replay_dir', None, 'A run of the dataset: the folder with replay_logs in it.'
+)
 _GAME = _COMMAND.game_of_folder()
 _SPLIT = _COMMAND.split()
 _CONVENTION = _COMMAND.choice(

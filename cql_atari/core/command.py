@@ -92,14 +92,6 @@ class Command:
       "'runs/*'. Repeatable.",
     )
 
-  def replay_dir(self):
-    """Defines --replay_dir, data to learn from."""
-    return self.string(
-      'replay_dir',
-      None,
-      'A run of the dataset: the folder with replay_logs in it.',
-    )
-
   def game_of_folder(self):
     """Defines --game, for folders whose path does not tell."""
     return self.string(
