@@ -34,11 +34,9 @@ def main(replay_dir: str) -> int:
   broken = sum(bool(finding['error']) for finding in findings)
   odd = sum(bool(finding['warnings']) for finding in findings)
   there = {finding['shard'] for finding in findings}
-  last = (
-    max(there)
-    if shard_folder.is_own(replay_dir)
-    else max(recorder.NUM_SHARDS, max(there))
-  )
+  last = max(there)
+  if not shard_folder.is_own(replay_dir):
+    last = max(last, recorder.NUM_SHARDS)
   missing = sorted(set(range(last)) - there)
   print(
     f'\n{len(findings)} shards of {game}: {broken} broken, {odd} with warnings'
