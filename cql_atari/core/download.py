@@ -304,7 +304,6 @@ def _copy(
   stream, file, chunk_size, array, fraction, signature, on_bytes, stop
 ) -> None:
   """Reads on from where `file` ends, to the end or to the rows wanted."""
-  position = file.tell()
   while not stop.is_set():
     try:
       chunk = stream.read(chunk_size)
@@ -313,7 +312,6 @@ def _copy(
     if not chunk:
       break
     file.write(chunk)
-    position += len(chunk)
     on_bytes(len(chunk))
     if array:
       array.feed(chunk)
@@ -321,7 +319,7 @@ def _copy(
         return
   if stop.is_set():
     return
-  expected = signature.get('size')
+  position, expected = file.tell(), signature.get('size')
   if expected is not None and position != expected:
     if position > expected:
       raise _Broken(f'{position} bytes came instead of {expected}')
