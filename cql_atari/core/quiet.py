@@ -20,8 +20,7 @@ def quiet() -> Iterator[None]:
   the descriptor itself is diverted. `--verbosity=1` lets everything through,
   and what was held back is shown when the block fails.
   """
-  parsed = flags.FLAGS.is_parsed()
-  if parsed and flags.FLAGS.verbosity > 0:
+  if flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0:
     yield
     return
   # Errors that matter are raised; the graph optimizer logs as errors what it
