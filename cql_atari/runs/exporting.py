@@ -28,7 +28,6 @@ def save(run: TrainedRun, out: pathlib.Path, onnx: bool) -> None:
     exported.act, input_signature=signature, autograph=False
   )
   with quiet.quiet():
-    quiet.import_tensorflow()
     with tensorflow_errors_as_os_errors():
       tf.saved_model.save(policy, str(out), signatures=policy.act)
     if onnx:
