@@ -6,7 +6,19 @@ import shutil
 
 from absl import logging
 
+from cql_atari.core import progress, quiet, settings
 from cql_atari.core.constraints import PositiveInt, configurable
+
+
+def start() -> None:
+  """Imports all that has settings, and has TensorFlow start its devices."""
+  progress.status('starting TensorFlow')
+  settings.import_all()
+  with quiet.quiet():
+    import tensorflow as tf
+
+    share_cores()
+    tf.constant(0)
 
 
 def warn_of_idle_gpus() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import gin
 
-from cql_atari.core import constraints, gin_text
+from cql_atari.core import constraints, gin_text, quiet
 from cql_atari.core.errors import UserError
 from cql_atari.core.gin_text import suggest
 
@@ -33,9 +33,11 @@ _LIGHT_MODULES = (
 
 
 def import_all() -> None:
-  """Imports every module with configurables, TensorFlow and all."""
-  for module in sorted({described.module for described in _known().values()}):
-    importlib.import_module(module)
+  """Imports every module with configurables, TensorFlow and all, quietly."""
+  with quiet.quiet():
+    quiet.import_tensorflow()
+    for module in sorted({known.module for known in _known().values()}):
+      importlib.import_module(module)
 
 
 def parse(

@@ -4,7 +4,7 @@ import logging
 import os
 from typing import Any
 
-from cql_atari.core import benchmarks, gin_state, gin_text, quiet, settings
+from cql_atari.core import benchmarks, gin_state, gin_text, settings
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import user_path
 from cql_atari.core.protocols import Agent, Benchmark, Data, Environments
@@ -131,9 +131,7 @@ class TrainedRun:
         'Where they are elsewhere now, --replay_dir (from Python, '
         'TrainedRun(..., replay_dir=)) says so.'
       ) from None
-    with quiet.quiet():
-      quiet.import_tensorflow()
-      settings.import_all()
+    settings.import_all()
     settings.parse(*config, lock=True)
     return data
 

@@ -1,7 +1,5 @@
 """Imported once, before the runs of a sweep are forked."""
 
-from cql_atari.core import quiet, settings
+from cql_atari.core import settings
 
-with quiet.quiet():
-  quiet.import_tensorflow()
-  settings.import_all()
+settings.import_all()

@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from cql_atari.core import devices, progress, quiet, settings
+from cql_atari.core import devices, progress, settings
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import absolute, exclusive_lock, write_text
 from cql_atari.core.gin_text import binding, bindings, last_bindings
@@ -62,14 +62,7 @@ def collect(
     how.check_steps(steps, bound)
   settings.parse(files, lines, lock=False)
   with exclusive_lock(run_dir, 'collecting'):
-    progress.status('starting TensorFlow')
-    with quiet.quiet():
-      quiet.import_tensorflow()
-      import tensorflow as tf
-
-      settings.import_all()
-      devices.share_cores()
-      tf.constant(0)
+    devices.start()
     settings.parse(files, lines, lock=True)
     progress.status('making the agent and the environments')
     collector = how.make(run_dir, name, steps)

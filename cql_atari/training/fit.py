@@ -10,13 +10,7 @@ from typing import Any
 
 from absl import logging
 
-from cql_atari.core import (
-  devices,
-  gin_state,
-  progress,
-  quiet,
-  settings,
-)
+from cql_atari.core import devices, gin_state, progress, settings
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import (
   absolute,
@@ -168,16 +162,9 @@ def _fit(
     data = opening.open_data()
     if 'residence_reason' in data.record:
       print(data.record['residence_reason'], flush=True)
-    progress.status('starting TensorFlow')
-    with quiet.quiet():
-      quiet.import_tensorflow()
-      import tensorflow as tf
+    devices.start()
+    from cql_atari.training import runner as runner_lib
 
-      from cql_atari.training import runner as runner_lib
-
-      settings.import_all()
-      devices.share_cores()
-      tf.constant(0)  # Starts the devices, which is noisy too.
     devices.warn_of_idle_gpus()
     settings.parse(gin_files, gin_bindings, lock=True)
     folder = RunFolder(base_dir)
