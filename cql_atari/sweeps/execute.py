@@ -88,18 +88,16 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
       run.write_state(status='done', **values)
     elif stopped.is_set():
       run.write_state(status='stopped', **values)
-    elif status == UserError.status or (
-      retries == max_retries and status != BusyError.status
-    ):
+    elif status == BusyError.status:
+      run.write_state(status='busy', error=error, **values)
+      stopped.wait(_SECONDS_WHILE_BUSY)
+    elif status == UserError.status or retries == max_retries:
       run.write_state(status='failed', error=error, **values)
       return False
     else:
-      is_busy = status == BusyError.status
-      retries += not is_busy
-      run.write_state(
-        status='busy' if is_busy else 'retrying', error=error, **values
-      )
-      stopped.wait(_SECONDS_WHILE_BUSY if is_busy else _SECONDS_BETWEEN_RETRIES)
+      retries += 1
+      run.write_state(status='retrying', error=error, **values)
+      stopped.wait(_SECONDS_BETWEEN_RETRIES)
   return True
 
 
