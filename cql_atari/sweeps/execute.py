@@ -39,7 +39,7 @@ def execute(
   gpu: str | None = None,
   stopped: threading.Event | None = None,
   on_start: Callable[[BaseProcess], None] = lambda process: None,
-) -> bool:
+) -> None:
   """Trains a run to its end, in a process that ends when this one does.
 
   A crash is tried again, from the run's checkpoint; a mistake in its settings
@@ -53,24 +53,18 @@ def execute(
     gpu: what CUDA_VISIBLE_DEVICES should be, if anything.
     stopped: once it is set, no process is started any more.
     on_start: is given each process.
-
-  Returns:
-    Whether it is done.
   """
   stopped = stopped or threading.Event()
   try:
-    return _execute(run, max_retries, cpus, gpu, stopped, on_start)
+    _execute(run, max_retries, cpus, gpu, stopped, on_start)
   except OSError as error:  # Such as a full disk, or no more processes.
     sys.stderr.write(f'{run.directory} cannot be run here ({error}).\n')
-    return False
 
 
-def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
+def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> None:
   attempts, retries = run.state.get('attempts', 0), 0
   run.directory.mkdir(parents=True, exist_ok=True)
-  while not run.is_done:
-    if stopped.is_set():
-      return False
+  while not run.is_done and not stopped.is_set():
     attempts += 1
     values = {'attempts': attempts, 'host': socket.gethostname()}
     process = _FORKING.Process(
@@ -93,12 +87,11 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> bool:
       stopped.wait(_SECONDS_WHILE_BUSY)
     elif status == UserError.status or retries == max_retries:
       run.write_state(status='failed', error=error, **values)
-      return False
+      return
     else:
       retries += 1
       run.write_state(status='retrying', error=error, **values)
       stopped.wait(_SECONDS_BETWEEN_RETRIES)
-  return True
 
 
 def _flags(run: PlannedRun) -> list[str]:
