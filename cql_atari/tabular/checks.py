@@ -65,69 +65,75 @@ class Check(NamedTuple):
     )
 
 
-def check(
-  theorem: str,
-  claim: str,
-  greater: np.ndarray,
-  lesser: np.ndarray,
-  unit: float,
-  required: float = 1.0,
-  tried: np.ndarray | None = None,
-) -> Check:
-  """Whether `greater` >= `lesser` everywhere, problem by problem.
+class Theorem(NamedTuple):
+  """A theorem, whose claims are checked.
 
-  Args:
-    theorem: its number.
-    claim: in words.
-    greater: (n, ...).
-    lesser: (n, ...); where either is NaN, nothing holds.
-    unit: R_max / (1 - gamma).
-    required: the share that has to hold.
-    tried: (n,) which problems are meant, if not all.
+  Attributes:
+    number: such as '3.1'.
+    unit: R_max / (1 - gamma) of the problems that it is tried on.
   """
-  n = len(greater)
-  slack = (greater - lesser).reshape(n, -1)
-  size = np.maximum(np.abs(greater), np.abs(lesser)).reshape(n, -1)
-  held = np.all(slack >= -_TOLERANCE * (unit + size), axis=1)
-  slack = np.where(np.isnan(slack), -np.inf, slack).min(axis=1) / unit
-  tried = np.ones(n, bool) if tried is None else tried
-  margin = float(slack[tried].min()) if tried.any() else np.nan
-  count = int(tried.sum())
-  return Check(theorem, claim, count, int(held[tried].sum()), margin, required)
 
+  number: str
+  unit: float
 
-def check_equal(
-  theorem: str, claim: str, left: np.ndarray, right: np.ndarray, unit: float
-) -> Check:
-  """Whether both are equal to float64's tolerance."""
-  difference = np.abs(left - right)
-  return check(theorem, claim, -difference, np.zeros_like(difference), unit)
+  def check(
+    self,
+    claim: str,
+    greater: np.ndarray,
+    lesser: np.ndarray,
+    required: float = 1.0,
+    tried: np.ndarray | None = None,
+  ) -> Check:
+    """Whether `greater` >= `lesser` everywhere, problem by problem.
+
+    Args:
+      claim: in words.
+      greater: (n, ...).
+      lesser: (n, ...); where either is NaN, nothing holds.
+      required: the share that has to hold.
+      tried: (n,) which problems are meant, if not all.
+    """
+    n = len(greater)
+    slack = (greater - lesser).reshape(n, -1)
+    size = np.maximum(np.abs(greater), np.abs(lesser)).reshape(n, -1)
+    held = np.all(slack >= -_TOLERANCE * (self.unit + size), axis=1)
+    slack = np.where(np.isnan(slack), -np.inf, slack).min(axis=1) / self.unit
+    tried = np.ones(n, bool) if tried is None else tried
+    margin = float(slack[tried].min()) if tried.any() else np.nan
+    counts = int(tried.sum()), int(held[tried].sum())
+    return Check(self.number, claim, *counts, margin, required)
+
+  def check_equal(
+    self, claim: str, left: np.ndarray, right: np.ndarray
+  ) -> Check:
+    """Whether both are equal to float64's tolerance."""
+    difference = np.abs(left - right)
+    return self.check(claim, -difference, np.zeros_like(difference))
+
+  def counter_example(
+    self,
+    claim: str,
+    excess: np.ndarray,
+    required: float = 1.0,
+    tried: np.ndarray | None = None,
+  ) -> Check:
+    """Whether what a bound would forbid is there.
+
+    Args:
+      claim: in words.
+      excess: (n, ...), positive somewhere in a problem.
+      required: see `check`.
+      tried: see `check`.
+    """
+    most = excess.reshape(len(excess), -1).max(axis=1)
+    enough = np.full_like(most, 2 * _TOLERANCE * self.unit)
+    claim = f'counter-example: {claim}'
+    return self.check(claim, most, enough, required, tried)
 
 
 def over_alphas(check_at: Callable[[float], Check]) -> Check:
   """One check of those for every alpha."""
   return functools.reduce(Check.merge, map(check_at, ALPHAS))
-
-
-def counter_example(
-  theorem: str,
-  claim: str,
-  excess: np.ndarray,
-  unit: float,
-  required: float = 1.0,
-  tried: np.ndarray | None = None,
-) -> Check:
-  """Whether what a bound would forbid is there: `excess` (n,) is positive."""
-  enough = np.full_like(excess, 2 * _TOLERANCE * unit)
-  return check(
-    theorem,
-    f'counter-example: {claim}',
-    excess[:, None],
-    enough[:, None],
-    unit,
-    required,
-    tried,
-  )
 
 
 def expectation(distribution: np.ndarray, q_values: np.ndarray) -> np.ndarray:

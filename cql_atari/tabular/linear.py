@@ -29,20 +29,16 @@ def theorem_d_1(problems: Problems, features: np.ndarray) -> list[checks.Check]:
     below = average(step(alpha * (1 - checks.NEAR)))
     tried.append((true, average(learned), below, alpha))
   true, above, below, alpha = map(np.concatenate, zip(*tried))
-  unit = problems.mdp.v_max
+  theorem = checks.Theorem('D.1', problems.mdp.v_max)
   return [
-    checks.check(
-      'D.1',
+    theorem.check(
       'E[V^] <= E[V] of the tabular update just above the threshold',
       true,
       above,
-      unit,
     ),
-    checks.counter_example(
-      'D.1',
+    theorem.counter_example(
       'E[V^] is above it just below the threshold',
       below - true,
-      unit,
       tried=alpha > checks.LEAST,
     ),
   ]

@@ -97,13 +97,12 @@ def theorem_3_1(problems: Problems, delta: float) -> list[checks.Check]:
     problems.dataset.empirical, policy, 'eq1', 1e6, problems.behavior, mu
   )
   true = mdp_lib.action_values(problems.mdp, policy)
+  theorem = checks.Theorem('3.1', problems.mdp.v_max)
   return [
-    *_LowerBound('3.1', 'Q', problems).all_checks(delta),
-    checks.counter_example(
-      '3.1',
+    *_LowerBound(theorem, 'Q', problems).all_checks(delta),
+    theorem.counter_example(
       'Q^ > Q somewhere with alpha 10^6, where mu lacks the actions of pi',
-      np.max((learned - true)[..., 0], axis=-1),
-      problems.mdp.v_max,
+      (learned - true)[..., 0],
       required=checks.ONCE,
     ),
   ]
@@ -112,6 +111,7 @@ def theorem_3_1(problems: Problems, delta: float) -> list[checks.Check]:
 def theorem_3_2(problems: Problems, delta: float) -> list[checks.Check]:
   """Eq. 2 with mu = pi lower-bounds V, more tightly, and not Q."""
   mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
+  theorem = checks.Theorem('3.2', mdp.v_max)
 
   def learned_values(penalty, alpha):
     learned = fixed_points.fixed_point(
@@ -123,20 +123,17 @@ def theorem_3_2(problems: Problems, delta: float) -> list[checks.Check]:
     gain = learned_values('mu', alpha) - learned_values('eq1', alpha)
     claim = 'V^ of Eq. 2 is above that of Eq. 1, by alpha / (1 - gamma)'
     expected = np.full_like(gain, alpha / (1 - mdp.gamma))
-    return checks.check_equal('3.2', claim, gain, expected, mdp.v_max)
+    return theorem.check_equal(claim, gain, expected)
 
   # Near beta the penalty's mean is of second order, its spread of the first.
   near = behavior + 0.1 * (policy - behavior)
   learned = fixed_points.fixed_point(mdp, near, 'mu', 1.0, behavior, near)
-  over = np.max(learned - mdp_lib.action_values(mdp, near), axis=(-2, -1))
   return [
-    *_LowerBound('3.2', 'V', problems).all_checks(delta),
+    *_LowerBound(theorem, 'V', problems).all_checks(delta),
     checks.over_alphas(tighter),
-    checks.counter_example(
-      '3.2',
+    theorem.counter_example(
       'Q^ > Q somewhere, so the bound is not pointwise',
-      over,
-      mdp.v_max,
+      learned - mdp_lib.action_values(mdp, near),
       required=checks.ONCE,
     ),
   ]
@@ -149,7 +146,7 @@ class _LowerBound:
   Theorem 3.2 bounds V at every state, learned by Eq. 2 with mu = pi.
   """
 
-  def __init__(self, theorem: str, symbol: str, problems: Problems):
+  def __init__(self, theorem: checks.Theorem, symbol: str, problems: Problems):
     """Chooses what is bounded: `symbol` is 'Q' or 'V'."""
     self._theorem, self._symbol, self._problems = theorem, symbol, problems
     self._is_pointwise = symbol == 'Q'
@@ -180,7 +177,7 @@ class _LowerBound:
   def _by_true_backup(self, alpha: float) -> checks.Check:
     learned = self._learn(self._problems.mdp, alpha)
     claim = f'{self._claim} by the true backup, for any alpha > 0'
-    return self._check(claim, self._true, learned)
+    return self._theorem.check(claim, self._true, learned)
 
   def _by_measured_error(self, alpha: float) -> checks.Check:
     """The theorem's inequality, with the sampling error that Q^ met."""
@@ -194,7 +191,7 @@ class _LowerBound:
     claim = (
       f"{self._symbol}^ <= the theorem's bound, by the sampling error measured"
     )
-    return self._check(
+    return self._theorem.check(
       claim, self._bound(mdp, alpha, error), self._view(learned)
     )
 
@@ -210,7 +207,7 @@ class _LowerBound:
     added = mdp_lib.action_values(
       empirical, self._problems.policy, error - alpha * self._pushed_down
     )
-    return self._check(
+    return self._theorem.check(
       f"{self._symbol}^ <= the theorem's bound by counts, with M^'s "
       f'transitions, {often}',
       self._true + self._view(added),
@@ -226,12 +223,9 @@ class _LowerBound:
     alpha = _LARGE_ALPHA
     error = dataset_lib.error_bound(self._problems.dataset, delta)
     learned = self._learn(self._problems.dataset.empirical, alpha)
-    over = learned - self._bound(self._problems.mdp, alpha, error)
-    return checks.counter_example(
-      self._theorem,
+    return self._theorem.counter_example(
       f'{self._symbol}^ above the bound by counts as printed, alpha {alpha:g}',
-      np.max(over.reshape(len(over), -1), axis=1),
-      self._problems.mdp.v_max,
+      learned - self._bound(self._problems.mdp, alpha, error),
       required=delta,
     )
 
@@ -246,7 +240,7 @@ class _LowerBound:
     stated = stated_alphas(self._problems, delta)[self._index]
     learned = self._learn(self._problems.dataset.empirical, stated)
     claim = f'{self._claim} above the stated alpha, {often}'
-    return self._check(claim, self._true, learned, 1 - delta)
+    return self._theorem.check(claim, self._true, learned, 1 - delta)
 
   def _at_the_least_alpha(self) -> list[checks.Check]:
     """Just above it the bound holds, and just below it does not."""
@@ -254,20 +248,17 @@ class _LowerBound:
     least = least_alphas(self._problems)[self._index]
     above = self._learn(empirical, least * (1 + checks.NEAR))
     below = self._learn(empirical, least * (1 - checks.NEAR))
-    over = np.max((below - self._true).reshape(len(below), -1), axis=1)
     is_needed = least > checks.LEAST
     return [
-      self._check(
+      self._theorem.check(
         f'{self._claim} just above the least alpha',
         self._true,
         above,
         tried=is_needed,
       ),
-      checks.counter_example(
-        self._theorem,
+      self._theorem.counter_example(
         f'{self._symbol}^ > {self._symbol} somewhere just below it',
-        over,
-        self._problems.mdp.v_max,
+        below - self._true,
         tried=is_needed,
       ),
     ]
@@ -289,14 +280,3 @@ class _LowerBound:
     if self._is_pointwise:
       return q_values
     return checks.expectation(self._problems.policy, q_values)
-
-  def _check(self, claim: str, greater, lesser, *args, **kwargs):
-    return checks.check(
-      self._theorem,
-      claim,
-      greater,
-      lesser,
-      self._problems.mdp.v_max,
-      *args,
-      **kwargs,
-    )

@@ -16,8 +16,9 @@ from cql_atari.tabular.problems import Problems
 def appendix_d_2(problems: Problems) -> list[checks.Check]:
   """Pushing nu up bounds V only if the Bellman error is of nu's actions."""
   mdp, policy, behavior = problems.mdp, problems.policy, problems.behavior
-  true, unit = mdp_lib.state_values(mdp, policy), mdp.v_max
+  true = mdp_lib.state_values(mdp, policy)
   random, worst = problems.mu, favored(policy, behavior)
+  appendix = checks.Theorem('app. D.2', mdp.v_max)
 
   def values(alpha, weight, maximized):
     learned = fixed_points.fixed_point(
@@ -32,7 +33,7 @@ def appendix_d_2(problems: Problems) -> list[checks.Check]:
     )
     near_worst = 0.9 * worst + 0.1 * behavior  # Nowhere zero.
     learned = [values(alpha, nu, nu) for nu in (random, near_worst)]
-    return checks.check('app. D.2', claim, true, np.maximum(*learned), unit)
+    return appendix.check(claim, true, np.maximum(*learned))
 
   def never_below(alpha):
     claim = (
@@ -40,17 +41,15 @@ def appendix_d_2(problems: Problems) -> list[checks.Check]:
       'pushed up: no alpha gives a bound'
     )
     learned = values(alpha, behavior, worst)
-    return checks.check('app. D.2', claim, learned, true, unit)
+    return appendix.check(claim, learned, true)
 
   def as_worked(alpha):
     pushed = (policy - random) / behavior
     expected = mdp_lib.state_values(mdp, policy, mdp.rewards - alpha * pushed)
-    return checks.check_equal(
-      'app. D.2',
+    return appendix.check_equal(
       'V^ is V minus the discounted sum of alpha E_pi[(pi - nu) / beta]',
       values(alpha, behavior, random),
       expected,
-      unit,
     )
 
   claims = (reweighted, never_below, as_worked)

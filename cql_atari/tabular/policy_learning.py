@@ -24,39 +24,33 @@ _ITERATIONS = 10
 def theorem_3_4(problems: Problems) -> list[checks.Check]:
   """The update widens the gap between behavior and mu for a large alpha."""
   behavior, unit = problems.behavior, problems.mdp.v_max
-  learned = np.zeros_like(problems.mdp.rewards)
-  wider, narrower, different = [], [], []
+  learned, tried = np.zeros_like(problems.mdp.rewards), []
   for _ in range(_ITERATIONS):
     mu, true, alpha, update = gap_step(problems, learned)
     below = update(alpha * (1 - checks.NEAR))
     learned = update(np.maximum(alpha, 0) * (1 + checks.NEAR) + 1e-3)
-    wider.append(checks.expectation(behavior - mu, learned - true))
-    different.append(improvement.divergence(mu, behavior) > _DIFFERENT)
-    narrower.append(
-      (alpha, checks.expectation(behavior - mu, below - true).min(axis=-1))
+    wider, narrower = (
+      checks.expectation(behavior - mu, q_values - true)
+      for q_values in (learned, below)
     )
-  alphas, least = map(np.concatenate, zip(*narrower))
-  expansion, differs = np.concatenate(wider), np.concatenate(different)
+    differs = improvement.divergence(mu, behavior) > _DIFFERENT
+    tried.append((alpha, differs, wider, narrower))
+  alphas, differs, wider, narrower = map(np.concatenate, zip(*tried))
+  theorem = checks.Theorem('3.4', unit)
   return [
-    checks.check(
-      '3.4',
+    theorem.check(
       'the gap is no narrower than the true one above the threshold',
-      expansion,
-      np.zeros_like(expansion),
-      unit,
+      wider,
+      np.zeros_like(wider),
     ),
-    checks.check(
-      '3.4',
+    theorem.check(
       'and wider wherever mu is not beta',
-      np.where(differs, expansion, unit),
-      np.full_like(expansion, 2e-9 * unit),
-      unit,
+      np.where(differs, wider, unit),
+      np.full_like(wider, 2e-9 * unit),
     ),
-    checks.counter_example(
-      '3.4',
+    theorem.counter_example(
       'it is narrower somewhere just below it',
-      -least,
-      unit,
+      -narrower,
       tried=alphas > checks.LEAST,
     ),
   ]
@@ -128,13 +122,14 @@ def learned_return(
 def theorem_3_5(problems: Problems) -> list[checks.Check]:
   """Eq. 2's value is the penalized return in the empirical MDP."""
   empirical, behavior = problems.dataset.empirical, problems.behavior
-  unit, policy = problems.mdp.v_max, problems.policy
+  theorem = checks.Theorem('3.5', problems.mdp.v_max)
+  policy = problems.policy
 
   def equal(alpha):
     learned = learned_return(empirical, policy, behavior, alpha)
     closed = improvement.penalized_return(empirical, policy, behavior, alpha)
     claim = 'E[V^] equals the penalized return'
-    return checks.check_equal('3.5', claim, learned, closed, unit)
+    return theorem.check_equal(claim, learned, closed)
 
   def best(alpha):
     improved = improvement.improved_policy(empirical, behavior, alpha)
@@ -147,9 +142,7 @@ def theorem_3_5(problems: Problems) -> list[checks.Check]:
       learned_return(empirical, p, behavior, alpha) for p in (improved, *others)
     )
     claim = 'E[V^] is greatest for the policy that dynamic programming finds'
-    return checks.check(
-      '3.5', claim, most[:, None], np.stack(values, axis=-1), unit
-    )
+    return theorem.check(claim, most[:, None], np.stack(values, axis=-1))
 
   return [checks.over_alphas(equal), checks.over_alphas(best)]
 
@@ -157,7 +150,8 @@ def theorem_3_5(problems: Problems) -> list[checks.Check]:
 def theorem_3_6(problems: Problems, delta: float) -> list[checks.Check]:
   """The policy of Theorem 3.5 is a zeta-safe improvement."""
   mdp, dataset = problems.mdp, problems.dataset
-  empirical, behavior, unit = dataset.empirical, problems.behavior, mdp.v_max
+  empirical, behavior = dataset.empirical, problems.behavior
+  theorem = checks.Theorem('3.6', mdp.v_max)
   behavior_return = mdp_lib.expected_return(empirical, behavior)
   improved = functools.cache(
     lambda alpha: improvement.improved_policy(empirical, behavior, alpha)
@@ -168,7 +162,7 @@ def theorem_3_6(problems: Problems, delta: float) -> list[checks.Check]:
     zeta = improvement.improvement_bound(dataset, policy, delta)
     regret = improvement.regret(mdp, policy, behavior)
     claim = f'the regret is at most zeta, with probability {1 - delta:g}'
-    return checks.check('3.6', claim, zeta, regret, unit, 1 - delta)
+    return theorem.check(claim, zeta, regret, 1 - delta)
 
   def simulated(alpha):
     policy = improved(alpha)
@@ -180,11 +174,11 @@ def theorem_3_6(problems: Problems, delta: float) -> list[checks.Check]:
     off = mdp_lib.expected_return(empirical, policy)
     off = np.abs(off - mdp_lib.expected_return(mdp, policy))
     claim = "the return in M^ is off by the backup's error at most"
-    return checks.check('3.6', claim, bound, off, unit)
+    return theorem.check(claim, bound, off)
 
   def gains(alpha):
     promised = learned_return(empirical, improved(alpha), behavior, alpha)
     claim = 'J(pi*, M^) is above J(beta, M^) by the penalty at least'
-    return checks.check('3.6', claim, promised, behavior_return, unit)
+    return theorem.check(claim, promised, behavior_return)
 
   return [checks.over_alphas(one) for one in (safe, simulated, gains)]

@@ -131,27 +131,22 @@ def _worst_policies(problems: Problems) -> list[checks.Check]:
   )
   met = checks.expectation(policy, mu / behavior - 1)
   anyone = checks.expectation(problems.policy, mu / behavior - 1)
-  unit = problems.mdp.v_max
+  theorem = checks.Theorem('3.3', problems.mdp.v_max)
   return [
-    checks.check(
-      '3.3',
+    theorem.check(
       'the conservatism that a policy meets is no less than the condition says',
       anyone,
       slowness(problems.policy, mu, behavior),
-      unit,
     ),
-    checks.check_equal(
-      '3.3',
+    theorem.check_equal(
       'and no more for the policy that meets the least',
       met,
       slowness(policy, mu, behavior),
-      unit,
     ),
   ]
 
 
 def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
-  unit = problems.mdp.v_max
   history = [
     one
     for alpha in alphas
@@ -159,30 +154,24 @@ def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
   ]
   values, learned, condition, by_mu, *_ = map(np.concatenate, zip(*history))
   slow = np.all(condition >= 0, axis=-1)
-  over = np.max(learned - values, axis=-1)
+  theorem = checks.Theorem('3.3', problems.mdp.v_max)
   return [
-    checks.check(
-      '3.3',
+    theorem.check(
       f'V^ <= V of CQL({penalty}) where the policy is slow',
       values,
       learned,
-      unit,
       tried=slow,
     ),
-    checks.counter_example(
-      '3.3',
+    theorem.counter_example(
       f'V^ > V of CQL({penalty}) where it is not',
-      over,
-      unit,
+      learned - values,
       required=checks.ONCE,
       tried=~slow,
     ),
-    checks.check_equal(
-      '3.3',
+    theorem.check_equal(
       f'V^ of CQL({penalty}) is V minus the conservatism of its mu',
       learned,
       by_mu,
-      unit,
     ),
   ]
 
@@ -234,38 +223,31 @@ def _sampled_rounds(problems, penalty, delta) -> list[checks.Check]:
   ]
   values, learned, margin, measured, counted = map(np.concatenate, zip(*rows))
   covers_error = np.all(margin >= 0, axis=-1)
-  unit, often = mdp.v_max, f'with probability {1 - delta:g}'
+  theorem = checks.Theorem('3.3', mdp.v_max)
+  often = f'with probability {1 - delta:g}'
   return [
-    checks.check(
-      '3.3',
+    theorem.check(
       f'V^ of CQL({penalty}) <= V minus the conservatism it meets, plus the '
       'sampling error measured',
       measured,
       learned,
-      unit,
     ),
-    checks.check(
-      '3.3',
+    theorem.check(
       f"the same by counts, with M^'s transitions, of CQL({penalty}), {often}",
       counted,
       learned,
-      unit,
       1 - delta,
     ),
-    checks.check(
-      '3.3',
+    theorem.check(
       f'V^ <= V of CQL({penalty}) where alpha times the condition makes up for '
       'the sampling error measured',
       values,
       learned,
-      unit,
       tried=covers_error,
     ),
-    checks.counter_example(
-      '3.3',
+    theorem.counter_example(
       f'V^ > V of CQL({penalty}) where it does not',
-      np.max(learned - values, axis=-1),
-      unit,
+      learned - values,
       required=checks.ONCE,
       tried=~covers_error,
     ),

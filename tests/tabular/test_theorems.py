@@ -243,16 +243,17 @@ def test_sampling_error_left_out_is_reported(drawn, monkeypatch):
 
 def test_a_check_counts_and_measures():
   greater = np.array([[1.0, 2.0], [3.0, 4.0], [np.nan, 9.0]])
-  check = checks.check('0', 'x', greater, np.full((3, 2), 1.5), unit=0.5)
+  theorem = checks.Theorem('0', unit=0.5)
+  check = theorem.check('x', greater, np.full((3, 2), 1.5))
   assert (check.tried, check.held, check.margin) == (3, 1, -np.inf)
   assert not check.passed
   some = np.array([False, True, False])
-  check = checks.check('0', 'x', greater, np.zeros((3, 2)), 0.5, tried=some)
+  check = theorem.check('x', greater, np.zeros((3, 2)), tried=some)
   assert (check.tried, check.held, check.margin) == (1, 1, 6.0)
   rare = check._replace(tried=5, held=0, required=checks.ONCE)
   assert rare.passed and rare.verdict == 'not seen'
   assert check.verdict == 'holds'
-  none = checks.check('0', 'x', greater, greater, 1.0, tried=some & False)
+  none = theorem.check('x', greater, greater, tried=some & False)
   assert not none.passed  # What was never tried does not pass.
   assert check.merge(none).passed
 
