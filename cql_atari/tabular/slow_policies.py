@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from cql_atari.tabular import checks, fixed_points, improvement
+from cql_atari.tabular import checks, fixed_points, improvement, maximizing
 from cql_atari.tabular import dataset as dataset_lib
 from cql_atari.tabular import mdp as mdp_lib
 from cql_atari.tabular.problems import Problems
@@ -122,13 +122,9 @@ def _worst_policies(problems: Problems) -> list[checks.Check]:
   behavior, mu = problems.behavior, problems.mu.copy()
   mu[..., 0] = 0.0
   mu = mu / mu.sum(axis=-1, keepdims=True)
-  most = np.argmax(mu / behavior, axis=-1)[..., None]
-  policy = mu.copy()
-  share = 0.5 * np.take_along_axis(mu, most, axis=-1)
-  policy[..., :1] += share
-  np.put_along_axis(
-    policy, most, np.take_along_axis(policy, most, axis=-1) - share, axis=-1
-  )
+  share = 0.5 * mu * maximizing.favored(mu, behavior)
+  policy = mu - share
+  policy[..., 0] = share.sum(axis=-1)
   met = checks.expectation(policy, mu / behavior - 1)
   anyone = checks.expectation(problems.policy, mu / behavior - 1)
   theorem = checks.Theorem('3.3', problems.mdp.v_max)
