@@ -190,33 +190,24 @@ def sampled_theorem_3_3(problems: Problems, delta: float) -> list[checks.Check]:
   ]
 
 
-def _with_bounds(mdp, empirical, alpha, round_, count_bound):
-  """A round's V, V^, the condition's margin, and upper bounds of V^.
-
-  The bounds, and what the condition has to cover, are by the sampling error
-  measured and by its bound by counts.
-  """
-  policy, q_values = round_.policy, round_.q_values
-  error = np.abs(
-    mdp_lib.backup(empirical, policy, q_values)
-    - mdp_lib.backup(mdp, policy, q_values)
-  )
-  conservatism = alpha * round_.conservatism
-  measured, counted = (
-    round_.values + mdp_lib.state_values(dynamics, policy, size - conservatism)
-    for dynamics, size in ((mdp, error), (empirical, count_bound))
-  )
-  margin = alpha * round_.condition - checks.expectation(policy, error)
-  return round_.values, round_.learned, margin, measured, counted
-
-
 def _sampled_rounds(problems, penalty, delta) -> list[checks.Check]:
   mdp, empirical = problems.mdp, problems.dataset.empirical
   by_counts = dataset_lib.error_bound(problems.dataset, delta)
-  rows = [
-    _with_bounds(mdp, empirical, _ALPHA, round_, by_counts)
-    for round_ in slow_policy(problems, penalty, _ALPHA, backed_up=empirical)
-  ]
+  rows = []
+  for one in slow_policy(problems, penalty, _ALPHA, backed_up=empirical):
+    error = np.abs(
+      mdp_lib.backup(empirical, one.policy, one.q_values)
+      - mdp_lib.backup(mdp, one.policy, one.q_values)
+    )
+    conservatism = _ALPHA * one.conservatism
+    # Upper bounds of V^, by this error and by its bound by counts.
+    measured, counted = (
+      one.values
+      + mdp_lib.state_values(dynamics, one.policy, size - conservatism)
+      for dynamics, size in ((mdp, error), (empirical, by_counts))
+    )
+    margin = _ALPHA * one.condition - checks.expectation(one.policy, error)
+    rows.append((one.values, one.learned, margin, measured, counted))
   values, learned, margin, measured, counted = map(np.concatenate, zip(*rows))
   covers_error = np.all(margin >= 0, axis=-1)
   theorem = checks.Theorem('3.3', mdp.v_max)
