@@ -311,10 +311,9 @@ def _theorem_3_6(panels, sample) -> None:
       policy = improvement.improved_policy(
         p.dataset.empirical, p.behavior, alpha
       )
-      zeta = improvement.improvement_bound(p.dataset, policy, _DELTA)
-      zetas.append(zeta / p.mdp.v_max)
-      regret = improvement.regret(p.mdp, policy, p.behavior)
-      regrets.append(regret / p.mdp.v_max)
+      zetas.append(improvement.improvement_bound(p.dataset, policy, _DELTA))
+      regrets.append(improvement.regret(p.mdp, policy, p.behavior))
+    zetas, regrets = np.divide((zetas, regrets), p.mdp.v_max)
     _band(panel, _SIZES, zetas, r'$\zeta$', _BOUND, '--')
     _band(panel, _SIZES, regrets, r'regret of $\pi^*$', _EQ2)
     panel.axhline(0, color='k', lw=0.8)
