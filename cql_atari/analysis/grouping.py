@@ -27,19 +27,22 @@ class Group:
     label: the agent's, with the settings that tell it from others.
     runs: one a seed.
     steps: (T,) gradient steps at which all of them were evaluated.
-    returns: (runs, T) evaluation returns there.
   """
 
   game: str
   label: str
   runs: Sequence[LoadedRun]
   steps: np.ndarray
-  returns: np.ndarray
 
   @property
   def data(self) -> str:
     """The label of the data they learned from."""
     return self.runs[0].data
+
+  @functools.cached_property
+  def returns(self) -> np.ndarray:
+    """(runs, T) evaluation returns at these steps."""
+    return self.metric('eval_return_mean')
 
   @property
   def final(self) -> np.ndarray:
@@ -166,13 +169,7 @@ def make_group(runs: Sequence[LoadedRun], label: str) -> Group:
       label,
       steps[-1],
     )
-  returns = [
-    run.metrics['eval_return_mean'][
-      np.isin(run.metrics['gradient_steps'], steps)
-    ]
-    for run in runs
-  ]
-  return Group(runs[0].game, label, runs, steps, np.stack(returns))
+  return Group(runs[0].game, label, runs, steps)
 
 
 def checked_groups(groups_by_data: Mapping[str, GroupsByGame]) -> list[Group]:
