@@ -61,11 +61,10 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
 def _cut_offs(runs: Sequence[LoadedRun]) -> Iterator[str]:
   """Tells where evaluation games ended earlier than usual."""
   name = 'FixedReplayRunner.max_steps_per_episode'
-  limits = Counter(
-    (int(run.settings.get(name, usual)), usual)
-    for run in runs
-    for usual in [run.benchmark.usual_episode]
-  )
+  limits = Counter()
+  for run in runs:
+    usual = run.benchmark.usual_episode
+    limits[int(run.settings.get(name, usual)), usual] += 1
   for (limit, usual), count in sorted(limits.items()):
     if limit < usual:
       who = 'all' if count == len(runs) else f'{count} of the {len(runs)}'
@@ -221,9 +220,7 @@ def _unlike_across_games(groups: Sequence[Group]) -> Iterator[tuple[str, ...]]:
   for group in groups:
     kinds[group.data, group.label][group.game] = group.runs[0].settings
   for (data, label), games in kinds.items():
-    for name in sorted(
-      {name for settings in games.values() for name in settings}
-    ):
+    for name in sorted(set().union(*games.values())):
       values = {
         game: settings.get(name, 'unset') for game, settings in games.items()
       }
