@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cql_atari.analysis import ablations, plotting, wording
+from cql_atari.analysis import ablations, plotting, scores, wording
 from cql_atari.analysis.grouping import (
   Group,
   GroupsByGame,
@@ -225,13 +225,21 @@ def _save_with_legends(figure, panels, out: pathlib.Path) -> pathlib.Path:
 
 
 def aggregate(
+  games: GroupsByGame,
+  normalized: dict[str, np.ndarray],
   means: dict[str, tuple[float, float, float]],
-  thresholds: np.ndarray,
-  profiles: dict[str, tuple[np.ndarray, np.ndarray]],
-  styles: dict[str, dict],
   out: pathlib.Path,
 ) -> pathlib.Path:
-  """Interquartile means with intervals, and performance profiles."""
+  """Interquartile means with intervals, and performance profiles.
+
+  Args:
+    games: what `normalized` is of.
+    normalized: of `scores.normalized_scores`.
+    means: of `scores.interquartile_means`.
+    out: the picture.
+  """
+  styles, thresholds = plotting.styles(games), scores.thresholds(normalized)
+  profiles = scores.performance_profiles(normalized, thresholds)
   figure, (left, right) = plt.subplots(1, 2, figsize=(11.2, 3.6))
   agents = sorted(means)
   for row, agent in enumerate(agents):
@@ -271,14 +279,14 @@ def ablation(varied: ablations.Ablation, out: pathlib.Path) -> pathlib.Path:
 
 def _draw_factor(panel: plt.Axes, factor: ablations.Factor) -> None:
   for place, group in enumerate(factor.groups.values()):
-    for scores, marker, color, label in (
+    for reached, marker, color, label in (
       (group.peak, 'o', '#D55E00', 'peak'),
       (group.final, 's', '#0072B2', 'final'),
     ):
       panel.errorbar(
         place,
-        scores.mean(),
-        yerr=standard_error(scores),
+        reached.mean(),
+        yerr=standard_error(reached),
         fmt=marker,
         color=color,
         capsize=3,

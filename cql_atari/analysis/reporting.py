@@ -12,7 +12,6 @@ from cql_atari.analysis import (
   document,
   figures,
   grouping,
-  plotting,
   scores,
 )
 from cql_atari.analysis.grouping import Group, GroupsByGame, with_error
@@ -269,15 +268,8 @@ def _normalized(
       means = scores.interquartile_means(normalized)
       rows += _mean_rows(data, kind, normalized, means)
       if kind == 'final':
-        styles = plotting.styles(games)
-        thresholds = scores.thresholds(normalized)
-        path = figures.aggregate(
-          means,
-          thresholds,
-          scores.performance_profiles(normalized, thresholds),
-          styles,
-          out / f'normalized_{_slug(data)}.png',
-        )
+        path = out / f'normalized_{_slug(data)}.png'
+        figures.aggregate(games, normalized, means, path)
         caption = (
           f'Final scores on {_of(games)}: interquartile means with 95 % '
           'stratified bootstrap intervals, and performance profiles.'
