@@ -222,26 +222,19 @@ def choices(of_run: Candidates) -> str:
 
 def summary(runs: list[Candidates]) -> str:
   """The rules by their mean regret, as a Markdown table."""
-  judged = judge(runs)
-  ranked = sorted(
-    (rule for rule in judged if len(judged[rule].regrets)),
-    key=lambda rule: judged[rule].regrets.mean(),
-  )
-  rows = []
-  for rule in ranked:
-    of_rule = judged[rule]
-    lost = of_rule.points_lost
-    rows.append(
-      (
-        rule,
-        RULES[rule],
-        with_error(of_rule.regrets, 2),
-        with_error(of_rule.regrets - of_rule.of_last, 2),
-        f'{of_rule.of_any.mean():.2f}',
-        with_error(lost) if len(lost) else '',
-        str(len(of_rule.regrets)),
-      )
+  known = [item for item in judge(runs).items() if len(item[1].regrets)]
+  rows = [
+    (
+      rule,
+      RULES[rule],
+      with_error(judged.regrets, 2),
+      with_error(judged.regrets - judged.of_last, 2),
+      f'{judged.of_any.mean():.2f}',
+      with_error(judged.points_lost) if len(judged.points_lost) else '',
+      str(len(judged.regrets)),
     )
+    for rule, judged in sorted(known, key=lambda item: item[1].regrets.mean())
+  ]
   header = (
     'rule', 'what it goes by', 'mean regret', "more than the last's", 'of any',
     'points lost', 'runs',
