@@ -122,19 +122,7 @@ def _scores(groups: Sequence[Group], benchmark: Benchmark):
       _number(column.value(record, final), column.digits)
       for column in benchmark.columns
     ]
-    rows.append(
-      (
-        group.data,
-        group.game,
-        group.label,
-        str(len(group.runs)),
-        f'{group.gradient_steps:,}',
-        with_error(group.final),
-        with_error(group.peak),
-        data_cell(group),
-        *others,
-      )
-    )
+    rows.append((group.data, *_cells(group), *others))
   return header, rows
 
 
@@ -303,29 +291,28 @@ def curve_table(games: GroupsByGame) -> str:
     'game', 'agent', 'seeds', 'gradient steps', 'final return', 'best return',
     'mean game of the data',
   )  # fmt: skip
-  rows = [
-    (
-      game,
-      label,
-      group.seeds,
-      f'{group.gradient_steps:,}',
-      with_error(group.final),
-      with_error(group.peak),
-      data_cell(group),
-    )
-    for game, groups in games.items()
-    for label, group in groups.items()
-  ]
-  return document.table(header, rows)
+  groups = [group for of_game in games.values() for group in of_game.values()]
+  return document.table(header, list(map(_cells, groups)))
 
 
-def data_cell(group: Group) -> str:
-  """The mean game of the data, with a word where rewards are clipped."""
-  run = group.runs[0]
-  if run.behavior_return is None:
-    return ''
-  clipped = ' (clipped)' if run.behavior_return_is_clipped else ''
-  return f'{run.behavior_return:.1f}{clipped}'
+def _cells(group: Group) -> tuple[str, ...]:
+  """A group's cells from its game to the mean game of its data.
+
+  The last of them says where rewards are clipped.
+  """
+  run, data_cell = group.runs[0], ''
+  if run.behavior_return is not None:
+    clipped = ' (clipped)' if run.behavior_return_is_clipped else ''
+    data_cell = f'{run.behavior_return:.1f}{clipped}'
+  return (
+    group.game,
+    group.label,
+    group.seeds,
+    f'{group.gradient_steps:,}',
+    with_error(group.final),
+    with_error(group.peak),
+    data_cell,
+  )
 
 
 def _number(value: float | None, digits: int) -> str:
