@@ -212,12 +212,13 @@ def figure(rows: Sequence[dict]) -> plt.Figure:
   )  # fmt: skip
   for panel, game in zip(panels[0], games):
     shown = [row for row in rows if row['game'] == game][::-1]
-    places = np.arange(len(shown))
+    places, widest = np.arange(len(shown)), 0.0
     for prefix, marker, color, label in (
       ('', 'o', '#0072B2', 'states the policy reaches'),
       ('paper_', 'x', '#D55E00', "as in Table 4: the data's states"),
     ):
       middle = np.array([row[f'{prefix}difference'] for row in shown])
+      widest = max(widest, np.abs(middle).max())
       reach = [
         middle - [row[f'{prefix}low'] for row in shown],
         [row[f'{prefix}high'] for row in shown] - middle,
@@ -234,11 +235,6 @@ def figure(rows: Sequence[dict]) -> plt.Figure:
     panel.axvline(0, color='k', lw=0.8)
     title = game if len(datas) > 1 else f'{game}, {datas.pop()}'
     panel.set(title=title, xlabel='predicted minus true value')
-    widest = max(
-      abs(row[name])
-      for row in shown
-      for name in ('difference', 'paper_difference')
-    )
     panel.margins(x=0.1)
     if widest > _WIDE:
       _use_symlog_axis(panel)
