@@ -73,32 +73,17 @@ def gap_step(
   true = mdp_lib.action_values(problems.mdp, mu)
   target = mdp_lib.backup(problems.dataset.empirical, mu, learned)
   behavior = problems.behavior
-
-  def update(alpha):
-    return fixed_points.update(target, 'mu', alpha, behavior, mu)
-
-  return mu, true, gap_threshold(true, target, mu, behavior), update
-
-
-def gap_threshold(
-  true: np.ndarray, target: np.ndarray, mu: np.ndarray, behavior: np.ndarray
-) -> np.ndarray:
-  """The alpha_k of Theorem 3.4, (n,).
-
-  The update adds alpha D_CQL(mu, beta) to the gap E_beta[Q] - E_mu[Q] of its
-  target, so it has to make up for what that lacks to the gap of the true Q.
-
-  Args:
-    true: (n, S, A) Q.
-    target: (n, S, A) B^pi Q^k.
-    mu: (n, S, A).
-    behavior: (n, S, A) beta(a|s).
-  """
+  # The update adds alpha D_CQL(mu, beta) to the gap E_beta[Q] - E_mu[Q] of its
+  # target, so it has to make up for what that lacks to the gap of the true Q.
   lacking = checks.expectation(behavior - mu, true - target)
   distance = improvement.divergence(mu, behavior)
   # Where mu is beta there is no gap to widen.
   ratio = lacking / np.where(distance > _SAME, distance, np.inf)
-  return np.max(ratio, axis=-1)
+
+  def update(alpha):
+    return fixed_points.update(target, 'mu', alpha, behavior, mu)
+
+  return mu, true, np.max(ratio, axis=-1), update
 
 
 def learned_return(
