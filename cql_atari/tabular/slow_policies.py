@@ -143,11 +143,9 @@ def _worst_policies(problems: Problems) -> list[checks.Check]:
 
 
 def _slow_policy(problems, penalty, alphas, rounds) -> list[checks.Check]:
-  history = [
-    one
-    for alpha in alphas
-    for one in slow_policy(problems, penalty, alpha, rounds)
-  ]
+  history = []
+  for alpha in alphas:
+    history += slow_policy(problems, penalty, alpha, rounds)
   values, learned, condition, by_mu, *_ = map(np.concatenate, zip(*history))
   slow = np.all(condition >= 0, axis=-1)
   theorem = checks.Theorem('3.3', problems.mdp.v_max)
@@ -184,9 +182,8 @@ def sampled_theorem_3_3(problems: Problems, delta: float) -> list[checks.Check]:
     delta: probability that the bound by counts may fail.
   """
   return [
-    check
-    for penalty in ('H', 'rho')
-    for check in _sampled_rounds(problems, penalty, delta)
+    *_sampled_rounds(problems, 'H', delta),
+    *_sampled_rounds(problems, 'rho', delta),
   ]
 
 
