@@ -163,13 +163,13 @@ class OfflineAgent(dopamine.DopamineProtocol):
 
   def _make_totals(self, scalar_names: Sequence[str]) -> None:
     self.scalar_names = tuple(dict.fromkeys(scalar_names))
-    self._scalar_sums, self._scalar_counts = (
+    self._totals = [  # Sums and counts.
       tf.Variable(  # In float32, 62,500 additions would show.
         tf.zeros(len(self.scalar_names), tf.float64),
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
       )
       for _ in range(2)
-    )
+    ]
 
   def _add_scalars(
     self, scalars: dict[str, tf.Tensor], counts: dict[str, tf.Tensor]
@@ -180,15 +180,10 @@ class OfflineAgent(dopamine.DopamineProtocol):
       UserError: a loss's scalars are not those that SCALARS declares.
     """
     self._check_declared(scalars)
-    for totals, values in (
-      (self._scalar_sums, scalars),
-      (self._scalar_counts, {**dict.fromkeys(scalars, 1.0), **counts}),
-    ):
-      totals.assign_add(
-        tf.stack(
-          [tf.cast(values[name], tf.float64) for name in self.scalar_names]
-        )
-      )
+    counts = {**dict.fromkeys(scalars, 1.0), **counts}
+    for totals, values in zip(self._totals, (scalars, counts)):
+      added = [tf.cast(values[name], tf.float64) for name in self.scalar_names]
+      totals.assign_add(tf.stack(added))
 
   def held_out_scalars(self) -> dict[str, float]:
     """Scalars on held-out data by name; none by default."""
@@ -216,10 +211,9 @@ class OfflineAgent(dopamine.DopamineProtocol):
     Returns:
       Each of `scalar_names`; NaN without steps.
     """
-    totals = (self._scalar_sums, self._scalar_counts)
-    sums, counts = (variable.numpy() for variable in totals)
+    sums, counts = (variable.numpy() for variable in self._totals)
     if reset:
-      for variable in totals:
+      for variable in self._totals:
         variable.assign(tf.zeros_like(variable))
     means = np.where(counts, sums / np.maximum(counts, 1), np.nan)
     return dict(zip(self.scalar_names, means.tolist()))
@@ -227,10 +221,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
   # --- State. ---
 
   def _saved(self) -> dict[str, tf.Variable]:
-    groups = {
-      **self._variables_by_name(),
-      _TOTALS: [self._scalar_sums, self._scalar_counts],
-    }
+    groups = {**self._variables_by_name(), _TOTALS: self._totals}
     return {
       f'{name}_{index}': variable
       for name, variables in groups.items()
