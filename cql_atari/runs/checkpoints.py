@@ -7,7 +7,6 @@ found when it is read; nothing goes through pickle.
 
 import contextlib
 import json
-import os
 import pathlib
 import re
 
@@ -16,14 +15,15 @@ from absl import logging
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_file
+from cql_atari.core.protocols import Arrays
 
 _JSON_KEY = 'json'
 
 
 def save(
-  directory: str | os.PathLike,
+  directory: pathlib.Path,
   step: int,
-  arrays: dict[str, np.ndarray],
+  arrays: Arrays,
   data: dict,
   keep: int,
   every: int = 1,
@@ -42,7 +42,6 @@ def save(
   Raises:
     OSError: the disk is full or can't be written; older checkpoints remain.
   """
-  directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   with atomic_file(directory / f'ckpt.{step}.npz') as file:
     np.savez(file, **arrays, **{_JSON_KEY: np.array(json.dumps(data))})
@@ -53,9 +52,7 @@ def save(
     (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
 
 
-def load_newest(
-  directory: str | os.PathLike,
-) -> tuple[int, dict[str, np.ndarray], dict] | None:
+def load_newest(directory: pathlib.Path) -> tuple[int, Arrays, dict] | None:
   """Reads the newest checkpoint that is whole.
 
   A damaged one is passed over with a warning and kept under another name.
@@ -69,7 +66,7 @@ def load_newest(
   Raises:
     UserError: all there are are damaged, or may not be read.
   """
-  directory, damaged = pathlib.Path(directory), []
+  damaged = []
   for step in sorted(steps(directory), reverse=True):
     path = directory / f'ckpt.{step}.npz'
     try:
@@ -103,15 +100,13 @@ def load_newest(
   return None
 
 
-def load(
-  directory: str | os.PathLike, step: int
-) -> tuple[dict[str, np.ndarray], dict]:
+def load(directory: pathlib.Path, step: int) -> tuple[Arrays, dict]:
   """Reads one checkpoint: its arrays and data.
 
   Raises:
     UserError: it is damaged, or not there.
   """
-  path = pathlib.Path(directory) / f'ckpt.{step}.npz'
+  path = directory / f'ckpt.{step}.npz'
   try:
     return _read(path)
   except Exception as error:  # Damage shows in every way there is.
@@ -121,15 +116,14 @@ def load(
     ) from None
 
 
-def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
+def _read(path: pathlib.Path) -> tuple[Arrays, dict]:
   with np.load(path, allow_pickle=False) as archive:
     arrays = {name: archive[name] for name in archive.files}
   return arrays, json.loads(str(arrays.pop(_JSON_KEY)))
 
 
-def steps(directory: str | os.PathLike) -> list[int]:
+def steps(directory: pathlib.Path) -> list[int]:
   """Gradient steps of the checkpoints in a folder, which need not exist."""
-  directory = pathlib.Path(directory)
   if not directory.is_dir():
     return []
   names = [
