@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -118,14 +117,12 @@ def _is_finished(run: RunFolder, bound: dict[str, Any], digest: str) -> bool:
 
   It is known without TensorFlow; where it can't be, the runner will find out.
   """
-  lengths = [
-    bound.get(f'FixedReplayRunner.{name}', 0)
-    for name in ('num_iterations', 'training_steps')
-  ]
+  iterations = bound.get('FixedReplayRunner.num_iterations', 0)
+  length = bound.get('FixedReplayRunner.training_steps', 0)
   if not run.has_records or run.record.get('given') != digest:
     return False
   steps = run.metrics().get('gradient_steps', ())
-  return 0 < math.prod(lengths) <= max(steps, default=0)
+  return 0 < iterations * length <= max(steps, default=0)
 
 
 def _check_data(
