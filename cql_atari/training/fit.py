@@ -17,7 +17,7 @@ from cql_atari.core.files import (
   output_folder,
   user_path,
 )
-from cql_atari.core.gin_text import Reference, binding, last_bindings
+from cql_atari.core.gin_text import Reference, binding, last_bindings, resolved
 from cql_atari.replay import opening
 from cql_atari.runs.folder import RunFolder, unused
 from cql_atari.training import loggers
@@ -104,9 +104,7 @@ def fit(
 
 
 def _game_of_data(bound: dict[str, Any]) -> str:
-  data = bound.get('open_store.replay_dir')
-  if data == '%REPLAY_DIR':
-    data = bound.get('REPLAY_DIR')
+  data = resolved(bound.get('open_store.replay_dir'), bound)
   if isinstance(data, Reference):
     raise UserError(f'{data} does not tell the game: add --game=Pong.')
   return opening.game_of(data)
