@@ -6,10 +6,9 @@ is a warning: look at it before training on it for a week.
 """
 
 import itertools
-import json
 
 from cql_atari.core import command
-from cql_atari.core.files import make_folder, user_path, write_text, writing
+from cql_atari.core.files import make_folder, user_path, write_json, writing
 from cql_atari.replay import examine, games, recorder, shard_folder
 
 _COMMAND = command.Command(__doc__, operand='DIR')
@@ -46,10 +45,7 @@ def main(replay_dir: str) -> int:
   if _REPORT.value:
     report = {'game': game, 'missing': missing, 'shards': findings}
     with writing(f'--report={_REPORT.value}'):
-      write_text(
-        user_path(_REPORT.value),
-        json.dumps(report, indent=1) + '\n',
-      )
+      write_json(user_path(_REPORT.value), report)
   if _PLOT.value:
     scores = shard_folder.recorded_returns(replay_dir)
     examine.plot(findings, game, _PLOT.value, scores, missing)

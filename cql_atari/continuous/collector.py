@@ -7,7 +7,6 @@ step play become datasets, and so does all that was played until `medium` was
 reached.
 """
 
-import json
 import pathlib
 from collections.abc import Callable
 
@@ -31,7 +30,7 @@ from cql_atari.core.constraints import (
   configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_text, writing
+from cql_atari.core.files import write_json, writing
 
 _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
 
@@ -162,8 +161,7 @@ class SACCollector(online.OnlineLearner):
         else 'no whole episode'
       )
       print(f'{path.name}: {len(steps)} rows, {played}')
-    text = json.dumps(about, indent=1) + '\n'
-    write_text(self.folder / 'datasets.json', text)
+    write_json(self.folder / 'datasets.json', about)
 
   def _roll_out(self, weights: online.Weights, name: str) -> files.Steps:
     """Plays a policy with its noise; the last episode is cut off."""

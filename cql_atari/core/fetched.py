@@ -10,7 +10,7 @@ import pathlib
 import threading
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import sha256, write_text
+from cql_atari.core.files import sha256, write_json
 
 FILE = 'fetched.json'
 _LOCK = threading.Lock()
@@ -58,7 +58,7 @@ def add(folder: pathlib.Path, source: str, name: str, entry: dict) -> None:
   with _LOCK:
     files = {**(read(folder) or {}), name: entry}
     record = {'source': source, 'files': dict(sorted(files.items()))}
-    write_text(folder / FILE, json.dumps(record, indent=1) + '\n')
+    write_json(folder / FILE, record)
 
 
 def check(path: pathlib.Path, record: dict) -> None:

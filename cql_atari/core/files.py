@@ -4,11 +4,12 @@ import contextlib
 import csv
 import hashlib
 import io
+import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import filelock
 import numpy as np
@@ -63,6 +64,11 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a text as an `atomic_file`."""
   with atomic_file(path, 'w') as file:
     file.write(text)
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes plain JSON as an `atomic_file`, one item a line."""
+  write_text(path, json.dumps(content, indent=1) + '\n')
 
 
 def write_csv(

@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import functools
 import glob
-import json
 import pathlib
 import uuid
 from collections.abc import Collection, Iterable, Sequence
@@ -24,9 +23,8 @@ import gin
 import numpy as np
 from absl import logging
 
-from cql_atari.core import gin_text
+from cql_atari.core import files, gin_text
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import user_path, write_csv, write_text, writing
 from cql_atari.runs import provenance
 
 # Of run.json. 1 had no number, no labels and no settings; configs of 2 have a
@@ -68,10 +66,11 @@ class RunFolder:
   @property
   def has_records(self) -> bool:
     """Whether everything is there that is written when a run begins."""
-    files = self.config, self.path / 'run.json', self.path / 'manifest.json'
-    if not all(file.is_file() for file in files):
+    record = self.path / 'run.json'
+    written = self.config, record, self.path / 'manifest.json'
+    if not all(path.is_file() for path in written):
       return False
-    return provenance.read(files[1]).get('format') == FORMAT
+    return provenance.read(record).get('format') == FORMAT
 
   def check(self) -> None:
     """Checks that it is a run folder.
@@ -144,8 +143,8 @@ class RunFolder:
   ) -> None:
     """Writes metrics.csv whole, so that a resume leaves no row twice."""
     path = self.path / 'metrics.csv'
-    with writing(path):
-      write_csv(path, columns, rows)
+    with files.writing(path):
+      files.write_csv(path, columns, rows)
 
   def write_records(
     self,
@@ -161,7 +160,7 @@ class RunFolder:
       manifest: the data's.
       more: lines of gin for what is made later, such as loggers.
     """
-    with writing(self.path):
+    with files.writing(self.path):
       write_config(self.path, more)
       path = self.path / 'run.json'
       before = provenance.read(path) if path.is_file() else {}
@@ -172,9 +171,8 @@ class RunFolder:
         'settings': operative_settings(),
         **provenance.provenance(path),
       }
-      for name, content in (('run', record), ('manifest', manifest)):
-        text = json.dumps(content, indent=1) + '\n'
-        write_text(self.path / f'{name}.json', text)
+      files.write_json(path, record)
+      files.write_json(self.path / 'manifest.json', manifest)
 
   def remove_records(self) -> None:
     """Takes back `write_records`, of a run that could not begin."""
@@ -210,7 +208,7 @@ def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:
       kept.name,
       changed,
     )
-  write_text(path, now)
+  files.write_text(path, now)
 
 
 def _changed_settings(path: pathlib.Path, now: str) -> str:
@@ -288,7 +286,7 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
   """
   paths = set()
   for pattern in patterns:
-    literal = user_path(pattern)
+    literal = files.user_path(pattern)
     names = [literal] if literal.is_dir() else []
     names = names or map(pathlib.Path, glob.glob(str(literal)))
     of_pattern = {

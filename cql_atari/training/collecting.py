@@ -1,12 +1,11 @@
 """Collects data: from settings to a folder of recorded play."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 
 from cql_atari.core import devices, progress, settings
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, exclusive_lock, write_text
+from cql_atari.core.files import absolute, exclusive_lock, write_json
 from cql_atari.core.gin_text import binding, bindings, last_bindings
 from cql_atari.core.protocols import Benchmark, Collecting
 from cql_atari.runs import folder, provenance
@@ -80,7 +79,7 @@ def collect(
         'seed': seed,
         **provenance.provenance(path),
       }
-      write_text(path, json.dumps(record, indent=1) + '\n')
+      write_json(path, record)
     collector.run()
 
 
