@@ -248,11 +248,9 @@ class Collector(job.Job):
       **scalars,
     }
     self._rows.append([values.get(name, '') for name in METRICS])
-    played = (
-      f'mean return {returns.mean():.1f} over {len(returns)} games, '
-      if len(returns)
-      else ''
-    )
+    played = ''
+    if len(returns):
+      played = f'mean return {returns.mean():.1f} over {len(returns)} games, '
     progress.write(
       f'shard {shard}: {values["gradient_steps"]} gradient steps, {played}'
       f'epsilon {values["epsilon"]}'
