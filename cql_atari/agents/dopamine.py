@@ -32,10 +32,9 @@ class DopamineProtocol(abc.ABC):
     del reward
     return self.act(observation, begins=False)
 
-  def end_episode(  # noqa: B027
-    self, reward: float, terminal: bool = True
-  ) -> None:
+  def end_episode(self, reward: float, terminal: bool = True) -> None:
     """Ends an episode; nothing is recorded offline."""
+    del reward, terminal
 
   def bundle_and_checkpoint(
     self, checkpoint_dir: str, iteration_number: int
