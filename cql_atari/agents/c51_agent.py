@@ -48,9 +48,8 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
     self, outputs: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """The atoms and their softmax probabilities, (B, A, N) each."""
-    probabilities = tf.nn.softmax(outputs)
     atoms = self.support(outputs) + tf.zeros_like(outputs)
-    return atoms, probabilities
+    return atoms, tf.nn.softmax(outputs)
 
   def loss(
     self, outputs: fixed_replay_agent.Outputs, transition: Transition
