@@ -280,13 +280,12 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """Gives every device its part of each batch."""
     if self._replicas == 1:
       return chunk
-    return self._strategy.experimental_distribute_values_from_function(
-      lambda device: Transition(
-        *(
-          x[:, device.replica_id_in_sync_group :: self._replicas] for x in chunk
-        )
-      )
-    )
+
+    def part(device: tf.distribute.experimental.ValueContext) -> Transition:
+      first = device.replica_id_in_sync_group
+      return Transition(*(x[:, first :: self._replicas] for x in chunk))
+
+    return self._strategy.experimental_distribute_values_from_function(part)
 
   def _next_target_outputs(self, chunk: Transition) -> tf.Tensor | None:
     """The target network's outputs at the next states of a chunk."""
