@@ -85,9 +85,6 @@ class AtariEnvironments:
       max_episode_steps=self.longest_episode * FRAME_SKIP,
       repeat_action_probability=STICKINESS if self._sticky_actions else 0.0,
       full_action_space=False,
-      batch_size=0,
-      num_threads=0,
-      thread_affinity_offset=-1,
       autoreset_mode='SameStep',
     )
 
