@@ -235,9 +235,8 @@ class DualVariable(tf.Module):
     """Its variables by name, for a checkpoint."""
     if self._fixed is not None:
       return {}
-    slots = {f'{name}_{key}': v[0] for key, v in self._adam.slots.items()}
     return {
       f'log_{name}': self._log,
       f'{name}_steps': self._adam.iterations,
-      **slots,
+      **{f'{name}_{key}': v[0] for key, v in self._adam.slots.items()},
     }
