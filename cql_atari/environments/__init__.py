@@ -4,8 +4,5 @@ from cql_atari.core import lazy
 
 __getattr__, __dir__, __all__ = lazy.exports(
   __name__,
-  {
-    'atari': ('AtariEnvironments',),
-    'evaluation': ('Episodes', 'evaluate'),
-  },
+  {'atari': ('AtariEnvironments',), 'evaluation': ('Episodes', 'evaluate')},
 )

@@ -6,10 +6,7 @@ import tensorflow as tf
 
 
 def bellman_target(
-  reward: tf.Tensor,
-  terminal: tf.Tensor,
-  next_value: tf.Tensor,
-  gamma: float,
+  reward: tf.Tensor, terminal: tf.Tensor, next_value: tf.Tensor, gamma: float
 ) -> tf.Tensor:
   """The Bellman target; no gradient flows into it.
 

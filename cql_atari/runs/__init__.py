@@ -3,9 +3,5 @@
 from cql_atari.core import lazy
 
 __getattr__, __dir__, __all__ = lazy.exports(
-  __name__,
-  {
-    'folder': ('RunFolder',),
-    'trained': ('TrainedRun',),
-  },
+  __name__, {'folder': ('RunFolder',), 'trained': ('TrainedRun',)}
 )
