@@ -60,6 +60,7 @@ setuptools.setup(
       'py.typed',
       '*.pyi',
       'data/demo/*/*/*.json',
+      'data/scores/*.csv',
       'data/demo/*/*/replay_logs/*.gz',
     ],
     'cql_atari.gin_configs': ['*.gin', '*/*.gin'],
