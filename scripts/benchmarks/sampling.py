@@ -1,6 +1,7 @@
 """Batches of 32 a second, against Dopamine's in-RAM sampler.
 
   python scripts/benchmarks/sampling.py [--replay_dir=DIR/Pong/1]
+  python scripts/benchmarks/sampling.py --residence=compressed --rows=50000000
 
 All hold the same rows in the same process and take turns: ours in every
 residence that a CPU has, from one thread and from several, as a learner gets
@@ -9,6 +10,8 @@ every batch; and Dopamine's from one thread, which is all that it has.
 """
 
 import concurrent.futures
+import copy
+import dataclasses
 import os
 import statistics
 import sys
@@ -26,9 +29,43 @@ _SHARDS = _COMMAND.integer('shards', 50, 'How many shards of it.')
 _RESIDENCES = _COMMAND.strings(
   'residence', 'raw, compressed or mapped; all of them by default. Repeatable.'
 )
+_ROWS = _COMMAND.integer(
+  'rows', None, 'Lay copies of the data end to end until it has so many rows.'
+)
+_THREADS = _COMMAND.strings(
+  'threads', 'How many prepare batches; one, and a core each. Repeatable.'
+)
 _ROUNDS = _COMMAND.integer('rounds', 6, 'Turns of each.')
 _BATCHES = _COMMAND.integer('batches', 1600, 'Batches a turn.')
 _CHUNK = 8
+
+
+def tiled(store, rows):
+  """The store with copies of it behind it, as memory that is not shared."""
+  from cql_atari.replay.store import FRAMES_PER_BLOCK
+
+  manifest = copy.deepcopy(store.manifest)
+  whole = manifest['num_rows'] // FRAMES_PER_BLOCK * FRAMES_PER_BLOCK
+  manifest['shards'][-1]['rows'][-1][1] -= manifest['num_rows'] - whole
+  copies = -(-rows // whole)
+  manifest['shards'] *= copies
+  manifest['num_rows'] = copies * whole
+  starts = store.frame_offsets[: whole // FRAMES_PER_BLOCK + 1].astype(int)
+  blocks = np.asarray(store.blocks)[: starts[-1]]
+  offsets = np.arange(copies)[:, None] * starts[-1] + starts[:-1]
+  columns = {
+    name: np.tile(getattr(store, name)[:whole], copies)
+    for name in ('actions', 'rewards', 'terminals', 'drawn')
+  }
+  if store.frames is not None:
+    columns['frames'] = np.tile(store.frames[:whole], (copies, 1, 1))
+  return dataclasses.replace(
+    store,
+    manifest=manifest,
+    blocks=np.tile(blocks, copies),
+    frame_offsets=np.append(offsets, copies * starts[-1]).astype(np.uint64),
+    **columns,
+  )
 
 
 def dopamine(store):
@@ -105,7 +142,8 @@ def processes(replay_dir, count):
 
 def main():
   """Times all by turns."""
-  threads = len(os.sched_getaffinity(0))
+  cores = len(os.sched_getaffinity(0))
+  threads = [int(count) for count in _THREADS.value or (1, cores)]
   replay_dir = _REPLAY_DIR.value or shard_folder.demo_replay_dir()
   with quiet.quiet():
     stores = {
@@ -116,18 +154,24 @@ def main():
       )
       for residence in _RESIDENCES.value or ('raw', 'compressed', 'mapped')
     }
+    if _ROWS.value:
+      stores = {
+        residence: tiled(store, _ROWS.value)
+        for residence, store in stores.items()
+      }
     turns = {'Dopamine': dopamine(next(iter(stores.values())))}
     for residence, store in stores.items():
-      for count in (1, threads):
+      for count in threads:
         turns[f'{residence}, {count} threads'] = ours(store, count)
-    turns[f'mapped, {threads} processes'] = processes(replay_dir, threads)
+    if not _ROWS.value:
+      turns[f'mapped, {cores} processes'] = processes(replay_dir, cores)
   rates = {name: [] for name in turns}
   for turn in turns.values():
     turn(4 * _CHUNK)
   for _ in range(_ROUNDS.value):
     for name, turn in turns.items():
       # What was prepared between the turns is not to count.
-      turn((threads + 1) * _CHUNK)
+      turn((max(threads) + 1) * _CHUNK)
       began = time.perf_counter()
       turn(_BATCHES.value)
       rates[name].append(_BATCHES.value / (time.perf_counter() - began))
