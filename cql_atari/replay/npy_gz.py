@@ -26,13 +26,9 @@ class ArrayReader:
 
   def __init__(self, path: pathlib.Path):
     self.path = path
-    try:
+    with _reading(path):
       self._file = igzip.open(path, 'rb')  # Twice as fast as zlib here.
       self.shape, fortran, self.dtype = read_npy_header(self._file)
-    except FileNotFoundError:
-      raise missing(path) from None
-    except _UNREADABLE as error:
-      raise _broken(path, error) from None
     if fortran or self.dtype.hasobject:
       kind = 'columns first' if fortran else 'objects, not plain numbers'
       raise UserError(
@@ -43,12 +39,10 @@ class ArrayReader:
     """The next `count` entries along the first axis."""
     shape = (count, *self.shape[1:])
     size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
-    try:
+    with _reading(self.path):
       data = self._file.read(size)
       if len(data) != size:
         raise EOFError('it ends early')
-    except _UNREADABLE as error:
-      raise _broken(self.path, error) from None
     return np.frombuffer(data, self.dtype).reshape(shape)
 
   def finish(self) -> None:
@@ -60,12 +54,9 @@ class ArrayReader:
     Raises:
       UserError: they are of other bytes.
     """
-    try:
-      with contextlib.suppress(EOFError):
-        while self._file.read(1 << 20):
-          pass
-    except _UNREADABLE as error:
-      raise _broken(self.path, error) from None
+    with _reading(self.path), contextlib.suppress(EOFError):
+      while self._file.read(1 << 20):
+        pass
 
   def read_integers(self) -> np.ndarray:
     """The whole array of integers, (K,), a single one too.
@@ -73,8 +64,9 @@ class ArrayReader:
     Raises:
       UserError: it is damaged, or holds something else.
     """
-    if self.dtype.kind not in 'iu' or len(self.shape) > 1:
-      raise _broken(self.path, f'{self.dtype} of shape {self.shape}')
+    with _reading(self.path):
+      if self.dtype.kind not in 'iu' or len(self.shape) > 1:
+        raise ValueError(f'{self.dtype} of shape {self.shape}')
     values = self.read(self.shape[0] if self.shape else 1)
     self.finish()
     return values.reshape(-1).astype(np.int64)
@@ -92,12 +84,19 @@ def missing(path: pathlib.Path) -> UserError:
   )
 
 
-def _broken(path: pathlib.Path, error: Exception | str) -> UserError:
-  if isinstance(error, PermissionError):
-    return UserError(f'{path} may not be read ({error.strerror}).')
-  return UserError(
-    f'{path} is truncated or damaged ({error}): fetch that file again.'
-  )
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+  """Turns what is wrong with a file into one sentence."""
+  try:
+    yield
+  except FileNotFoundError:
+    raise missing(path) from None
+  except PermissionError as error:
+    raise UserError(f'{path} may not be read ({error.strerror}).') from None
+  except _UNREADABLE as error:
+    raise UserError(
+      f'{path} is truncated or damaged ({error}): fetch that file again.'
+    ) from None
 
 
 @contextlib.contextmanager
