@@ -171,23 +171,21 @@ class Recorder:
       raise ValueError('the run is closed: nothing can be appended to it')
     terminals = np.zeros(len(actions), np.uint8)
     terminals[-1] = is_over
+    before, length = self.add_count, PADDING_ROWS + len(frames)
     if not is_over:
-      end = self.add_count + PADDING_ROWS + len(frames) - 1
-      self._cut_offs.append(end)
-    before, score = self.add_count, float(np.sum(rewards))
-    rewards = np.clip(rewards, -1.0, 1.0)
-    padding = np.zeros((PADDING_ROWS, *FRAME_SHAPE), np.uint8)
-    values = [
-      np.concatenate([np.zeros(PADDING_ROWS, column.dtype), column])
-      for column in (actions, rewards, terminals)
-    ]
-    self._append_rows(np.concatenate([padding, frames]), values)
+      self._cut_offs.append(before + length - 1)
+    padding = PADDING_ROWS, 0
+    columns = actions, np.clip(rewards, -1.0, 1.0), terminals
+    self._append_rows(
+      np.pad(frames, (padding, (0, 0), (0, 0))),
+      [np.pad(column, padding) for column in columns],
+    )
     self.episodes.append(
       {
-        'return': score,
+        'return': float(np.sum(rewards)),
         'length': len(frames),
         'first_shard': before // self._rows_per_shard,
-        'complete': self.add_count - before == PADDING_ROWS + len(frames),
+        'complete': self.add_count - before == length,
       }
     )
 
