@@ -331,14 +331,8 @@ class Recorder:
   @property
   def _has_partial(self) -> bool:
     """Whether the shard has begun and not ended."""
-    return (
-      not self._is_closed
-      and self.add_count % self._rows_per_shard
-      not in (
-        0,
-        self._rows_per_shard - 1,
-      )
-    )
+    row = self.add_count % self._rows_per_shard
+    return not self._is_closed and row not in (0, self._rows_per_shard - 1)
 
 
 def _episodes(
