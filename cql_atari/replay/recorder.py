@@ -16,7 +16,7 @@ from cql_atari.core.files import write_text
 from cql_atari.replay.episodes import CUT_OFF
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
-from cql_atari.replay.shard import ELEMENTS, Shard
+from cql_atari.replay.shard import Shard
 from cql_atari.replay.shard_folder import EPISODES
 
 NUM_SHARDS = 50  # Of a published run.
@@ -246,10 +246,8 @@ class Recorder:
     a buffer's newest row is never sampled, and it would be that game's end.
     """
     if self.add_count and not self._is_closed:
-      blank_row = [
-        np.zeros(1, column.dtype) for column in self._columns.values()
-      ]
-      self._append_rows(np.zeros((1, *FRAME_SHAPE), np.uint8), blank_row)
+      frame = np.zeros((1, *FRAME_SHAPE), np.uint8)
+      self._append_rows(frame, np.zeros((len(self._columns), 1)))
     has_partial, self._is_closed = self._has_partial, True
     if not has_partial:
       return
@@ -309,8 +307,7 @@ class Recorder:
     first = max(self.add_count - rows, 0) // self._rows_per_shard
     for index in range(first, self.num_finished):
       shard = Shard(self._directory, index)
-      columns = [shard.read(name) for name in ELEMENTS[1:-1]]
-      columns.append(shard.endings())
+      columns = [shard.read('action'), shard.read('reward'), shard.endings()]
       yield from _episodes(shard.path('observation'), columns, index == 0)
     if self._has_partial:
       stop = self.add_count % self._rows_per_shard
