@@ -243,14 +243,10 @@ def _compress_shard(
   stop: threading.Event,
 ) -> None:
   """Writes one shard's part: whole blocks, and the frames at its borders."""
-  stitched = rows.num_rows - int(np.sum(rows.ranges[:, 1] - rows.ranges[:, 0]))
+  stitched = rows.num_rows - int(np.diff(rows.ranges).sum())
   # Stitched frames come first in the store and last in the file.
-  inner = FRAMES_PER_BLOCK * np.array(
-    [
-      -(-(first_row + stitched) // FRAMES_PER_BLOCK),
-      (first_row + rows.num_rows) // FRAMES_PER_BLOCK,
-    ]
-  )
+  begin = -(-(first_row + stitched) // FRAMES_PER_BLOCK) * FRAMES_PER_BLOCK
+  end = (first_row + rows.num_rows) // FRAMES_PER_BLOCK * FRAMES_PER_BLOCK
   digest, sizes = hashlib.sha256(), []
   held = np.zeros((0, *FRAME_SHAPE), np.uint8)
   border_rows, border_frames = [], [held]
@@ -260,7 +256,7 @@ def _compress_shard(
         return
       digest.update(frames)
       places = np.arange(row, row + len(frames))
-      inside = (places >= inner[0]) & (places < inner[1])
+      inside = (places >= begin) & (places < end)
       border_rows.extend(places[~inside].tolist())
       border_frames.append(frames[~inside])
       held = np.concatenate([held, frames[inside]])
