@@ -106,11 +106,9 @@ def _write_store(directory, selection, split, game, run, num_actions):
     int(first_rows[-1]), ' rows', 'building the store', unit_scale=True
   ) as bar:
     _compress_shards(directory, selection, first_rows, dictionary, bar.update)
+  compressor = zstandard.ZstdCompressor(COMPRESSION_LEVEL, dictionary)
   columns['frame_offsets'], digests = _join_parts(
-    directory,
-    selection,
-    first_rows,
-    zstandard.ZstdCompressor(COMPRESSION_LEVEL, dictionary),
+    directory, selection, first_rows, compressor
   )
   for name, array in columns.items():
     np.save(directory / f'{name}.npy', array, allow_pickle=False)
@@ -136,8 +134,7 @@ def _write_store(directory, selection, split, game, run, num_actions):
     ),
     'shards': shards,
   }
-  text = json.dumps(manifest, indent=1)
-  (directory / 'manifest.json').write_text(text)
+  (directory / 'manifest.json').write_text(json.dumps(manifest, indent=1))
   for pattern in ('shard-*', '.*'):  # Parts, and what a kill left of one.
     for path in directory.glob(pattern):
       path.unlink()
