@@ -260,17 +260,14 @@ def examine_all(shards: Sequence[Shard], num_actions: int) -> list[dict]:
     The findings of `examine` and `judge`, a dict each.
   """
   record = fetched.read(shards[0].directory)
-  with (
-    concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool,
-    progress.bar(len(shards), ' shards', 'verifying') as bar,
-  ):
 
-    def work(shard: Shard) -> dict:
-      rows = shard.fetched_rows(record)
-      finding = examine(shard, num_actions, rows, record)
-      bar.update()
-      return finding
+  def work(shard: Shard) -> dict:
+    return examine(shard, num_actions, shard.fetched_rows(record), record)
 
-    findings = list(pool.map(work, shards))
+  with concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool:
+    found = pool.map(work, shards)
+    findings = list(
+      progress.bar(len(shards), ' shards', 'verifying', iterable=found)
+    )
   judge(findings)
   return findings
