@@ -70,9 +70,7 @@ def examine(
       'transitions': len(valid_rows(endings, 1)),
       'episodes': len(whole),
       'return_mean': float(whole.mean()) if len(whole) else None,
-      'return_error': float(whole.std(ddof=1) / len(whole) ** 0.5)
-      if len(whole) > 1
-      else None,
+      'return_error': _standard_error(whole),
       'actions': np.bincount(actions).tolist(),
       'still': still / max(rows - 1, 1),
       'is_whole': stop is None or stop >= shard.num_rows,
@@ -84,6 +82,13 @@ def examine(
     }
   except UserError as error:
     return {'shard': shard.index, 'error': str(error)}
+
+
+def _standard_error(values: Sequence[float]) -> float | None:
+  """The mean's standard error; None of fewer than two values."""
+  if len(values) < 2:
+    return None
+  return float(np.std(values, ddof=1) / len(values) ** 0.5)
 
 
 def _unmarked_starts(blank: np.ndarray, endings: np.ndarray) -> int:
@@ -190,12 +195,7 @@ def plot(
     )
   shards = sorted(games)
   means = {shard: float(np.mean(games[shard])) for shard in shards}
-  errors = [
-    np.std(games[shard], ddof=1) / len(games[shard]) ** 0.5
-    if len(games[shard]) > 1
-    else 0.0
-    for shard in shards
-  ]
+  errors = [_standard_error(games[shard]) or 0.0 for shard in shards]
   canvas = figure.Figure(figsize=(7, 3.5), layout='constrained')
   axes = canvas.subplots()
   axes.errorbar(
