@@ -10,7 +10,7 @@ from cql_atari.core import devices, fetched, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_path, user_path
 from cql_atari.replay.episodes import valid_rows
-from cql_atari.replay.frames import STACK_SIZE
+from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.shard import ELEMENTS, Shard
 
 _EARLY = 5  # Shards from which later play should differ.
@@ -44,15 +44,13 @@ def examine(
     for path in shard.sources if record is not None else ():
       fetched.check(path, record)
     digest = hashlib.sha256()
-    still, last, blank = 0, None, []
+    still, last, blank = 0, np.zeros((0, *FRAME_SHAPE), np.uint8), []
     rows = shard.num_rows if stop is None else min(stop, shard.num_rows)
     for frames in shard.checked_frames(num_actions, rows):
       digest.update(frames)
-      moves = (frames[1:] != frames[:-1]).any(axis=(1, 2))
-      still += int((~moves).sum())
-      if last is not None:
-        still += bool((last == frames[0]).all())
-      last = frames[-1]
+      seen = np.concatenate([last, frames])
+      still += int((seen[1:] == seen[:-1]).all(axis=(1, 2)).sum())
+      last = frames[-1:]
       blank.append(~frames.any(axis=(1, 2)))
     columns = [shard.read(name, rows) for name in ELEMENTS[1:]]
     for column in columns:
