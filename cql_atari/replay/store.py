@@ -245,13 +245,22 @@ class Store:
     Raises:
       UserError: the compressed frames are damaged.
     """
+    if self.frames is not None:
+      rows = first_rows[:, None] + np.arange(length)
+      # All are in range; to make sure of it would take another copy.
+      return self.frames.take(rows, axis=0, out=out, mode='clip')
+    if out is None:
+      out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
     try:
-      return self._read_frames(first_rows, length, out)
+      for start in range(0, len(out), _WINDOWS_AT_ONCE):
+        part = slice(start, start + _WINDOWS_AT_ONCE)
+        self._decompress(first_rows[part], out[part])
     except (zstandard.ZstdError, ValueError) as error:
       raise UserError(
         f'the frames of the store of {self.manifest["game"]} are damaged '
         f'({error}): delete it and give the same command again.'
       ) from None
+    return out
 
   def in_memory(self) -> 'Store':
     """The same, read into memory."""
@@ -267,20 +276,6 @@ class Store:
       part = frames[start : start + _ROWS_AT_ONCE]
       self.read_frames(np.array([start]), len(part), out=part[None])
     return dataclasses.replace(self, frames=frames)
-
-  def _read_frames(
-    self, first_rows: np.ndarray, length: int, out: np.ndarray | None
-  ) -> np.ndarray:
-    if out is None:
-      out = np.empty((len(first_rows), length, *FRAME_SHAPE), np.uint8)
-    if self.frames is not None:
-      rows = first_rows[:, None] + np.arange(length)
-      # All are in range; to make sure of it would take another copy.
-      return self.frames.take(rows, axis=0, out=out, mode='clip')
-    for start in range(0, len(out), _WINDOWS_AT_ONCE):
-      part = slice(start, start + _WINDOWS_AT_ONCE)
-      self._decompress(first_rows[part], out[part])
-    return out
 
   def _decompress(self, first_rows: np.ndarray, out: np.ndarray) -> None:
     """Fills windows (B, length, 84, 84)."""
