@@ -110,10 +110,8 @@ class Store:
         or segments_of(manifest['shards'])[-1, 1] != manifest['num_rows']
       ):
         raise ValueError('its files do not fit together')
-      if checksums(blocks, arrays) != {
-        name: manifest[name]
-        for name in ('sha256_of_columns', 'crc32_of_frames')
-      }:
+      sums = checksums(blocks, arrays)
+      if sums != {name: manifest[name] for name in sums}:
         raise ValueError('its contents have changed')
     except (OSError, LookupError, ValueError, TypeError, EOFError) as error:
       raise UserError(
