@@ -113,14 +113,8 @@ def describe(store: Store, action_names: Sequence[str]) -> str:
     f'size          {store.nbytes / 1e6:,.1f} MB, '
     f'{store.nbytes / rows:.0f} bytes a row',
   ]
-  for title, values in (
-    ('action', action_names),
-    ('reward', None),
-  ):
-    distinct, counts = np.unique(
-      getattr(store, f'{title}s'), return_counts=True
-    )
-    for value, count in zip(distinct.tolist(), counts.tolist()):
-      name = values[value] if values else f'{value:g}'
+  for title, column in (('action', store.actions), ('reward', store.rewards)):
+    for value, count in zip(*np.unique(column, return_counts=True)):
+      name = action_names[value] if title == 'action' else f'{value:g}'
       lines.append(f'{title} {name:<14}{count:>12,}  {count / rows:6.1%}')
   return '\n'.join(lines)
