@@ -112,11 +112,8 @@ def _check(env: gymnasium.Env) -> None:
   ale = env.unwrapped
   if not hasattr(ale, 'ale'):  # Not gymnasium's Atari.
     return
-  wrappers = [env]
-  while hasattr(wrappers[-1], 'env'):
-    wrappers.append(wrappers[-1].env)
-  skip = ale._frameskip
-  for wrapper in wrappers[:-1]:
+  wrapper, skip = env, ale._frameskip
+  while wrapper is not ale:
     is_sb3 = type(wrapper).__name__ == 'EpisodicLifeEnv'
     if is_sb3 or vars(wrapper).get('terminal_on_life_loss'):
       raise UserError(
@@ -126,6 +123,7 @@ def _check(env: gymnasium.Env) -> None:
       )
     for name in ('frame_skip', '_skip'):
       skip *= vars(wrapper).get(name, 1)
+    wrapper = wrapper.env
   if skip != 4:
     raise UserError(
       f'the environment shows every {skip} frames, and the format holds every '
