@@ -33,8 +33,7 @@ def rom_name(game: str) -> str:
   if game not in games:
     lower = {name.lower(): name for name in games}
     close = difflib.get_close_matches(str(game).lower(), lower, 1, 0.5)
-    close = [lower[name] for name in close]
-    hint = f': did you mean {close[0]}?' if close else '.'
+    hint = f': did you mean {lower[close[0]]}?' if close else '.'
     raise UserError(f'there is no Atari game {game!r}{hint}')
   return games[game]
 

@@ -267,9 +267,8 @@ class Shard:
     starts = np.flatnonzero(self.endings(stop)) + 1
     if self.add_count <= self.capacity:
       starts = np.append(0, starts)
-    for offset in range(STACK_SIZE - 1):
-      rows = starts + offset
-      padding[rows[rows < stop]] = True
+    rows = starts[:, None] + np.arange(STACK_SIZE - 1)
+    padding[rows[rows < stop]] = True
     row = 0
     for frames in self.frames(stop):
       blank = ~frames.any(axis=(1, 2))
