@@ -134,12 +134,6 @@ class Split:
     return sorted(rng.choice(numbers, self.num_shards, replace=False).tolist())
 
   @property
-  def _picked(self) -> str:
-    if self.num_shards is None:
-      return f'Split.shards {self.shards}'
-    return f'Split.num_shards {self.num_shards}, of shards {self.shards},'
-
-  @property
   def record(self) -> dict:
     """Its settings as plain JSON, for manifests."""
     settings = dataclasses.asdict(self)
@@ -179,8 +173,11 @@ class Split:
     numbers = self.shard_numbers
     shards = [shard for shard in available if shard.index in numbers]
     if not shards:
+      picked = f'Split.shards {self.shards}'
+      if self.num_shards is not None:
+        picked = f'Split.num_shards {self.num_shards}, of shards {self.shards},'
       raise UserError(
-        f'{self._picked} picks none of the shards in '
+        f'{picked} picks none of the shards in '
         f'{available[0].directory}: it has {available[0].index} to '
         f'{available[-1].index}.'
       )
