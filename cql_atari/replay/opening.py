@@ -100,21 +100,15 @@ def _check_there(
     return
   if replay_dir and user_path(replay_dir).is_file():
     raise UserError(f'{replay_dir} is a file: give the folder that it is in.')
-  game = game or next(
-    (
-      part
-      for part in pathlib.Path(replay_dir or '').parts
-      if part in games.game_names()
-    ),
-    None,
-  )
+  if replay_dir:
+    known = games.game_names()
+    told = [part for part in pathlib.Path(replay_dir).parts if part in known]
+    game = game or next(iter(told), None)
+    problem = f'there is no replay folder {replay_dir}'
+  else:
+    problem = f'no replay data{f" of {game}" if game else ""} was given'
   raise UserError(
-    (
-      f'there is no replay folder {replay_dir}'
-      if replay_dir
-      else f'no replay data{f" of {game}" if game else ""} was given'
-    )
-    + ': fetch a run with "python -m cql_atari.fetch '
+    f'{problem}: fetch a run with "python -m cql_atari.fetch '
     f'--game={game or "Pong"} --split={split} --out=data" and pass '
     f'--replay_dir=data/{game or "Pong"}/1, or try the built-in data with '
     '--gin_files=cql_demo.gin.'
