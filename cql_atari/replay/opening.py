@@ -229,21 +229,15 @@ def _key(
   selection: Sequence[split_lib.ShardRows],
 ) -> str:
   """Tells the store of these files and settings from any other."""
-  sources = [
+  settings = [FORMAT_VERSION, game, num_actions, list(split.record.values())]
+  files = [
     [
       (path.name, path.stat().st_size, path.stat().st_mtime_ns)
       for path in rows.shard.sources
     ]
     for rows in selection
   ]
-  content = [
-    FORMAT_VERSION,
-    game,
-    num_actions,
-    list(split.record.values()),
-    str(run.resolve()),
-    sources,
-  ]
+  content = [*settings, str(run.resolve()), files]
   return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
