@@ -56,8 +56,7 @@ def fetch(
       f'{folder} has files of {before}: give that --source, or another --out.'
     )
   with exclusive_lock(folder, 'fetching'):
-    is_there = any(folder.glob(file_name('*', '*')))
-    if is_there and fetched.read(folder) is None:
+    if any(folder.glob(file_name('*', '*'))) and fetched.read(folder) is None:
       raise UserError(
         f'{folder} holds data that was not fetched: give another --out.'
       )
@@ -143,9 +142,7 @@ def _have(folder, entry: dict | None, file: str, wanted: float | None) -> bool:
     return False
   if (folder / file).stat().st_size != entry['bytes']:
     return False
-  return entry['rows'] is None or (
-    wanted is not None and entry.get('fraction', 0) >= wanted
-  )
+  return entry['rows'] is None or entry.get('fraction', 0) >= (wanted or 1)
 
 
 def _fetch(source, folder, plan, jobs) -> None:
