@@ -266,8 +266,6 @@ class Recorder:
     """The state beside the files: arrays, and JSON-compatible data."""
     data = {
       'add_count': self.add_count,
-      'rows_per_shard': self._rows_per_shard,
-      'num_shards': self._num_shards,
       'episodes': self.episodes,
       'cut_offs': self._cut_offs,
     }
