@@ -32,6 +32,12 @@ def user_path(*parts: str | os.PathLike) -> pathlib.Path:
     ) from None
 
 
+def sync(path: pathlib.Path) -> None:
+  """Waits until a file is on the disk."""
+  with open(path, 'rb') as file:
+    os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Writes atomically: yields a partial path that replaces `path` on success.
@@ -42,8 +48,7 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
   partial = path.with_name(f'.{os.getpid()}.partial.{path.name}')
   try:
     yield partial
-    with open(partial, 'rb') as file:
-      os.fsync(file.fileno())
+    sync(partial)
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import zstandard
 
 from cql_atari.core import devices, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import atomic_file, locked, writing
+from cql_atari.core.files import atomic_file, locked, sync, writing
 from cql_atari.replay import shard as shard_lib
 from cql_atari.replay import shard_folder, summary
 from cql_atari.replay import split as split_lib
@@ -325,7 +325,6 @@ def _join_parts(
             shutil.copyfileobj(blocks, file, 1 << 20)
           next_row += inner
     close_gap(int(first_rows[-1]))
-    file.flush()
-    os.fsync(file.fileno())
+  sync(directory / 'frames.zst')
   offsets = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.uint64)
   return offsets, digests

@@ -12,7 +12,7 @@ import numpy as np
 from isal import igzip
 
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_text
+from cql_atari.core.files import sync, write_text
 from cql_atari.replay.episodes import CUT_OFF
 from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
 from cql_atari.replay.npy_gz import ArrayReader, atomic_gzip
@@ -223,7 +223,7 @@ class Recorder:
 
   def _end_shard(self) -> None:
     self._write(self._stale_frame[None])
-    _sync(self._partial)
+    sync(self._partial)
     shard = self._shard
     self._write_cut_offs(shard)
     _write_columns(shard, *self._columns.values(), self.add_count)
@@ -270,7 +270,7 @@ class Recorder:
       'cut_offs': self._cut_offs,
     }
     if self._has_partial:
-      _sync(self._partial)
+      sync(self._partial)
       data['partial_bytes'] = self._partial.stat().st_size
     return {'stale_frame': self._stale_frame, **self._columns}, data
 
@@ -343,8 +343,3 @@ def _episodes(
     for first, stop in itertools.pairwise(ends.tolist()):
       frames = reader.read(stop - first)[PADDING_ROWS:]
       yield frames, *(column[first + PADDING_ROWS : stop] for column in columns)
-
-
-def _sync(path: pathlib.Path) -> None:
-  with open(path, 'rb') as file:
-    os.fsync(file.fileno())
