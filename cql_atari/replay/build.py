@@ -80,8 +80,7 @@ def build_store(
         partial.mkdir(exist_ok=True)  # The other process may have failed.
         try:
           _write_store(partial, selection, split, game, run, num_actions)
-          os.chmod(partial, 0o755)
-          os.rename(partial, directory)
+          partial.rename(directory)
         except (UserError, OSError):
           shutil.rmtree(partial, ignore_errors=True)
           raise
