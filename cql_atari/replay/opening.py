@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -212,13 +213,10 @@ def _is_of(
 ) -> bool:
   """Whether a store has these rows, by shards, rows and sizes of files."""
   may_grow = fetched.read(folder) is not None  # By a fetch of a larger share.
-  shards = [rows.record for rows in selection]
   names = ('shard', 'rows') if may_grow else ('shard', 'rows', 'files')
-  known, now = (
-    [[shard[name] for name in names] for shard in of]
-    for of in (store.manifest['shards'], shards)
-  )
-  return known == now
+  pick = operator.itemgetter(*names)
+  now = [pick(rows.record) for rows in selection]
+  return now == list(map(pick, store.manifest['shards']))
 
 
 def _key(
