@@ -50,10 +50,9 @@ def episode_returns(
   Returns:
     (E,) float64 returns, in the order of play.
   """
-  ends = np.flatnonzero(terminals)
   total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
-  starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-  returns = total[ends + 1] - total[starts]
+  borders = np.append(0, np.flatnonzero(terminals) + 1)
+  returns = np.diff(total[borders])
   return returns if from_start else returns[1:]
 
 
