@@ -9,7 +9,6 @@ those as they are, and they are compressed when the parts are joined.
 import concurrent.futures
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import threading
@@ -262,7 +261,7 @@ def _compress_shard(
         sizes.append(len(block))
       held = held[whole:]
       on_rows(len(frames))
-    os.fsync(file.fileno())
+  sync(_part(directory, rows, 'zst'))
   with atomic_file(_part(directory, rows, 'npz')) as file:
     np.savez(
       file,
