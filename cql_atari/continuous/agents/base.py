@@ -130,7 +130,7 @@ class ContinuousAgent(base.OfflineAgent):
 
   def _build(self) -> None:
     """Makes all variables."""
-    self.policy = self._make_policy(0)
+    self.policy = self._make_network(self._policy_fn, 0)
     self._add_part(
       self.POLICY_LOSS,
       self.policy_loss,
@@ -139,14 +139,10 @@ class ContinuousAgent(base.OfflineAgent):
       self.policy_steps,
     )
 
-  def _make_policy(self, number: int) -> networks.TanhGaussianPolicy:
-    return self._policy_fn(
-      self.state_size, self.action_size, self._seed_sequence(number)
-    )
-
-  def _seed_sequence(self, number: int) -> np.random.SeedSequence:
-    """Seeds a network's weights; every network has its own number."""
-    return np.random.SeedSequence([self.seed, number])
+  def _make_network(self, make: Callable, number: int):
+    """Makes a network; every kind has its number, which seeds the weights."""
+    seed = np.random.SeedSequence([self.seed, number])
+    return make(self.state_size, self.action_size, seed)
 
   def _add_part(self, name, loss, learning_rate, module, repeats=1) -> None:
     adam = optimizers.Adam(learning_rate, epsilon=1e-8)

@@ -100,9 +100,7 @@ class BEARAgent(SACAgent):
 
   def _build(self) -> None:
     super()._build()
-    self.behavior = self._behavior_fn(
-      self.state_size, self.action_size, self._seed_sequence(2)
-    )
+    self.behavior = self._make_network(self._behavior_fn, 2)
     self._add_part(
       'behavior_loss',
       self.behavior_loss,

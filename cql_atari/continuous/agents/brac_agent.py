@@ -85,9 +85,8 @@ class BRACAgent(SACAgent):
 
   def _build(self) -> None:
     super()._build()
-    self.behavior = (self._behavior_fn or self._policy_fn)(
-      self.state_size, self.action_size, self._seed_sequence(2)
-    )
+    make = self._behavior_fn or self._policy_fn
+    self.behavior = self._make_network(make, 2)
     self.cloning = BehaviorCloning(
       self.behavior,
       self._sampler,

@@ -96,8 +96,7 @@ class SACAgent(ContinuousAgent):
   def _build_critic(self) -> None:
     # The target begins as the online networks do.
     self.critic, self.target_critic = (
-      self._critic_fn(self.state_size, self.action_size, self._seed_sequence(1))
-      for _ in range(2)
+      self._make_network(self._critic_fn, 1) for _ in range(2)
     )
     self._add_part(
       'loss',
