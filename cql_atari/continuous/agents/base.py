@@ -96,10 +96,8 @@ class ContinuousAgent(base.OfflineAgent):
     super().__init__()
     self._check_data(data)
     self.data = data
-    self.state_size, self.action_size = (
-      data.state.shape[1],
-      data.action.shape[1],
-    )
+    self.state_size = data.state.shape[1]
+    self.action_size = data.action.shape[1]
     self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
     self._state_mean, self._state_std = data.state_mean, data.state_std
     self._sampler = sampler(data)
