@@ -166,10 +166,9 @@ class ContinuousAgent(base.OfflineAgent):
       scalars: of the parts that have just been updated; 'loss' is the critic's.
     """
 
-  def _normal(self, noise: Noise, samples: int | None = None) -> tf.Tensor:
+  def _normal(self, noise: Noise, *samples: int) -> tf.Tensor:
     """Noise (B, A) for an action in every state, or (B, N, A) for N."""
-    each = () if samples is None else (samples,)
-    return noise.normal(self.batch_size, *each, self.action_size)
+    return noise.normal(self.batch_size, *samples, self.action_size)
 
   # --- The gradient step. ---
 
