@@ -111,10 +111,8 @@ class Dataset:
         'the data of the kitchen pay for finished tasks at every step, play '
         'only once: true values cannot be told from it. Give other runs.'
       )
-    scale, shift = (
-      self.manifest[f'reward_{name}'] for name in ('scale', 'shift')
-    )
-    return rewards * scale + shift
+    scaled = rewards * self.manifest['reward_scale']
+    return scaled + self.manifest['reward_shift']
 
   def discounted_return(self, gamma: float) -> float | None:
     """The mean discounted return-to-go of the data's actions.
