@@ -172,15 +172,11 @@ def open_task_data(
     scores = np.minimum(scores, 1.0)
   if return_spread is not None:
     reward_scale *= return_spread / _spread(scores, source)
+  # Without a version, it is no data of D4RL's.
+  version = described.version if source in described.published_names else None
   manifest = {
     'game': described.domain,
-    # Without a version, it is no data of D4RL's.
-    'split': {
-      'data': described.data,
-      'version': described.version
-      if source in described.published_names
-      else None,
-    },
+    'split': {'data': described.data, 'version': version},
     'source': source,
     'sha256': digest,
     'rows': len(steps),
@@ -188,10 +184,7 @@ def open_task_data(
     'normalize_states': normalize_states,
     'reward_scale': reward_scale,
     'reward_shift': reward_shift,
-    # The kitchen's pay for what is finished at every step, play only once.
-    'behavior_return': None
-    if described.domain == 'kitchen'
-    else _behavior_return(scores),
+    'behavior_return': _behavior_return(described, scores),
   }
   rewards = steps.rewards * np.float32(reward_scale) + np.float32(reward_shift)
   return Dataset(
@@ -271,8 +264,9 @@ def _moments(
   )
 
 
-def _behavior_return(scores: np.ndarray) -> dict | None:
-  if not len(scores):
+def _behavior_return(task: tasks.Task, scores: np.ndarray) -> dict | None:
+  # The kitchen's pay for what is finished at every step, play only once.
+  if task.domain == 'kitchen' or not len(scores):
     return None
   return {
     'mean': float(scores.mean()),
