@@ -231,11 +231,10 @@ def _read(task: tasks.Task, path: str | None) -> tuple[files.Steps, str, str]:
 
 def _with_unit_actions(steps: files.Steps, task: tasks.Task) -> files.Steps:
   """Actions in [-1, 1], where the task's own have other bounds."""
-  if task.settings.action_range is None or steps.actions.ndim != 2:
-    return steps
-  low, high = task.settings.action_range
-  if steps.actions.shape[1] != len(low):
-    return steps  # The check will say so.
+  bounds = task.settings.action_range
+  if bounds is None or steps.actions.shape[1:] != bounds[0].shape:
+    return steps  # The check will say what is wrong with the shape.
+  low, high = bounds
   actions = 2 * (steps.actions - low) / (high - low) - 1
   return dataclasses.replace(steps, actions=actions.astype(np.float32))
 
