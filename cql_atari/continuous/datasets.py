@@ -276,6 +276,7 @@ def _behavior_return(task: tasks.Task, scores: np.ndarray) -> dict | None:
 
 
 def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
+  where = f'no data of {task.name} was given'
   if path is not None:
     given = user_path(path)
     files = [given / name for name in task.file_names]
@@ -283,8 +284,6 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
       if file.is_file():
         _check_domain(file, task)
         return file
-  where = f'no data of {task.name} was given'
-  if path is not None:
     where = f'there is no {files[0] if given.is_dir() else given}'
   alternative = ''
   if task.domain in tasks.GYM:
@@ -311,8 +310,7 @@ def _check_domain(file: pathlib.Path, task: tasks.Task) -> None:
   if file.name not in task.file_names:
     for name in tasks.names():
       for version in ('v0', 'v1', 'v2'):
-        other = tasks.task(f'{name}-{version}')
-        if file.name in other.file_names:
+        if file.name in tasks.task(f'{name}-{version}').file_names:
           raise UserError(
             f'{file} is called after {name}, but the task is {task.name}: bind '
             f"TASK='{name}', or give the file another name."
