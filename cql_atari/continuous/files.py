@@ -8,10 +8,8 @@ timeout, and the last, have no row after them and are left out; a terminal row
 stays, its next state never being looked at.
 """
 
-import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator
 
 import h5py
 import numpy as np
@@ -115,21 +113,31 @@ def read_hdf5(path: pathlib.Path, task: tasks.Task) -> Steps:
     UserError: it can't be read, lacks something, or says that it is of
       another environment.
   """
-  with _opened(path) as file:
-    if (recorded := _recorded_environment(file)) is not None:
-      environments.check_recorded(recorded, task, str(path))
-    arrays = {}
-    for name in ('observations', 'actions', 'rewards', 'terminals', 'timeouts'):
-      if isinstance(file.get(name), h5py.Dataset):
-        arrays[name] = file[name][()]
-        if arrays[name].dtype.kind not in 'fiub' or (
-          np.isnan(arrays[name]).any() and name in ('terminals', 'timeouts')
-        ):
-          raise UserError(f'{path} has {name} that are no numbers.')
-      elif name != 'timeouts':
-        raise UserError(
-          f'{path} has no {name}: it is no D4RL file, or is damaged.'
-        )
+  try:
+    with h5py.File(path, 'r') as file:
+      return _steps_of(file, path, task)
+  except OSError as error:
+    text = ' '.join(str(error).split())
+    raise UserError(
+      f'{path} cannot be read ({text}): fetch or make it anew.'
+    ) from None
+
+
+def _steps_of(file: h5py.File, path: pathlib.Path, task: tasks.Task) -> Steps:
+  if (recorded := _recorded_environment(file)) is not None:
+    environments.check_recorded(recorded, task, str(path))
+  arrays = {}
+  for name in ('observations', 'actions', 'rewards', 'terminals', 'timeouts'):
+    if isinstance(file.get(name), h5py.Dataset):
+      arrays[name] = file[name][()]
+      if arrays[name].dtype.kind not in 'fiub' or (
+        np.isnan(arrays[name]).any() and name in ('terminals', 'timeouts')
+      ):
+        raise UserError(f'{path} has {name} that are no numbers.')
+    elif name != 'timeouts':
+      raise UserError(
+        f'{path} has no {name}: it is no D4RL file, or is damaged.'
+      )
   terminals = arrays['terminals'].reshape(-1) > 0
   if 'timeouts' in arrays:
     timeouts = arrays['timeouts'].reshape(-1) > 0
@@ -186,18 +194,6 @@ def _recorded_environment(file: h5py.File) -> str | None:
         if isinstance(value, str):
           return value
   return None
-
-
-@contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[h5py.File]:
-  try:
-    with h5py.File(path, 'r') as file:
-      yield file
-  except OSError as error:
-    text = ' '.join(str(error).split())
-    raise UserError(
-      f'{path} cannot be read ({text}): fetch or make it anew.'
-    ) from None
 
 
 def _count_timeouts(terminals: np.ndarray, limit: int) -> np.ndarray:
