@@ -86,9 +86,7 @@ def write(name: str, steps: Steps, task: tasks.Task, **about: str) -> None:
   minari = sources.import_minari()
   from minari.data_collector import EpisodeBuffer
 
-  ends = [*steps.episode_ends.tolist()]
-  if not ends or ends[-1] < len(steps):
-    ends.append(len(steps))
+  ends = np.union1d(steps.episode_ends, [len(steps)])
   buffers = []
   for index, (first, stop) in enumerate(zip([0, *ends], ends)):
     rows, last = slice(first, stop), stop - 1
