@@ -111,10 +111,7 @@ def _description(task: tasks.Task):
   if task.domain in _GYM:
     return _GYM[task.domain], {}, None
   if task.domain in _MAZES:
-    settings = {
-      'maze_map': maze(task.domain),
-      'continuing_task': False,
-    }
+    settings = {'maze_map': maze(task.domain), 'continuing_task': False}
     return 'AntMaze_UMaze-v4', settings, wrappers.AntMaze
   if task.domain == 'kitchen':
     goals = _KITCHEN_MIXED if task.data == 'mixed' else _KITCHEN
