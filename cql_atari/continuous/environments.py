@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import warnings
+from importlib import metadata
 from typing import Any
 
 import cv2
@@ -292,10 +293,5 @@ class D4RLEnvironments:
   @property
   def record(self) -> dict[str, Any]:
     """Their fields in run.json."""
-    if self.task.is_gymnasium:
-      import gymnasium
-
-      return {'task': self.task.name, 'gymnasium': gymnasium.__version__}
-    import mujoco
-
-    return {'task': self.task.name, 'mujoco': mujoco.__version__}
+    package = 'gymnasium' if self.task.is_gymnasium else 'mujoco'
+    return {'task': self.task.name, package: metadata.version(package)}
