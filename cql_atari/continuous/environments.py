@@ -62,12 +62,13 @@ _HEIGHT = 420  # Of pictures.
 _KITCHEN_MIXED = ('microwave', 'kettle', 'bottom burner', 'light switch')
 
 
-def make(task: tasks.Task, renders: bool = False):
+def make(task: tasks.Task, renders: bool = False, most: int | None = None):
   """Makes the environment of a task.
 
   Args:
     task: the task.
     renders: whether it gives pictures.
+    most: steps after which an episode is cut off; the task's own by default.
 
   Returns:
     A gymnasium environment: observations (S,) in the order of D4RL's data,
@@ -95,7 +96,7 @@ def make(task: tasks.Task, renders: bool = False):
     warnings.simplefilter('ignore')  # Of newer versions than the data's.
     environment = gymnasium.make(
       name,
-      max_episode_steps=task.settings.max_episode_steps,
+      max_episode_steps=most or task.settings.max_episode_steps,
       disable_env_checker=True,
       render_mode='rgb_array' if renders else None,
       **settings,
@@ -233,7 +234,8 @@ class D4RLEnvironments:
     """
     if self._environments is None:
       self._environments = [
-        make(self.task, self.draws) for _ in range(self.num_environments)
+        make(self.task, self.draws, self.longest_episode)
+        for _ in range(self.num_environments)
       ]
     if self.renders:
       if self._mirror is None:
@@ -242,7 +244,6 @@ class D4RLEnvironments:
         )
       self._mirror.reset(seed)
     seeds = np.random.SeedSequence(seed).generate_state(self.num_environments)
-    self._lengths = np.zeros(self.num_environments, np.int64)
     return np.array(
       [
         environment.reset(seed=int(s))[0]
@@ -265,15 +266,13 @@ class D4RLEnvironments:
     """
     if self._mirror is not None:
       self._mirror.step(np.asarray(actions[0]))
-    self._lengths += 1
     states, rewards, over = [], [], []
-    for index, (environment, action) in enumerate(
-      zip(self._environments, np.asarray(actions, np.float32))
+    for environment, action in zip(
+      self._environments, np.asarray(actions, np.float32)
     ):
       state, reward, terminal, cut_off, _ = environment.step(action)
-      cut_off |= self._lengths[index] >= self.max_steps_per_episode
       if terminal or cut_off:
-        state, self._lengths[index] = environment.reset()[0], 0
+        state, _ = environment.reset()
       states.append(state)
       rewards.append(reward)
       over.append(terminal or cut_off)
