@@ -30,6 +30,9 @@ GYM_DATA = (
   'random-expert',
   'medium-replay',
 )
+_MAZE_DATA = ('play', 'diverse')
+_HAND_DATA = ('human', 'cloned')
+_KITCHEN_DATA = ('complete', 'partial', 'mixed')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Domain:
     score_range: mean returns of random play and of an expert; None where
       scores are returns.
     version: the data's version where a name has none.
+    data: of each of its tasks, such as 'medium'.
     action_range: least and greatest of every number in an action, (A,) each,
       as the environment itself and its data have them.
   """
@@ -52,23 +56,24 @@ class Domain:
   max_episode_steps: int
   score_range: tuple[float, float] | None
   version: str
+  data: tuple[str, ...] = ()
   action_range: tuple | None = None
 
 
 # Whose data `collect` makes as well.
 GYM = ('halfcheetah', 'hopper', 'walker2d')
 DOMAINS = {
-  'halfcheetah': Domain(17, 6, 1000, (-280.178953, 12135.0), 'v2'),
-  'hopper': Domain(11, 3, 1000, (-20.272305, 3234.3), 'v2'),
-  'walker2d': Domain(17, 6, 1000, (1.629008, 4592.3), 'v2'),
-  'antmaze-umaze': Domain(29, 8, 700, (0.0, 1.0), 'v0'),
-  'antmaze-medium': Domain(29, 8, 1000, (0.0, 1.0), 'v0'),
-  'antmaze-large': Domain(29, 8, 1000, (0.0, 1.0), 'v0'),
-  'pen': Domain(45, 24, 100, (96.262799, 3076.833102), 'v0'),
-  'hammer': Domain(46, 26, 200, (-274.856578, 12794.134825), 'v0'),
-  'door': Domain(39, 28, 200, (-56.512833, 2880.569309), 'v0'),
-  'relocate': Domain(39, 30, 200, (-6.425911, 4233.877798), 'v0'),
-  'kitchen': Domain(60, 9, 280, (0.0, 4.0), 'v0'),
+  'halfcheetah': Domain(17, 6, 1000, (-280.178953, 12135.0), 'v2', GYM_DATA),
+  'hopper': Domain(11, 3, 1000, (-20.272305, 3234.3), 'v2', GYM_DATA),
+  'walker2d': Domain(17, 6, 1000, (1.629008, 4592.3), 'v2', GYM_DATA),
+  'antmaze-umaze': Domain(29, 8, 700, (0.0, 1.0), 'v0', ('', 'diverse')),
+  'antmaze-medium': Domain(29, 8, 1000, (0.0, 1.0), 'v0', _MAZE_DATA),
+  'antmaze-large': Domain(29, 8, 1000, (0.0, 1.0), 'v0', _MAZE_DATA),
+  'pen': Domain(45, 24, 100, (96.262799, 3076.833102), 'v0', _HAND_DATA),
+  'hammer': Domain(46, 26, 200, (-274.856578, 12794.134825), 'v0', _HAND_DATA),
+  'door': Domain(39, 28, 200, (-56.512833, 2880.569309), 'v0', _HAND_DATA),
+  'relocate': Domain(39, 30, 200, (-6.425911, 4233.877798), 'v0', _HAND_DATA),
+  'kitchen': Domain(60, 9, 280, (0.0, 4.0), 'v0', _KITCHEN_DATA),
 }
 
 
@@ -204,7 +209,7 @@ def _own(name: str) -> Domain:
     environment.spec.max_episode_steps or _LONGEST,
     None,
     '',
-    (actions.low, actions.high),
+    action_range=(actions.low, actions.high),
   )
 
 
@@ -222,19 +227,9 @@ def names() -> dict[str, tuple[str, str]]:
   Returns:
     Its domain and its data, by name.
   """
-  pairs = [(domain, data) for domain in GYM for data in GYM_DATA]
-  pairs += [('antmaze-umaze', ''), ('antmaze-umaze', 'diverse')]
-  pairs += [
-    (f'antmaze-{size}', data)
-    for size in ('medium', 'large')
-    for data in ('play', 'diverse')
-  ]
-  pairs += [
-    (hand, data)
-    for hand in ('pen', 'hammer', 'door', 'relocate')
-    for data in ('human', 'cloned')
-  ]
-  pairs += [('kitchen', data) for data in ('complete', 'partial', 'mixed')]
+  pairs = (
+    (name, data) for name, domain in DOMAINS.items() for data in domain.data
+  )
   return {'-'.join(filter(None, pair)): pair for pair in pairs}
 
 
