@@ -53,14 +53,12 @@ def _is_published_method(task: tasks.Task, settings: Mapping[str, Any]) -> bool:
     'CQLSACAgent.target_gap'
   ):
     return False
-  widths = [
-    units
+  is_wide = all(
+    units >= _LEAST_PUBLISHED_WIDTH
     for name in ('Critic.hidden_units', 'TanhGaussianPolicy.hidden_units')
     for units in settings.get(name, ())
-  ]
-  return min(widths, default=_LEAST_PUBLISHED_WIDTH) >= (
-    _LEAST_PUBLISHED_WIDTH
-  ) and all(settings.get(n, v[0]) in v for n, v in allowed.items())
+  )
+  return is_wide and all(settings.get(n, v[0]) in v for n, v in allowed.items())
 
 
 def _make_collector(run_dir: pathlib.Path, name: str, steps: int | None):
