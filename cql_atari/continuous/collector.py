@@ -170,29 +170,21 @@ class SACCollector(online.OnlineLearner):
     size = self._task.settings.action_size
     rows = []
     state, _ = environment.reset(seed=int(rng.integers(1 << 31)))
-    bar = progress.bar(self._rows, ' rows', f'playing {name}')
-    for _ in range(self._rows):
-      self.pause(save=False)  # What was learned is saved.
-      action = self._act(weights, state, rng.normal(size=size))
-      following, reward, terminal, cut_off, _ = environment.step(action)
-      is_timeout = cut_off and not terminal
-      rows.append((state, action, reward, terminal, is_timeout, following))
-      state = environment.reset()[0] if terminal or cut_off else following
-      bar.update()
-    bar.close()
+    with progress.bar(self._rows, ' rows', f'playing {name}') as bar:
+      for _ in range(self._rows):
+        self.pause(save=False)  # What was learned is saved.
+        action = self._act(weights, state, rng.normal(size=size))
+        following, reward, terminal, cut_off, _ = environment.step(action)
+        is_timeout = cut_off and not terminal
+        rows.append((state, action, reward, following, terminal, is_timeout))
+        state = environment.reset()[0] if terminal or cut_off else following
+        bar.update()
     return _steps(*map(np.array, zip(*rows)))
 
   def _replay(self, count: int) -> files.Steps:
     """The first steps that were played."""
-    columns = self._memory.columns()
-    return _steps(
-      columns.state[:count],
-      columns.action[:count],
-      columns.reward[:count],
-      columns.terminal[:count],
-      self._timeouts[:count],
-      columns.next_state[:count],
-    )
+    columns = (*self._memory.columns(), self._timeouts)
+    return _steps(*(column[:count] for column in columns))
 
 
 def choose(returns: np.ndarray, domain: str) -> dict[str, int]:
@@ -222,7 +214,8 @@ def choose(returns: np.ndarray, domain: str) -> dict[str, int]:
   return {'random': 0, 'medium': medium, 'expert': expert}
 
 
-def _steps(observations, actions, rewards, terminals, timeouts, following):
+def _steps(observations, actions, rewards, following, terminals, timeouts):
+  """The columns of transitions, and where episodes are cut off, as a file's."""
   return files.Steps(
     observations.astype(np.float32),
     np.clip(actions, -1.0, 1.0).astype(np.float32),
