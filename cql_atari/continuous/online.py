@@ -184,15 +184,9 @@ class OnlineLearner(job.Job):
         returns[-1] += reward
         over = terminal or cut_off
     self._snapshots.append(weights)
-    self._metrics.append(
-      [
-        len(self._memory),
-        float(np.mean(returns)),
-        float(np.std(returns)),
-        len(returns),
-        round(self.wall_seconds, 1),
-      ]
-    )
+    mean, deviation = float(np.mean(returns)), float(np.std(returns))
+    seconds = round(self.wall_seconds, 1)
+    self._metrics.append([self.step, mean, deviation, len(returns), seconds])
     write_csv(self.folder / 'metrics.csv', METRICS, self._metrics)
 
   # --- Saving. ---
