@@ -107,16 +107,15 @@ class OnlineLearner(job.Job):
     """Plays and learns to the end."""
     if not self._snapshots:
       self._take_snapshot()
-    bar = progress.bar(
-      self._steps, ' steps', 'learning', len(self._memory), leave=True
-    )
     # Every part of a run plays other episodes.
     rng = np.random.default_rng([self._seed, len(self._memory)])
     self._state = self._environment.reset(seed=int(rng.integers(1 << 31)))[0]
     if len(self._memory):
       last = len(self._memory) - 1
       self._timeouts[last] = not self._memory.columns().terminal[last]
-    with bar:
+    with progress.bar(
+      self._steps, ' steps', 'learning', len(self._memory), leave=True
+    ) as bar:
       while len(self._memory) < self._steps:
         with self.timed():
           self._play(rng)
