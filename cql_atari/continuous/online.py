@@ -1,5 +1,6 @@
 """Learning a task online: from nothing, or on from an offline agent."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -9,11 +10,7 @@ import numpy as np
 
 from cql_atari.continuous import environments, tasks
 from cql_atari.continuous.agents import sac_agent
-from cql_atari.continuous.sampling import (
-  FixedSampler,
-  MixedSampler,
-  ReplayMemory,
-)
+from cql_atari.continuous.sampling import MixedSampler, ReplayMemory
 from cql_atari.core import progress
 from cql_atari.core.constraints import (
   NonNegative,
@@ -303,13 +300,10 @@ class FineTuner(OnlineLearner):
     )
     memory.state_mean = self._data.state_mean
     memory.state_std = self._data.state_std
-    agent = create_agent_fn(
-      self._data,
-      sampler=lambda data: MixedSampler(
-        memory, FixedSampler(data), offline_share
-      ),
-      seed=seed,
+    sampler = functools.partial(
+      MixedSampler, memory=memory, share=offline_share
     )
+    agent = create_agent_fn(self._data, sampler=sampler, seed=seed)
     agent.load_weights(offline.agent.state())
     super().__init__(
       run_dir,

@@ -156,16 +156,17 @@ class MixedSampler:
 
   held_out = None
 
-  def __init__(self, memory: ReplayMemory, fixed: FixedSampler, share: float):
-    """Remembers its sources.
+  def __init__(self, data: Dataset, memory: ReplayMemory, share: float):
+    """Makes the sampler of the dataset.
 
     Args:
+      data: the dataset.
       memory: what was played.
-      fixed: samples the dataset.
       share: the dataset's part of a batch, rounded to whole transitions.
     """
-    self._memory, self._fixed, self._share = memory, fixed, share
-    self.rows = fixed.rows
+    self._fixed = FixedSampler(data)
+    self._memory, self._share = memory, share
+    self.rows = self._fixed.rows
 
   def __len__(self) -> int:
     return len(self._fixed)

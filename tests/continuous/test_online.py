@@ -153,8 +153,7 @@ def test_a_mixed_batch_holds_its_share_of_the_data(folder, share):
   memory = sampling.ReplayMemory(10, 11, 3)
   played = [np.full((4, *size), 1e6) for size in ((11,), (3,), (), (11,), ())]
   memory.extend(*played)
-  fixed = sampling.FixedSampler(data)
-  mixed = sampling.MixedSampler(memory, fixed, share)
+  mixed = sampling.MixedSampler(data, memory, share)
   batch = mixed.sample(sampling.Noise(0, tf.constant(0, tf.int64)), 8)
   for column in batch:
     rows = column.numpy().reshape(8, -1).max(axis=1)
