@@ -10,7 +10,7 @@ import threading
 from cql_atari.continuous import files, tasks
 from cql_atari.core import download, fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import exclusive_lock, sha256
+from cql_atari.core.files import exclusive_lock
 
 
 def fetch(
@@ -42,13 +42,10 @@ def _fetch(
     )
   where, _, name = f'{url.rstrip("/")}/{task.path}'.rpartition('/')
   source = download.Source(where, timeout)
-  entry = (fetched.read(folder) or {}).get(name)
-  is_whole = (
-    entry is not None
-    and (folder / name).is_file()
-    and sha256(folder / name) == entry['sha256']
-  )
-  if not is_whole:
+  record = fetched.read(folder) or {}
+  try:
+    fetched.check(folder / name, record)
+  except UserError:  # Not there, or not as it was fetched.
     try:
       size = source.size(name) or None
       with progress.bar(size, 'B', name, unit_scale=True) as bar:
