@@ -152,14 +152,9 @@ class BEARAgent(SACAgent):
     """As `select_actions`, with draws that are the same for every state."""
     shape = (1, self.play_samples, self.action_size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    states = self._normalized(states)
     tiled = tf.tile(noise, (tf.shape(states)[0], 1, 1))
-    actions, _ = self.policy.sample(states, tiled)
-    values = self.critic(states, actions)
-    best = tf.argmax(values[0], axis=1)
-    q_values = tf.gather(tf.reduce_min(values, axis=0), best, batch_dims=1)
-    action = tf.gather(actions, best, batch_dims=1)
-    return {'action': action, 'q_value': q_values}
+    action, value = self._best_actions(states, tiled, True)
+    return {'action': action, 'q_value': value}
 
   def sample_actions(
     self, states: np.ndarray, rng: np.random.Generator
@@ -171,17 +166,19 @@ class BEARAgent(SACAgent):
     shape = (len(states), count, self.action_size)
     noise = rng.standard_normal(shape, np.float32)
     states, noise = self._checked_states(states), tf.constant(noise)
-    return self._best_actions(states, noise, by_first).numpy()
+    return self._best_actions(states, noise, by_first)[0].numpy()
 
   @tf.function(reduce_retracing=True)
   def _best_actions(
     self, states: tf.Tensor, noise: tf.Tensor, by_first: bool
-  ) -> tf.Tensor:
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """The best actions (B, A), and their values by the least Q-function."""
     states = self._normalized(states)
     actions, _ = self.policy.sample(states, noise)
     values = self.critic(states, actions)
-    value = values[0] if by_first else self._mixed(values)
-    return tf.gather(actions, tf.argmax(value, axis=1), batch_dims=1)
+    best = tf.argmax(values[0] if by_first else self._mixed(values), axis=1)
+    least = tf.gather(tf.reduce_min(values, axis=0), best, batch_dims=1)
+    return tf.gather(actions, best, batch_dims=1), least
 
   def warmup_value(self, batch: Transition) -> tf.Tensor:
     """Zeros (B,): during warm-up the policy learns by the MMD alone."""
