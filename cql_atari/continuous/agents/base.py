@@ -271,17 +271,15 @@ class ContinuousAgent(base.OfflineAgent):
       for part in (batch.state, batch.next_state)
     )
     actions = self.select_actions(states, rng)
-    squares = np.sum((actions - batch.action) ** 2, axis=1)
-    measured = [float(np.mean(squares))]
+    measured = [np.sum((actions - batch.action) ** 2, axis=1)]
     if self.has_values:
       following = self.predict_q_values(
         next_states, self.select_actions(next_states, rng)
       )
       target = batch.reward + self.gamma * (1 - batch.terminal) * following
       errors = self.predict_q_values(states, batch.action) - target
-      measured.append(float(np.mean(errors**2)))
-      measured.append(float(np.mean(self.predict_q_values(states, actions))))
-    return dict(zip(_HELD_OUT, measured))
+      measured += [errors**2, self.predict_q_values(states, actions)]
+    return {name: float(np.mean(x)) for name, x in zip(_HELD_OUT, measured)}
 
   # --- Acting. ---
 
