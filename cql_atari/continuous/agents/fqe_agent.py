@@ -66,7 +66,6 @@ class ContinuousFQEAgent(SACAgent):
 
   def _build(self) -> None:
     self.policy = self._evaluated.policy
-    self._temperature = self._make_temperature()
     self._build_critic()
 
   def _declared_scalars(self) -> tuple[str, ...]:

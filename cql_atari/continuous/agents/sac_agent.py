@@ -70,8 +70,11 @@ class SACAgent(ContinuousAgent):
     """
     self._critic_fn = critic
     self._critic_learning_rate = critic_learning_rate
-    self._fixed_temperature = temperature
-    self._temperature_learning_rate = temperature_learning_rate
+    is_tuned = temperature is None
+    self._temperature = optimizers.DualVariable(
+      1.0 if is_tuned else temperature,
+      temperature_learning_rate if is_tuned else None,
+    )
     self._target_entropy = target_entropy
     if entropy_backup is None:
       entropy_backup = self.ENTROPY_BACKUP
@@ -84,14 +87,8 @@ class SACAgent(ContinuousAgent):
   def _build(self) -> None:
     super()._build()
     self._build_critic()
-    self._temperature = self._make_temperature()
     if self._target_entropy is None:
       self._target_entropy = -float(self.action_size)
-
-  def _make_temperature(self) -> optimizers.DualVariable:
-    if self._fixed_temperature is not None:
-      return optimizers.DualVariable(self._fixed_temperature, None)
-    return optimizers.DualVariable(1.0, self._temperature_learning_rate)
 
   def _build_critic(self) -> None:
     # The target begins as the online networks do.
