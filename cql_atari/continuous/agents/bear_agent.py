@@ -85,7 +85,10 @@ class BEARAgent(SACAgent):
     is_gaussian = data.task.domain == 'halfcheetah'
     self.kernel = kernel or ('gaussian' if is_gaussian else 'laplacian')
     self.bandwidth, self.threshold = bandwidth, threshold
-    self._multiplier_learning_rate = multiplier_learning_rate
+    low, high = map(math.exp, _LOG_MULTIPLIER_RANGE)
+    self._multiplier = optimizers.DualVariable(
+      1.0, multiplier_learning_rate, high, low
+    )
     self.mmd_samples, self.play_samples = mmd_samples, play_samples
     self.num_samples, self.least_weight = num_samples, least_weight
     self.value_samples = num_samples
@@ -106,10 +109,6 @@ class BEARAgent(SACAgent):
       self.behavior_loss,
       self._behavior_learning_rate,
       self.behavior,
-    )
-    low, high = map(math.exp, _LOG_MULTIPLIER_RANGE)
-    self._multiplier = optimizers.DualVariable(
-      1.0, self._multiplier_learning_rate, high, low
     )
 
   def behavior_loss(self, batch: Transition, noise: Noise) -> Loss:
