@@ -76,9 +76,8 @@ class CQLSACAgent(PenaltyWeight, SACAgent):
     """SAC's loss plus alpha times each critic's penalty (Eq. 4 for 'H')."""
     q_data = self.critic(batch.state, batch.action)
     td_loss, scalars = self.td_loss(q_data, batch, noise)
-    penalties = tf.reduce_mean(
-      self.conservative_penalty(q_data, batch, noise), axis=1
-    )
+    penalty = self.conservative_penalty(q_data, batch, noise)
+    penalties = tf.reduce_mean(penalty, axis=1)
     alpha = self._alpha.value
     return td_loss + alpha * tf.reduce_sum(penalties), {
       **scalars,
