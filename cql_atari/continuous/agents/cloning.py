@@ -86,8 +86,7 @@ class BehaviorCloning(tf.Module):
       count -= steps
 
   def _check(self) -> None:
-    weights = [np.isfinite(v.numpy()).all() for v in self.policy.layers]
-    if not all(weights):
+    if not all(np.isfinite(v.numpy()).all() for v in self.policy.layers):
       raise UserError(
         "the cloning of the data's policy came to weights that are no numbers: "
         'lower BRACAgent.behavior_learning_rate and start in a new --base_dir.'
