@@ -154,8 +154,6 @@ class MixedSampler:
   Its length and its `rows` are the dataset's.
   """
 
-  held_out = None
-
   def __init__(self, data: Dataset, memory: ReplayMemory, share: float):
     """Makes the sampler of the dataset.
 
