@@ -65,9 +65,8 @@ class Dataset:
     """Such as 'medium-v2'; without D4RL's version, 'medium (own)'."""
     split = self.manifest['split']
     kind = split['data'] or 'plain'
-    return (
-      f'{kind}-{split["version"]}' if self.is_published else f'{kind} (own)'
-    )
+    version = f'-{split["version"]}' if self.is_published else ' (own)'
+    return f'{kind}{version}'
 
   @property
   def is_published(self) -> bool:
@@ -256,11 +255,10 @@ def _moments(
   if not normalize:
     size = states.shape[1:]
     return np.zeros(size, np.float32), np.ones(size, np.float32)
+  mean = states.mean(axis=0, dtype=np.float64)
   deviation = states.std(axis=0, dtype=np.float64)
-  return (
-    states.mean(axis=0, dtype=np.float64).astype(np.float32),
-    np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32),
-  )
+  deviation = np.maximum(deviation, _LEAST_DEVIATION)
+  return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def _behavior_return(task: tasks.Task, scores: np.ndarray) -> dict | None:
