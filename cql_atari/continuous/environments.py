@@ -24,12 +24,6 @@ _GYM = {
   'hopper': 'Hopper-v4',
   'walker2d': 'Walker2d-v4',
 }
-_ADROIT = {
-  'pen': 'AdroitHandPen-v1',
-  'hammer': 'AdroitHandHammer-v1',
-  'door': 'AdroitHandDoor-v1',
-  'relocate': 'AdroitHandRelocate-v1',
-}
 # D4RL's mazes, with the start r and the goal g that evaluations have.
 _MAZES = {
   'antmaze-umaze': ('11111', '1r001', '11101', '1g001', '11111'),
@@ -131,7 +125,7 @@ def _description(task: tasks.Task):
   adapt = wrappers.Pen
   if task.domain in distances:
     adapt = functools.partial(wrappers.Reach, distance=distances[task.domain])
-  return _ADROIT[task.domain], {}, adapt
+  return f'AdroitHand{task.domain.capitalize()}-v1', {}, adapt
 
 
 def gymnasium_name(task: tasks.Task) -> str:
