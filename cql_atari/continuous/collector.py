@@ -117,16 +117,13 @@ class SACCollector(online.OnlineLearner):
 
   def _write_datasets(self) -> None:
     """Chooses the snapshots, plays them and writes everything."""
-    returns = np.array(
-      [row[online.METRICS.index('return_mean')] for row in self._metrics]
-    )
-    chosen = choose(returns, self._task.domain)
-    medium = chosen['medium']
+    played, returns, *_ = zip(*self._metrics)  # By online.METRICS.
+    chosen = choose(np.array(returns), self._task.domain)
     made = {
       name: self._roll_out(self._snapshots[index], name)
       for name, index in chosen.items()
     }
-    made['medium-replay'] = self._replay(self._metrics[medium][0])
+    made['medium-replay'] = self._replay(played[chosen['medium']])
     for name in ('medium', 'random'):
       made[f'{name}-expert'] = files.concatenate(made[name], made['expert'])
     about = {}
@@ -151,16 +148,14 @@ class SACCollector(online.OnlineLearner):
         'rows': len(steps),
         'episodes': len(episodes),
         'return_mean': float(episodes.mean()) if len(episodes) else None,
-        'snapshot_step': self._metrics[chosen[name]][0]
-        if name in chosen
-        else None,
+        'snapshot_step': played[chosen[name]] if name in chosen else None,
       }
-      played = (
+      said = (
         f'mean return {episodes.mean():.1f} over {len(episodes)} episodes'
         if len(episodes)
         else 'no whole episode'
       )
-      print(f'{path.name}: {len(steps)} rows, {played}')
+      print(f'{path.name}: {len(steps)} rows, {said}')
     write_json(self.folder / 'datasets.json', about)
 
   def _roll_out(self, weights: online.Weights, name: str) -> files.Steps:
