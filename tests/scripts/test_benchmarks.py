@@ -2,7 +2,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from cql_atari.replay import opening, shard_folder, split
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / 'scripts' / 'benchmarks'
 
@@ -70,6 +73,31 @@ def test_the_benchmark_of_batches_has_all_residences_and_processes():
   names = [row.split(' threads')[0] for row in rows if 'batches/s' in row]
   assert names[0].startswith('Dopamine') and 'raw, 1' in names
   assert any('processes' in row for row in rows)
+
+
+@pytest.mark.parametrize('residence', ['compressed', 'raw'])
+def test_copies_laid_end_to_end_are_the_same_rows(residence, monkeypatch):
+  monkeypatch.syspath_prepend(SCRIPTS)
+  import sampling
+
+  store = opening.open_store(
+    shard_folder.demo_replay_dir(),
+    split=split.Split(shards=(0, 1), fraction=0.5005),
+    residence=residence,
+  )
+  tiled = sampling.tiled(store, 3 * store.manifest['num_rows'])
+  length = tiled.manifest['num_rows'] // 4
+  assert length == store.manifest['num_rows'] // 4 * 4
+  valid = store.valid_transitions()
+  valid = valid[valid < length - 1]
+  rows = np.random.default_rng(0).choice(valid, 20)
+  kept = np.isin(tiled.valid_transitions(), valid[:, None] + [0, 3 * length])
+  assert kept.sum() == 2 * len(valid)
+  for copy in range(4):
+    moved = rows - 3 + copy * length
+    frames = tiled.read_frames(moved, 5)
+    np.testing.assert_array_equal(frames, store.read_frames(rows - 3, 5))
+    np.testing.assert_array_equal(tiled.rewards[moved], store.rewards[rows - 3])
 
 
 @pytest.mark.slow
