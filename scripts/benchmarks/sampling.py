@@ -166,8 +166,8 @@ def main():
     if not _ROWS.value:
       turns[f'mapped, {cores} processes'] = processes(replay_dir, cores)
   rates = {name: [] for name in turns}
-  for turn in turns.values():
-    turn(4 * _CHUNK)
+  for turn in turns.values():  # Memory is slower to read at first.
+    turn(_BATCHES.value)
   for _ in range(_ROUNDS.value):
     for name, turn in turns.items():
       # What was prepared between the turns is not to count.
