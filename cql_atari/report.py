@@ -6,7 +6,7 @@ tables as CSV, the whole as report.md and as report.html, which is one file.
 """
 
 from cql_atari.analysis import loading, reporting
-from cql_atari.core import command
+from cql_atari.core import command, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import output_folder, writing
 from cql_atari.runs import folder
@@ -28,7 +28,8 @@ def main() -> None:
   runs = loading.load_runs(folder.find(_RUNS.value))
   with output_folder('--out', _OUT.value) as out, writing(f'--out={out}'):
     reporting.write(runs, out, _TITLE.value)
-  print(f'The report on {len(runs)} runs is {out / "report.html"}.')
+  number = progress.count(len(runs), 'run')
+  print(f'The report on {number} is {out / "report.html"}.')
 
 
 run = _COMMAND.entry_point(main)

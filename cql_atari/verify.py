@@ -7,7 +7,7 @@ is a warning: look at it before training on it for a week.
 
 import itertools
 
-from cql_atari.core import command
+from cql_atari.core import command, progress
 from cql_atari.core.files import make_folder, user_path, write_json, writing
 from cql_atari.replay import examine, games, recorder, shard_folder
 
@@ -38,7 +38,8 @@ def main(replay_dir: str) -> int:
     last = max(last, recorder.NUM_SHARDS)
   missing = sorted(set(range(last)) - there)
   print(
-    f'\n{len(findings)} shards of {game}: {broken} broken, {odd} with warnings'
+    f'\n{progress.count(len(findings), "shard")} of {game}: {broken} broken, '
+    f'{odd} with warnings'
     + (f'; of a whole run, {_ranges(missing)} are missing' if missing else '')
     + '.'
   )

@@ -16,6 +16,7 @@ from cql_atari.analysis import (
 )
 from cql_atari.analysis.grouping import Group, GroupsByGame, with_error
 from cql_atari.analysis.loading import LoadedRun
+from cql_atari.core import progress
 from cql_atari.core.files import write_csv, write_text
 from cql_atari.core.protocols import Benchmark
 from cql_atari.runs import folder
@@ -39,9 +40,9 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
   groups = grouping.checked_groups(groups_by_data)
   paragraphs = [
     f'# {title}',
-    f'{len(runs)} runs. Means over seeds, ± the standard error of the mean. '
-    '"Final" is the last evaluation; "peak" is the best evaluation of each '
-    'run, chosen by its own score, so it is optimistic.',
+    f'{progress.count(len(runs), "run")}. Means over seeds, ± the standard '
+    'error of the mean. "Final" is the last evaluation; "peak" is the best '
+    'evaluation of each run, chosen by its own score, so it is optimistic.',
     *_cut_offs(runs),
     *_changes(runs),
     *_learning_curves(groups_by_data, out),

@@ -43,6 +43,10 @@ def _fetch(
   where, _, name = f'{url.rstrip("/")}/{task.path}'.rpartition('/')
   source = download.Source(where, timeout)
   record = fetched.read(folder) or {}
+  if (folder / name).exists() and name not in record:
+    raise UserError(
+      f'{folder / name} was not fetched: move it, or give another --out.'
+    )
   try:
     fetched.check(folder / name, record)
   except UserError:  # Not there, or not as it was fetched.

@@ -67,6 +67,11 @@ def bar(
   )
 
 
+def count(number: int, noun: str) -> str:
+  """A number of things in words: '1 run', '2,000 runs'."""
+  return f'{number:,} {noun}{"" if number == 1 else "s"}'
+
+
 def status(text: str) -> None:
   """Tells whoever watches a terminal what is being done."""
   if sys.stderr.isatty():

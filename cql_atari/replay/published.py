@@ -60,10 +60,7 @@ def fetch(
       raise UserError(
         f'{folder} holds data that was not fetched: give another --out.'
       )
-    try:
-      _fetch_all(source, folder, split, jobs)
-    finally:
-      (folder / '.lock').unlink(missing_ok=True)  # It is no data.
+    _fetch_all(source, folder, split, jobs)
 
 
 def _fetch_all(source, folder, split, jobs) -> None:
@@ -71,11 +68,12 @@ def _fetch_all(source, folder, split, jobs) -> None:
   size = sum(expected for _, _, expected in plan)
   free = shutil.disk_usage(folder).free
   print(
-    f'{source.url}: {len(plan)} files to read, about {_megabytes(size)}, as '
-    f'much disk; {_megabytes(free)} are free in {folder}.'
+    f'{source.url}: {progress.count(len(plan), "file")} to read, as much disk, '
+    f'about {_megabytes(size)}; {_megabytes(free)} are free in {folder}.'
   )
   if missing:
-    print(f'The source lacks {len(missing)} shards, such as {missing[0]}.')
+    lacks = progress.count(len(missing), 'shard')
+    print(f'The source lacks {lacks}, such as {missing[0]}.')
   if size > free:
     raise UserError(
       f'{folder} has too little room: free {_megabytes(size - free)}, or '

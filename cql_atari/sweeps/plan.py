@@ -10,7 +10,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from cql_atari.core import benchmarks, gin_text, settings
+from cql_atari.core import benchmarks, gin_text, progress, settings
 from cql_atari.core.constraints import (
   NonNegative,
   NonNegativeInt,
@@ -321,7 +321,7 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   """
   left = [run for run in runs if not run.is_done]
   if not left:
-    return f'{len(runs)} runs, all of them done.'
+    return f'{progress.count(len(runs), "run")}, all of them done.'
   rows = [row for run in runs if (row := run.last_metrics)]
   speeds = [row['gradient_steps'] / row['wall_seconds'] for row in rows]
   speed = sum(speeds) / len(speeds) if speeds else sweep.steps_per_second
@@ -336,9 +336,10 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   )
   disk = 'measured' if sizes else 'assumed, of the full networks'
   return (
-    f'{len(runs)} runs, {len(runs) - len(left)} done. Left: {steps:,} gradient '
-    f'steps: some {_duration(hours)}, {workers} at a time at {speed:.1f} '
-    f'steps/s each ({source}). Disk: {each * len(runs) / 1e9:.1f} GB for '
+    f'{progress.count(len(runs), "run")}, {len(runs) - len(left)} done. Left: '
+    f'{steps:,} gradient steps: some {_duration(hours)}, {workers} at a time '
+    f'at {speed:.1f} steps/s each ({source}). '
+    f'Disk: {each * len(runs) / 1e9:.1f} GB for '
     f'checkpoints ({disk}), and some 100 bytes a row of data.'
   )
 

@@ -250,7 +250,8 @@ class Collector(job.Job):
     self._rows.append([values.get(name, '') for name in METRICS])
     played = ''
     if len(returns):
-      played = f'mean return {returns.mean():.1f} over {len(returns)} games, '
+      games = progress.count(len(returns), 'game')
+      played = f'mean return {returns.mean():.1f} over {games}, '
     progress.write(
       f'shard {shard}: {values["gradient_steps"]} gradient steps, {played}'
       f'epsilon {values["epsilon"]}'

@@ -357,7 +357,7 @@ class FixedReplayRunner(job.Job):
     self._rows.append([values.get(name, '') for name in self._columns])
     evaluated = (
       f'evaluation return {values["eval_return_mean"]:.1f} over '
-      f'{values["eval_episodes"]} games, '
+      f'{progress.count(values["eval_episodes"], "game")}, '
     )
     progress.write(
       f'iteration {self._iteration}: {self.step} gradient steps, '

@@ -69,6 +69,13 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   write(folder / 'gym_mujoco_v2' / 'hopper_medium-v2.hdf5', broken('NaN'))
   wrong = fetch(url, out, 'hopper-medium')
   assert wrong.returncode == 2 and 'no numbers' in wrong.stderr
+  # A user's own file is left as it is.
+  own = out / 'hopper_medium-v2.hdf5'
+  own.write_bytes(b'mine')
+  (out / 'fetched.json').unlink()
+  refused = fetch(url, out, 'hopper-medium')
+  assert refused.returncode == 2 and 'was not fetched: move' in refused.stderr
+  assert own.read_bytes() == b'mine'
 
 
 def test_fetching_goes_on_where_it_was_stopped(tmp_path):
