@@ -3,11 +3,14 @@
   python scripts/verdicts.py --runs=runs/figure1_small --steps=50000 \\
     --ours='CQL, alpha 4' --out=docs/figure1
 
-A run's score is its mean over the last three evaluations. Where CQL's mean over
+A run's score is its mean over the last three evaluations that all runs on a
+game have. Where CQL's mean over
 seeds is above another's by more than the sum of the standard errors, it is
 reproduced; where it is below by as much, not reproduced; otherwise, and with
 fewer than three seeds of either, undecided.
 """
+
+import functools
 
 import numpy as np
 
@@ -27,7 +30,10 @@ _STEPS = _COMMAND.integer(
   'steps', None, 'Leaves runs out that have not come so far.', least=1
 )
 _EVALUATIONS, _FEWEST_SEEDS = 3, 3
-_HEADER = ('data', 'game', "data's mean", 'method', 'seeds', 'score', 'verdict')
+_HEADER = (
+  'data', 'game', "data's mean", 'gradient steps', 'method', 'seeds', 'score',
+  'verdict',
+)  # fmt: skip
 
 
 def verdict(ours: np.ndarray, other: np.ndarray) -> str:
@@ -61,18 +67,23 @@ def main() -> None:
   rows = []
   for data, games in groups_by_data.items():
     for game, groups in games.items():
+      steps = functools.reduce(
+        np.intersect1d, [group.steps for group in groups.values()]
+      )[-_EVALUATIONS:]
+      if not len(steps):
+        raise UserError(f'{game} has no evaluation that all its runs share.')
       scores = {
-        label: group.returns[:, -_EVALUATIONS:].mean(axis=1)
+        label: group.returns[:, np.isin(group.steps, steps)].mean(axis=1)
         for label, group in groups.items()
       }
       for label, values in scores.items():
-        behavior = groups[label].runs[0].behavior_return
         is_ours = label == _OURS.value or _OURS.value not in scores
         rows.append(
           (
             data,
             game,
-            '' if behavior is None else f'{behavior:.1f}',
+            groups[label].data_mean,
+            f'{steps[-1]:,.0f}',
             label,
             str(len(values)),
             grouping.with_error(values),

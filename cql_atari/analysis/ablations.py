@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cql_atari.analysis.grouping import Group, make_group
+from cql_atari.analysis.grouping import Group, make_group, replaced_data
 from cql_atari.analysis.loading import LoadedRun
 
 _FEWEST = 2  # Variants of the baseline, for an ablation to be one.
@@ -48,10 +48,14 @@ def find(runs: Sequence[LoadedRun]) -> list[Ablation]:
   that differ from it in one setting; an ablation has two or more of them.
   """
   runs_by_agent = defaultdict(lambda: defaultdict(list))
+  replaced = replaced_data(runs)
   for run in runs:
     data = '' if run.benchmark.data_share_is_hyperparameter else run.data
     of_agent = runs_by_agent[run.game, run.record['agent_class'], data]
-    of_agent[frozenset(run.settings.items())].append(run)
+    settings = set(run.settings.items())
+    if run.data_asked_for in replaced:
+      settings.add(('data', run.digest[:7]))
+    of_agent[frozenset(settings)].append(run)
   ablations = []
   for (game, _, _), runs_by_settings in sorted(runs_by_agent.items()):
     baseline = max(

@@ -39,6 +39,14 @@ class Group:
     """The label of the data they learned from."""
     return self.runs[0].data
 
+  @property
+  def data_mean(self) -> str:
+    """The mean game of the data in words; '' where it is not known."""
+    run = self.runs[0]
+    clipped = ' (clipped)' if run.behavior_return_is_clipped else ''
+    known = run.behavior_return is not None
+    return f'{run.behavior_return:.1f}{clipped}' if known else ''
+
   @functools.cached_property
   def returns(self) -> np.ndarray:
     """(runs, T) evaluation returns at these steps."""
@@ -123,20 +131,17 @@ def _labelled(
   games = defaultdict(lambda: defaultdict(list))
   for run in runs:
     games[run.game][run.agent].append(run)
-  grouped = {}
+  grouped, replaced = {}, replaced_data(runs)
   for game in sorted(games):
     runs_by_label = defaultdict(list)
-    digests = defaultdict(set)
-    for run in itertools.chain(*games[game].values()):
-      digests[run.data, run.data_settings].add(run.digest)
-    data = {name for name, _ in digests}
+    data = {run.data for run in itertools.chain(*games[game].values())}
     for agent, members in games[game].items():
       for run in members:
         parts = [agent, *_differences(run, members)]
         is_setting = run.benchmark.data_share_is_hyperparameter
         if names_data and len(data) > 1 and not is_setting:
           parts.insert(1, run.data)
-        if len(digests[run.data, run.data_settings]) > 1:
+        if run.data_asked_for in replaced:
           parts.append(f'data {run.digest[:7]}')
         runs_by_label[', '.join(parts)].append(run)
     grouped[game] = {
@@ -144,6 +149,14 @@ def _labelled(
       for label in sorted(runs_by_label, key=natural_sort_key)
     }
   return grouped
+
+
+def replaced_data(runs: Sequence[LoadedRun]) -> set[tuple]:
+  """What several runs `data_asked_for`, of which they got unlike digests."""
+  digests = defaultdict(set)
+  for run in runs:
+    digests[run.data_asked_for].add(run.digest)
+  return {asked for asked, found in digests.items() if len(found) > 1}
 
 
 def make_group(runs: Sequence[LoadedRun], label: str) -> Group:

@@ -66,12 +66,14 @@ class LoadedRun:
     return {name: _plain(value) for name, value in settings.items()}
 
   @property
-  def data_settings(self) -> frozenset[tuple[str, str]]:
-    """Those that say which part of the data it is, and what was done to it."""
+  def data_asked_for(self) -> tuple:
+    """The game, and the settings that say which part of its data it is, and
+    what was done to it: the same data in all runs, unless digests differ."""
     owners = ('dataset_run', 'Split', 'open_store', 'open_task_data')
-    return frozenset(
+    settings = frozenset(
       item for item in self.settings.items() if item[0].split('.')[0] in owners
     )
+    return self.game, self.data, settings
 
   @property
   def behavior_return(self) -> float | None:

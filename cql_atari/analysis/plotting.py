@@ -126,18 +126,13 @@ def styles(games: GroupsByGame) -> dict[str, dict]:
 
 
 def _style_indices(labels: Sequence[str]) -> dict[str, int]:
-  """Numbers that fix the looks: a method's own, if free, else the next free."""
+  """Numbers that fix the looks: a method's own, if free, else one of none's."""
   indices: dict[str, int] = {}
-  for matches in (str.__eq__, str.startswith):  # 'CQL' before 'CQL, alpha 1'.
-    for label in labels:
-      for index, method in enumerate(_METHODS):
-        is_free = label not in indices and index not in indices.values()
-        if is_free and matches(label, method):
-          indices[label] = index
-  for label in labels:
-    if label not in indices:
-      taken = set(indices.values())
-      indices[label] = next(i for i in itertools.count() if i not in taken)
+  for label in sorted(labels, key=lambda label: label not in _METHODS):
+    known = [method for method in _METHODS if label.startswith(method)]
+    own = [_METHODS.index(max(known, key=len))] if known else []
+    free = itertools.chain(own, itertools.count(len(_METHODS)))
+    indices[label] = next(i for i in free if i not in indices.values())
   return indices
 
 

@@ -192,12 +192,17 @@ def _settings(
   if digests:
     yield 'SHA-256 of what was learned from:'
     yield document.table(('data', 'game', 'digest'), sorted(digests))
+  starts = [
+    start
+    for run in runs
+    for start in (run.record, *run.record.get('earlier_starts', ()))
+  ]
   versions = {
     f'{name} {version}'
-    for run in runs
-    for name, version in run.record.get('versions', {}).items()
+    for start in starts
+    for name, version in start.get('versions', {}).items()
   }
-  devices = {d for run in runs for d in run.record.get('devices', ())}
+  devices = {d for start in starts for d in start.get('devices', ())}
   yield f'Versions: {", ".join(sorted(versions))}.'
   yield f'Computed on: {", ".join(sorted(devices))}.'
 
@@ -297,14 +302,7 @@ def curve_table(games: GroupsByGame) -> str:
 
 
 def _cells(group: Group) -> tuple[str, ...]:
-  """A group's cells from its game to the mean game of its data.
-
-  The last of them says where rewards are clipped.
-  """
-  run, data_cell = group.runs[0], ''
-  if run.behavior_return is not None:
-    clipped = ' (clipped)' if run.behavior_return_is_clipped else ''
-    data_cell = f'{run.behavior_return:.1f}{clipped}'
+  """A group's cells from its game to the mean game of its data."""
   return (
     group.game,
     group.label,
@@ -312,7 +310,7 @@ def _cells(group: Group) -> tuple[str, ...]:
     f'{group.gradient_steps:,}',
     with_error(group.final),
     with_error(group.peak),
-    data_cell,
+    group.data_mean,
   )
 
 

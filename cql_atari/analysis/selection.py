@@ -61,9 +61,7 @@ class Candidates:
   def regret(self, rule: str) -> float | None:
     """Regret of a rule's choice: 0 for the best checkpoint, 1 for the worst."""
     index = self.chosen(rule)
-    if index is None:
-      return None
-    return float(self._regrets[index])
+    return None if index is None else float(self._regrets[index])
 
   def points_lost(self, rule: str) -> float | None:
     """Points lost to the best checkpoint; None where they aren't known."""
@@ -90,7 +88,7 @@ def candidates(
 
   Args:
     run: the run.
-    metrics: columns of its metrics.csv, a row an iteration.
+    metrics: of `loading.LoadedRun`: a row an iteration, returns as scores.
     fqe_steps: gradient steps of fitted Q evaluation; 0 leaves it out.
     seed: seeds it.
   """
@@ -189,24 +187,16 @@ def judge(runs: Sequence[Candidates]) -> dict[str, Judged]:
 
 def rows(of_run: Candidates) -> list[tuple]:
   """Rows of the rules' choices: (rule, steps, score, best, last, ...)."""
-  made = []
-  for rule in RULES:
-    index = of_run.chosen(rule)
-    if index is not None:
-      made.append(
-        (
-          rule,
-          int(of_run.steps[index]),
-          of_run.scores[index],
-          of_run.scores.max(),
-          of_run.scores[-1],
-          of_run.scores.min(),
-          of_run.scores.mean(),
-          of_run.regret(rule),
-          of_run.points_lost(rule),
-        )
-      )
-  return made
+  scores = of_run.scores
+  return [
+    (
+      rule, int(of_run.steps[index]), scores[index], scores.max(), scores[-1],
+      scores.min(), scores.mean(), of_run.regret(rule),
+      of_run.points_lost(rule),
+    )
+    for rule in RULES
+    if (index := of_run.chosen(rule)) is not None
+  ]  # fmt: skip
 
 
 def choices(of_run: Candidates) -> str:

@@ -39,7 +39,6 @@ COLUMNS = {
   'paper_high': 'to',
   'episodes': 'episodes',
 }
-_FIRST_NUMBER = 7  # Columns before it are texts.
 _WIDE = 30  # Beyond it, differences are drawn on a logarithmic axis.
 
 
@@ -108,7 +107,6 @@ def measure(
   opened.data.learned_rewards(np.zeros(1))  # Refuses those that no play has.
   critic = evaluation.fit(opened, seed)
   gap = values.measure(opened, episodes, states, seed, critic)
-  names = list(COLUMNS)[_FIRST_NUMBER:]
   return {
     'run': str(run.directory),
     'game': run.game,
@@ -117,7 +115,7 @@ def measure(
     'seed': run.seed,
     'values': evaluation.label,
     'gradient_steps': opened.gradient_steps,
-    **{name: getattr(gap, name) for name in names},
+    **{name: getattr(gap, name) for name in COLUMNS if hasattr(gap, name)},
   }
 
 

@@ -180,16 +180,12 @@ class RunFolder:
       (self.path / name).unlink(missing_ok=True)
 
   def other_settings(self) -> str:
-    """How the settings in force differ from the run's; '' if they do not.
-
-    Those that only one of them has do not count: gin knows of what was made.
-    """
+    """How the settings in force differ from the run's; '' if they do not."""
     if not self.config.is_file():
       return ''
     before = _settings(self.config.read_text(), _CIRCUMSTANCES)
     now = _settings(gin.operative_config_str(), _CIRCUMSTANCES)
-    both = before.keys() & now.keys()
-    return '; '.join(changes(*({n: s[n] for n in both} for s in (before, now))))
+    return '; '.join(changes(before, now))
 
 
 def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:
@@ -246,11 +242,15 @@ def _settings(config: str, without: Collection[str]) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-  """Settings that became others, each in words."""
+  """Settings that became others, each in words.
+
+  Those that only one of them has do not count: gin knows of what was made, and
+  another version may have others.
+  """
   return [
-    f'{name} was {before.get(name)} and became {now.get(name)}'
-    for name in sorted({*before, *now})
-    if before.get(name) != now.get(name)
+    f'{name} was {before[name]} and became {now[name]}'
+    for name in sorted(before.keys() & now.keys())
+    if before[name] != now[name]
   ]
 
 

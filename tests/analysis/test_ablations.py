@@ -70,6 +70,16 @@ def test_two_kinds_of_runs_are_no_ablation():
   assert len(ablations.find([*cql('1'), *cql('4'), *cql('16')])) == 1
 
 
+def test_runs_of_other_data_are_not_pooled():
+  runs = [run for a in ('1', '4', '16') for run in cql(a, manifest_digest='a')]
+  ((factor,),) = (found.factors for found in ablations.find(runs))
+  runs += cql('4', finals=(300.0,), manifest_digest='b')
+  (found,) = ablations.find(runs)
+  alpha, data = found.factors
+  assert [len(group.runs) for group in alpha.groups.values()] == [1, 1, 1]
+  assert alpha.name == factor.name and list(data.groups) == ['a', 'b']
+
+
 def test_an_unset_value_comes_first():
   runs = [*run({}), *run({'A.tau': '5'}), *run({'A.tau': '10'})]
   ((factor,),) = (found.factors for found in ablations.find(runs))

@@ -215,12 +215,29 @@ def test_settings_that_changed_on_the_way_are_told(tmp_path, write_run):
     earlier_starts=[
       {'settings': {alpha: 4.0, steps: 50}},
       {'settings': {alpha: 1.0, steps: 50}},
+      {'settings': {alpha: 1.0}},  # Of a version without the other.
       {'command': []},  # Of before settings were kept.
     ],
   )
   (sentence,) = reporting._changes(load(tmp_path))
   assert f'{alpha} was 4.0 and became 1.0.' in sentence
   assert steps not in sentence
+
+
+def test_every_start_s_versions_and_devices_are_told(tmp_path, write_run):
+  write_run(
+    tmp_path / '0',
+    ('gradient_steps', 'eval_return_mean'),
+    [(100, 1.0)],
+    versions={'tensorflow': '2.21'},
+    devices=['CPU'],
+    earlier_starts=[{'versions': {'tensorflow': '2.20'}, 'devices': ['H100']}],
+  )
+  runs = load(tmp_path)
+  groups = list(grouping.group_by_game(runs)['Pong'].values())
+  *_, versions, devices = reporting._settings(runs, groups)
+  assert versions == 'Versions: tensorflow 2.20, tensorflow 2.21.'
+  assert devices == 'Computed on: CPU, H100.'
 
 
 def test_the_same_seed_twice_is_refused(root, tmp_path):

@@ -17,6 +17,15 @@ def test_a_method_looks_the_same_in_every_figure():
   assert looks('CQL, alpha 4')['CQL, alpha 4'] == first['CQL']
 
 
+def test_a_variant_never_looks_like_another_method():
+  plain = looks('CQL', 'QR-DQN', 'REM', 'BC', 'DQN', 'CQL-DQN', 'CQL(H)')
+  variants = looks('CQL, alpha 1', 'CQL, alpha 4', 'CQL, alpha 9')
+  others = {look for method, look in plain.items() if method != 'CQL'}
+  assert not others & {*variants.values()}
+  assert looks('CQL-DQN, alpha 1')['CQL-DQN, alpha 1'] == plain['CQL-DQN']
+  assert looks('CQL(H), alpha 5')['CQL(H), alpha 5'] == plain['CQL(H)']
+
+
 def test_no_two_lines_of_a_figure_look_alike():
   labels = [f'CQL, alpha {alpha}' for alpha in range(12)]
   for figure in (labels, ['CQL', *labels, 'SAC', 'BEAR', 'an own one']):

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'scripts' / 'verdicts.py'
-# The last three evaluations of each seed; what came before has no say.
+# The last three evaluations that all have; no other has a say.
 CURVES = {
   'CQL': ([9, 4, 5, 6], [0, 6, 6, 6], [0, 5, 5, 8]),  # 5, 6, 6.
   'QR-DQN': ([0, 3, 3, 3], [9, 4, 4, 4], [9, 5, 5, 5]),  # 3, 4, 5.
   'REM': ([0, 6, 6, 6], [0, 6, 6, 6], [0, 5, 5, 5]),  # 6, 6, 5.
-  'BC': ([0, 9, 9, 9], [0, 9, 9, 9], [0, 8, 8, 8]),  # 9, 9, 8.
+  'BC': ([0, 9, 9, 9, 1], [0, 9, 9, 9, 1], [0, 8, 8, 8, 1]),  # 9, 9, 8.
   'DQN': ([0, 1, 1, 1], [0, 1, 1, 1]),
 }
 
@@ -24,6 +24,7 @@ def test_verdicts_by_hand(tmp_path, write_run):
         ('gradient_steps', 'eval_return_mean'),
         [(100 * k, value) for k, value in enumerate(returns, 1)],
         behavior=3.0,
+        clipped=agent == 'BC',
         agent=agent,
         agent_class=agent,
         seed=seed,
@@ -48,6 +49,8 @@ def test_verdicts_by_hand(tmp_path, write_run):
   # Means 5 2/3, 4, 5 2/3, 8 2/3; standard errors 1/3, 0.577, 1/3, 1/3.
   assert rows['CQL']['score'] == '5.7 ± 0.3' and rows['CQL']['verdict'] == ''
   assert rows['CQL']['seeds'] == '3' and rows['CQL']["data's mean"] == '3.0'
+  assert rows['BC']["data's mean"] == '3.0 (clipped)'
+  assert {row['gradient steps'] for row in rows.values()} == {'400'}
   verdicts = {name: row['verdict'] for name, row in rows.items()}
   assert verdicts['QR-DQN'] == 'reproduced'
   assert verdicts['REM'] == 'undecided'
