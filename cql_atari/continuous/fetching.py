@@ -4,13 +4,14 @@ D4RL publishes no checksums. A file is read and checked as soon as it is there,
 and its checksum kept, so that later damage is found.
 """
 
+import contextlib
 import pathlib
 import threading
 
 from cql_atari.continuous import files, tasks
 from cql_atari.core import download, fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import exclusive_lock
+from cql_atari.core.files import exclusive_lock, sha256
 
 
 def fetch(
@@ -28,8 +29,25 @@ def fetch(
     UserError: the source lacks it, or what came is broken.
   """
   with exclusive_lock(folder, 'fetching'):
-    make = _mix if task.data == 'random-expert' else _fetch
-    make(task, folder, url, timeout)
+    if task.data == 'random-expert':
+      _mix(task, folder, url, timeout)
+    else:
+      _fetch(task, folder, url, timeout)
+
+
+def _is_there(path: pathlib.Path) -> bool:
+  """Whether an earlier fetch brought a file, and it is still what it was.
+
+  Raises:
+    UserError: there is one that no fetch brought.
+  """
+  record = fetched.read(path.parent) or {}
+  if path.exists() and path.name not in record:
+    raise UserError(f'{path} was not fetched: move it, or give another --out.')
+  with contextlib.suppress(UserError):
+    fetched.check(path, record)
+    return True
+  return False
 
 
 def _fetch(
@@ -42,14 +60,7 @@ def _fetch(
     )
   where, _, name = f'{url.rstrip("/")}/{task.path}'.rpartition('/')
   source = download.Source(where, timeout)
-  record = fetched.read(folder) or {}
-  if (folder / name).exists() and name not in record:
-    raise UserError(
-      f'{folder / name} was not fetched: move it, or give another --out.'
-    )
-  try:
-    fetched.check(folder / name, record)
-  except UserError:  # Not there, or not as it was fetched.
+  if not _is_there(folder / name):
     try:
       size = source.size(name) or None
       with progress.bar(size, 'B', name, unit_scale=True) as bar:
@@ -71,9 +82,13 @@ def _mix(
   task: tasks.Task, folder: pathlib.Path, url: str, timeout: float
 ) -> None:
   """Random play and an expert's, one after the other."""
+  path = folder / f'{task.name}.hdf5'
+  if _is_there(path):
+    return
   parts = [
     _fetch(tasks.Task(task.domain, data, task.version), folder, url, timeout)
     for data in ('random', 'expert')
   ]
-  path = folder / f'{task.name}.hdf5'
   files.write_hdf5(path, files.concatenate(*parts))
+  made = {'bytes': path.stat().st_size, 'sha256': sha256(path), 'rows': None}
+  fetched.add(folder, fetched.source(folder), path.name, made)

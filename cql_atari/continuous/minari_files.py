@@ -25,13 +25,14 @@ def read(name: str, task: tasks.Task) -> tuple[Steps, str]:
     The play, and its checksum.
 
   Raises:
-    UserError: there is no such dataset, or no Minari; or it is AntMaze's, whose
-      coordinates there are others than D4RL's.
+    UserError: there is no such dataset, or no Minari; or it is of a task
+      whose coordinates (AntMaze) or rewards (door, hammer, relocate: see
+      `wrappers.Reach`) are others there than D4RL's.
   """
-  if task.is_maze:
+  if task.is_maze or task.domain in ('door', 'hammer', 'relocate'):
     raise UserError(
-      "Minari's AntMaze has other coordinates than D4RL's: fetch D4RL's file "
-      f'with "python -m cql_atari.fetch --task={task.name}".'
+      f"Minari's {task.domain} has other coordinates or rewards than D4RL's: "
+      f'fetch its file with "python -m cql_atari.fetch --task={task.name}".'
     )
   dataset = sources.load_minari(name)
   if dataset.env_spec:

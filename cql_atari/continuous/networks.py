@@ -136,10 +136,10 @@ class TanhGaussianPolicy(tf.Module):
       log_std_range: what log deviations are cut off to.
     """
     super().__init__()
-    if len(log_std_range) != 2:
+    if len(log_std_range) != 2 or log_std_range[0] > log_std_range[1]:
       raise UserError(
         f'TanhGaussianPolicy.log_std_range is {log_std_range!r}: give two '
-        'numbers, such as (-5.0, 2.0).'
+        'numbers, the lower first, such as (-5.0, 2.0).'
       )
     self.action_size = action_size
     self.hidden_units = tuple(hidden_units)

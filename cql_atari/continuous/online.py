@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from cql_atari.continuous import environments, tasks
 from cql_atari.continuous.agents import sac_agent
@@ -305,6 +306,13 @@ class FineTuner(OnlineLearner):
     )
     agent = create_agent_fn(self._data, sampler=sampler, seed=seed)
     agent.load_weights(offline.agent.state())
+    warmup = getattr(agent, 'warmup_steps', 0)
+    if left := max(warmup - agent.gradient_steps, 0):
+      logging.warning(
+        'For the first %d steps, what is left of the warm-up, the policy does '
+        'not look at Q: bind SACAgent.warmup_steps=0 if it should.',
+        left,
+      )
     super().__init__(
       run_dir,
       tasks.task(offline.folder.record['task']),

@@ -48,9 +48,8 @@ def source(folder: str | os.PathLike) -> str | None:
   Raises:
     UserError: the record is damaged.
   """
-  if not read(folder):
-    return None
-  return json.loads((pathlib.Path(folder) / FILE).read_text())['source']
+  path = pathlib.Path(folder) / FILE
+  return json.loads(path.read_text())['source'] if read(folder) else None
 
 
 def add(folder: pathlib.Path, source: str, name: str, entry: dict) -> None:

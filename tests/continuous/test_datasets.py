@@ -180,9 +180,10 @@ def test_minari_datasets_are_read_as_well(tmp_path, monkeypatch):
   assert len(data) >= len(seen) - 1
 
 
-def test_mazes_of_minari_are_refused():
-  with pytest.raises(UserError, match='other coordinates'):
-    datasets.open_task_data('antmaze-umaze', 'minari:D4RL/antmaze/umaze-v1')
+@pytest.mark.parametrize('name', ['antmaze-umaze', 'door-human'])
+def test_what_is_other_than_d4rl_s_in_minari_is_refused(name):
+  with pytest.raises(UserError, match='other coordinates or rewards'):
+    datasets.open_task_data(name, 'minari:D4RL/any/v1')
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,13 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   assert done.returncode == 0, done.stderr
   mixed = datasets.open_task_data('hopper-random-expert', str(out))
   assert mixed.manifest['rows'] == 80
+  made = out / 'hopper-random-expert-v2.hdf5'
+  before = made.stat().st_mtime_ns
+  assert fetch(url, out, 'hopper-random-expert').returncode == 0
+  assert made.stat().st_mtime_ns == before
+  write(made, columns(60))
+  with pytest.raises(UserError, match='has changed since it was fetched'):
+    datasets.open_task_data('hopper-random-expert', str(out))
   # Damage is found when it is trained on, and mended by fetching again.
   expert = out / 'hopper_expert-v2.hdf5'
   expert.write_bytes(expert.read_bytes()[:-500])
@@ -70,12 +77,15 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   wrong = fetch(url, out, 'hopper-medium')
   assert wrong.returncode == 2 and 'no numbers' in wrong.stderr
   # A user's own file is left as it is.
-  own = out / 'hopper_medium-v2.hdf5'
-  own.write_bytes(b'mine')
   (out / 'fetched.json').unlink()
-  refused = fetch(url, out, 'hopper-medium')
-  assert refused.returncode == 2 and 'was not fetched: move' in refused.stderr
-  assert own.read_bytes() == b'mine'
+  for own, task in (
+    (out / 'hopper_medium-v2.hdf5', 'hopper-medium'),
+    (made, 'hopper-random-expert'),
+  ):
+    own.write_bytes(b'mine')
+    refused = fetch(url, out, task)
+    assert refused.returncode == 2 and 'was not fetched: move' in refused.stderr
+    assert own.read_bytes() == b'mine'
 
 
 def test_fetching_goes_on_where_it_was_stopped(tmp_path):

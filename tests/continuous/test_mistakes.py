@@ -26,6 +26,29 @@ def test_data_that_are_too_large_are_named():
     agent.train_steps(100)
 
 
+@pytest.mark.parametrize(
+  'make',
+  [
+    cql_atari.SACAgent,
+    cql_atari.BEARAgent,
+    functools.partial(
+      cql_atari.BRACAgent, penalize_value=False, behavior_steps=0
+    ),
+    *(
+      functools.partial(cql_atari.CQLSACAgent, penalty=penalty)
+      for penalty in ('H', 'rho', 'rho-code', 'mu', 'eq1', 'var')
+    ),
+  ],
+)
+def test_a_policy_that_is_no_longer_finite_is_noticed(make):
+  agent = make(dataset(), warmup_steps=0, **SMALL)
+  agent.train_steps(1)
+  for variable in agent.policy.trainable_variables:
+    variable.assign(tf.fill(variable.shape, np.nan))
+  with pytest.raises(UserError, match='loss is nan by gradient step'):
+    agent.train_steps(100)
+
+
 @pytest.mark.parametrize('name', ['critic_loss', 'policy_loss'])
 @pytest.mark.parametrize(
   ('change', 'sentence'),
@@ -64,6 +87,10 @@ def test_states_are_rows_of_numbers():
   actions = agent.select_actions(states)
   assert actions.shape == (3, 2) and np.abs(actions).max() <= 1
   assert agent.predict_q_values(states, actions.astype(float)).shape == (3,)
+  rng = np.random.default_rng(0)
+  assert agent.predict_values(states, rng).shape == (3,)
   for wrong in (states[0], states[:, :1]):
     with pytest.raises(UserError, match=r'give \(B, 2\)'):
       agent.select_actions(wrong)
+    with pytest.raises(UserError, match=r'give \(B, 2\)'):
+      agent.predict_values(wrong, rng)

@@ -104,8 +104,9 @@ class ContinuousAgent(base.OfflineAgent):
     self._policy_fn, self._policy_learning_rate = policy, policy_learning_rate
     self.parts: list[Part] = []
     self._build()
-    losses = [part.name for part in self.parts]
-    self._make_totals([*losses, *self._declared_scalars(), *self.MEASURED])
+    self.loss_names = tuple(part.name for part in self.parts)
+    scalars = [*self._declared_scalars(), *self.MEASURED]
+    self._make_totals([*self.loss_names, *scalars])
     self._compiled_train = tf.function(self._train_in_graph, autograph=False)
 
   def _check_data(self, data: Dataset) -> None:

@@ -15,7 +15,7 @@ from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import Noise, Transition
 from cql_atari.core.constraints import (
   NonNegative,
-  NonNegativeInt,
+  Positive,
   PositiveInt,
   UnitInterval,
   configurable,
@@ -33,6 +33,7 @@ class BEARAgent(SACAgent):
   LABEL = 'BEAR'
   NEEDS_DATA = True
   SCALARS = ('behavior_loss', 'mmd', 'multiplier')
+  WARMUP_STEPS, ENTROPY_BACKUP = 40_000, False
 
   def __init__(
     self,
@@ -41,16 +42,14 @@ class BEARAgent(SACAgent):
     behavior: Callable[..., networks.ConditionalVAE] = networks.ConditionalVAE,
     behavior_learning_rate: NonNegative = 3e-4,
     kernel: Literal['laplacian', 'gaussian'] | None = None,
-    bandwidth: NonNegative = 20.0,
+    bandwidth: Positive = 20.0,
     threshold: NonNegative = 0.05,
     multiplier_learning_rate: NonNegative = 1e-3,
     mmd_samples: PositiveInt = 4,
     num_samples: PositiveInt = 10,
     play_samples: PositiveInt = 100,
     least_weight: UnitInterval = 0.75,
-    warmup_steps: NonNegativeInt = 40_000,
-    temperature: NonNegative = 0.0,
-    entropy_backup: bool = False,
+    temperature: NonNegative | None = 0.0,
     **kwargs,
   ):
     """Initializes the agent.
@@ -71,10 +70,9 @@ class BEARAgent(SACAgent):
       play_samples: policy samples in play; the best one is taken.
       least_weight: lambda, weight of the minimum over the Q-functions in the
         target; the maximum has weight 1 - lambda.
-      warmup_steps: gradient steps in which the policy learns by the MMD alone.
       temperature: see SACAgent; BEAR has no entropy term.
-      entropy_backup: see SACAgent.
-      **kwargs: see SACAgent.
+      **kwargs: see SACAgent; for the `warmup_steps`, by default 40,000, the
+        policy learns by the MMD alone.
 
     Raises:
       UserError: there are no data that it could stay near to.
@@ -92,14 +90,7 @@ class BEARAgent(SACAgent):
     self.mmd_samples, self.play_samples = mmd_samples, play_samples
     self.num_samples, self.least_weight = num_samples, least_weight
     self.value_samples = num_samples
-    super().__init__(
-      data,
-      *args,
-      warmup_steps=warmup_steps,
-      temperature=temperature,
-      entropy_backup=entropy_backup,
-      **kwargs,
-    )
+    super().__init__(data, *args, temperature=temperature, **kwargs)
 
   def _build(self) -> None:
     super()._build()

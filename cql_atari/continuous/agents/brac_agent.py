@@ -28,6 +28,7 @@ class BRACAgent(SACAgent):
   LABEL = 'BRAC-{variant}'
   NEEDS_DATA = True
   SCALARS = ('behavior_loss', 'kl')
+  WARMUP_STEPS, ENTROPY_BACKUP = 20_000, False
 
   def __init__(
     self,
@@ -39,9 +40,7 @@ class BRACAgent(SACAgent):
     behavior_steps: NonNegativeInt = 1_000_000,
     behavior_check_period: PositiveInt = 5_000,
     behavior_patience: PositiveInt = 4,
-    warmup_steps: NonNegativeInt = 20_000,
-    temperature: NonNegative = 0.0,
-    entropy_backup: bool = False,
+    temperature: NonNegative | None = 0.0,
     **kwargs,
   ):
     """Initializes the agent.
@@ -60,11 +59,9 @@ class BRACAgent(SACAgent):
         data (at most 10,000 transitions).
       behavior_patience: validations without a gain of 0.01 nats in likelihood
         after which cloning stops early.
-      warmup_steps: gradient steps in which the policy learns by the divergence
-        alone.
       temperature: see SACAgent; BRAC on D4RL has no entropy term.
-      entropy_backup: see SACAgent.
-      **kwargs: see SACAgent.
+      **kwargs: see SACAgent; for the `warmup_steps`, by default 20,000, the
+        policy learns by the divergence alone.
     """
     self.alpha, self.penalize_value = alpha, penalize_value
     self.variant = 'v' if penalize_value else 'p'
@@ -75,13 +72,7 @@ class BRACAgent(SACAgent):
       'check_period': behavior_check_period,
       'patience': behavior_patience,
     }
-    super().__init__(
-      *args,
-      warmup_steps=warmup_steps,
-      temperature=temperature,
-      entropy_backup=entropy_backup,
-      **kwargs,
-    )
+    super().__init__(*args, temperature=temperature, **kwargs)
 
   def _build(self) -> None:
     super()._build()

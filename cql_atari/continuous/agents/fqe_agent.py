@@ -80,10 +80,9 @@ class ContinuousFQEAgent(SACAgent):
         batch.state, self._normal(noise, _PENALTY_SAMPLES)
       )
       q_samples = self.critic(batch.state, actions)
-      if self._penalty == 'eq1':
-        penalty = conservative.sampled_eq1_penalty(q_samples)
-      else:
-        penalty = conservative.sampled_cql_mu_penalty(q_samples, q_data)
+      penalty = conservative.sampled_eq1_penalty(q_samples)
+      if self._penalty == 'mu':
+        penalty -= q_data
       loss += self._alpha * tf.reduce_sum(tf.reduce_mean(penalty, axis=1))
     return loss, scalars
 

@@ -59,9 +59,9 @@ class SACAgent(ContinuousAgent):
       temperature_learning_rate: Adam's, on log temperature.
       target_entropy: nats; -A by default.
       entropy_backup: whether the entropy counts in the value of the next state;
-        by default for SAC, not for CQL.
+        by default for SAC alone.
       warmup_steps: gradient steps in which the policy learns without the
-        Q-functions: it imitates the data. 40,000 for CQL by default, 0 for SAC.
+        Q-functions: it imitates the data. By default 40,000 for CQL, 0 for SAC.
       critic_steps: updates of the Q-functions in a gradient step of the agent,
         each on a batch of its own: G_Q of Algorithm 1 (Kumar et al., 2020).
       policy_steps: updates of the policy, of which the last comes with the
@@ -136,7 +136,7 @@ class SACAgent(ContinuousAgent):
     """V^(s) = E_pi[min_k Q_k(s, a)], by samples: as observed (B, S) -> (B,)."""
     shape = (len(states), self.value_samples, self.action_size)
     noise = rng.standard_normal(shape, np.float32)
-    return self._values(tf.constant(states), tf.constant(noise)).numpy()
+    return self._values(self._checked_states(states), noise).numpy()
 
   @tf.function(reduce_retracing=True)
   def _values(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
