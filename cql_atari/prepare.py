@@ -23,7 +23,7 @@ _SPLIT = _COMMAND.split()
 _CONVENTION = _COMMAND.choice(
   'convention', 'prefix', split_lib.CONVENTIONS, 'How rows are chosen.'
 )
-_SEED = _COMMAND.seed('the rows drawn; prefix draws none')
+_SEED = _COMMAND.seed('the rows drawn; a prefix of all shards draws none')
 _SHARDS = _COMMAND.string(
   'shards', None, 'FIRST:STOP, such as 0:10, in place of those of the split.'
 )
@@ -54,11 +54,7 @@ def main() -> None:
     split = dataclasses.replace(split, shards=_shards(_SHARDS.value))
   began = time.monotonic()
   directory = opening.ensure_store(
-    _REPLAY_DIR.value,
-    game,
-    games.num_actions(game),
-    split,
-    out=_OUT.value,
+    _REPLAY_DIR.value, game, games.num_actions(game), split, out=_OUT.value
   )
   seconds = time.monotonic() - began
   store = Store.load(directory)

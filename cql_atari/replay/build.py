@@ -133,9 +133,9 @@ def _write_store(directory, selection, split, game, run, num_actions):
     'shards': shards,
   }
   (directory / 'manifest.json').write_text(json.dumps(manifest, indent=1))
-  for pattern in ('shard-*', '.*'):  # Parts, and what a kill left of one.
-    for path in directory.glob(pattern):
-      path.unlink()
+  # Parts, and what a kill left of one.
+  for path in (*directory.glob('shard-*'), *directory.glob('.*')):
+    path.unlink()
 
 
 def _small_arrays(

@@ -31,13 +31,11 @@ from cql_atari.replay.shard_folder import EPISODES
 
 _ROWS_PER_SHARD = 20_000
 # 1 took sums of clipped rewards for scores; 2 lost the last game's end.
-_VERSION = 3
+_VERSION = 4
 
 
 def convert(
-  source: sources.Source,
-  out: str | os.PathLike,
-  game: str | None = None,
+  source: sources.Source, out: str | os.PathLike, game: str | None = None
 ) -> pathlib.Path:
   """Writes a recording as a run.
 
@@ -75,7 +73,9 @@ def convert(
       recorder, is_clipped = Recorder(logs, rows, NUM_SHARDS), True
       for number, episode in enumerate(_read(source)):
         _check(f'{source.name}, episode {number}', episode, game, num_actions)
-        recorder.append(*episode)
+        blank = not episode.frames[:PADDING_ROWS].any()  # Padding of another.
+        skip = PADDING_ROWS if blank and len(episode.frames) > 3 else 0
+        recorder.append(*(x[skip:] for x in episode[:3]), episode.is_over)
         is_clipped &= bool((np.abs(episode.rewards) <= 1).all())
         bar.update(recorder.add_count - bar.n)
       recorder.close()

@@ -77,7 +77,7 @@ def open_store(
     replay_dir = importing.converted(source, cache, game)
   _check_there(replay_dir, game, split.to_fetch)
   if is_prepared(replay_dir):
-    store = _prepared(replay_dir, game, split)
+    store = _prepared(replay_dir, game, split, num_actions)
   else:
     game = game or game_of(replay_dir)
     num_actions = num_actions or games.num_actions(game)
@@ -172,7 +172,13 @@ def ensure_store(
   selection = split.select(folder)
   there = {shard.index for shard in shard_folder.list_shards(folder)}
   missing = set(split.shard_numbers) - there
-  is_short = shard_folder.is_own(folder) and there == set(range(len(there)))
+  is_own, takes_all = shard_folder.is_own(folder), split.shards == (0, 50)
+  is_short = is_own and takes_all and there == set(range(len(there)))
+  if is_own and takes_all and max(there) >= split.shards[1]:
+    logging.warning(
+      '%s has shards up to %d, and the split takes the first 50: bind '
+      'Split.shards for more.', run, max(there)
+    )  # fmt: skip
   if missing and not is_short:  # A recording ends where it ends.
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
@@ -193,7 +199,7 @@ def ensure_store(
           f'--out={out} is there already and is no store: name a folder that '
           'is not there.'
         )
-      store = _prepared(directory, game, split)
+      store = _prepared(directory, game, split, num_actions)
       if not _is_of(store, selection, folder):
         raise UserError(
           f'the store {directory} is of other files than {run} has now: name '
@@ -207,9 +213,7 @@ def ensure_store(
 
 
 def _is_of(
-  store: Store,
-  selection: Sequence[split_lib.ShardRows],
-  folder: pathlib.Path,
+  store: Store, selection: Sequence[split_lib.ShardRows], folder: pathlib.Path
 ) -> bool:
   """Whether a store has these rows, by shards, rows and sizes of files."""
   may_grow = fetched.read(folder) is not None  # By a fetch of a larger share.
@@ -243,12 +247,14 @@ def _prepared(
   directory: str | os.PathLike,
   game: str | None,
   split: split_lib.Split,
+  num_actions: int | None,
 ) -> Store:
   """A store given by name, if it is what the configuration asks for."""
   store = Store.load(user_path(directory))
   asked = {
     'format_version': FORMAT_VERSION,
     'game': game or store.manifest.get('game'),
+    'num_actions': num_actions or store.manifest.get('num_actions'),
     'split': split.record,
   }
   for name, value in asked.items():

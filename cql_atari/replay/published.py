@@ -117,7 +117,9 @@ def _plan(
           'complete --source.'
         ) from None
       expected = size if wanted is None else min(size, _MARGIN * wanted * size)
-      files.append((file, wanted, int(expected)))
+      partial = folder / f'{file}.partial'
+      held = partial.stat().st_size if partial.is_file() else 0
+      files.append((file, wanted, max(int(expected) - held, 0)))
     return files
 
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -176,10 +178,7 @@ def _fetch(source, folder, plan, jobs) -> None:
 
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-  """Makes SIGTERM what Ctrl-C is, if this is the main thread."""
-  if threading.current_thread() is not threading.main_thread():
-    yield
-    return
+  """Makes SIGTERM what Ctrl-C is; in the main thread, which commands have."""
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     yield

@@ -66,8 +66,8 @@ class RecordReplay(gymnasium.Wrapper):
     atexit.register(self.close)
 
   def reset(self, **settings: Any):
-    """Begins a game; one that was under way is cut off."""
-    self._end(is_over=False)
+    """Begins a game; one that was under way is cut off, and has no score."""
+    self._end(is_over=False, is_whole=False)
     observation, info = self.env.reset(**settings)
     self._frame = self._newest(observation)
     return observation, info
@@ -86,7 +86,7 @@ class RecordReplay(gymnasium.Wrapper):
   def close(self) -> None:
     """Ends the run."""
     atexit.unregister(self.close)
-    self._end(is_over=False)
+    self._end(is_over=False, is_whole=False)
     self._recorder.close()
     self._recorder.write_episodes()
     self._lock.close()
@@ -97,11 +97,12 @@ class RecordReplay(gymnasium.Wrapper):
     observation = np.asarray(observation)[None]
     return sources.newest_frames(observation, 'the environment')[0].copy()
 
-  def _end(self, is_over: bool) -> None:
+  def _end(self, is_over: bool, is_whole: bool = True) -> None:
     if not self._rows:
       return
     shards = self._recorder.num_finished
     self._recorder.append(*map(np.stack, zip(*self._rows)), is_over)
+    self._recorder.episodes[-1]['complete'] &= is_whole
     if self._recorder.num_finished > shards:
       self._recorder.write_episodes()
     self._rows = []
@@ -120,6 +121,11 @@ def _check(env: gymnasium.Env) -> None:
         'the environment ends games at a lost life, and the format holds whole '
         'games: make it with terminal_on_life_loss=False, and end them above '
         'RecordReplay.'
+      )
+    if 'ClipReward' in type(wrapper).__name__:
+      raise UserError(
+        'the environment clips rewards, and raw scores would be lost: put that '
+        'wrapper above RecordReplay.'
       )
     for name in ('frame_skip', '_skip'):
       skip *= vars(wrapper).get(name, 1)

@@ -94,8 +94,8 @@ def recorded_returns(replay_dir: str | os.PathLike) -> dict[int, list[float]]:
         of_shard.append(float(episode['return']))
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
-      f'{path} is not a list of episodes ({error!r}): delete it to go by the '
-      'rewards instead.'
+      f'{path} is not a list of episodes ({error!r}): to go by the rewards '
+      'instead, write {"episodes": []} into it.'
     ) from None
   return returns
 

@@ -91,6 +91,8 @@ class Source(abc.ABC):
 
 def find(name: str | os.PathLike) -> Source | None:
   """The recording of a name, if it is one that has to be converted."""
+  if user_path(name, 'replay_logs').is_dir():
+    return None
   for kind in (MinariDataset, NpzFolder, D3rlpyFile, RLUnplugged):
     source = kind(str(name))
     if source.files():
@@ -103,8 +105,7 @@ class NpzFolder(Source):
 
   def files(self) -> list[pathlib.Path]:
     """The .npz files of the folder."""
-    is_run = (self.path / 'replay_logs').is_dir()
-    return [] if is_run else sorted(self.path.glob('*.npz'))
+    return sorted(self.path.glob('*.npz'))
 
   def lengths(self) -> Iterator[int]:
     """The length of every episode."""
@@ -146,7 +147,13 @@ def _flag(path: pathlib.Path, value: np.ndarray) -> bool:
 
 
 class D3rlpyFile(Source):
-  """Episodes of frames (T, 1, 84, 84), or of stacks whose newest is last."""
+  """Episodes of frames (T, 1, 84, 84), or of stacks whose newest is last.
+
+  d3rlpy's `get_atari` has the DQN Replay dataset's rows with their padding and
+  clipped rewards.
+  """
+
+  may_be_clipped = True
 
   def files(self) -> list[pathlib.Path]:
     """The file."""

@@ -182,12 +182,7 @@ class Split:
         f'{available[-1].index}.'
       )
     self._check_fetched(shards)
-    select = {
-      'prefix': self._select_prefix,
-      'trajectories': self._select_trajectories,
-      'uniform': self._select_uniform,
-    }
-    chosen = select[self.convention](shards)
+    chosen = getattr(self, f'_select_{self.convention}')(shards)
     if not chosen:
       raise UserError(
         f'Split.fraction {self.fraction} of {shards[0].directory} is not one '

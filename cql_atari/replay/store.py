@@ -225,10 +225,7 @@ class Store:
     return rows
 
   def read_frames(
-    self,
-    first_rows: np.ndarray,
-    length: int,
-    out: np.ndarray | None = None,
+    self, first_rows: np.ndarray, length: int, out: np.ndarray | None = None
   ) -> np.ndarray:
     """Decompresses windows of consecutive frames. Safe to call from threads.
 
