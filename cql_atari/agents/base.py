@@ -57,6 +57,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
   has_values = True
   pretraining_left = 0  # See `core.protocols.Agent`; most need none.
   held_out_names: tuple[str, ...] = ()
+  loss_names: tuple[str, ...] = ('loss',)
   data: Any = None  # What it learns from, of `core.protocols.Data` or a memory.
   scalar_names: tuple[str, ...]
   _unchecked_steps = 0
@@ -88,8 +89,9 @@ class OfflineAgent(dopamine.DopamineProtocol):
       title: what the bar says.
 
     Raises:
-      UserError: the count is no number of steps, or the loss, looked at every
-        hundred steps, is no longer finite.
+      UserError: the count is no number of steps, or the loss is no longer
+        finite; it is looked at every hundred steps with a bar, and without at
+        the end, if a hundred have passed.
     """
 
   def _parts(
@@ -115,12 +117,15 @@ class OfflineAgent(dopamine.DopamineProtocol):
     """The mean loss since the last reset of scalars; waits for the steps.
 
     Raises:
-      UserError: it is no longer finite.
+      UserError: it, or another of `loss_names`, is no longer finite.
     """
     self._unchecked_steps = 0
-    loss = self.mean_scalars()['loss']
-    if math.isfinite(loss):
-      return loss
+    means = self.mean_scalars()
+    broken = [
+      name for name in self.loss_names if not math.isfinite(means[name])
+    ]
+    if not broken:
+      return means['loss']
     remedy = 'lower the learning rate'
     if 'alpha' in self.scalar_names:
       remedy += ' or alpha (or raise target_gap)'
@@ -130,8 +135,9 @@ class OfflineAgent(dopamine.DopamineProtocol):
       if largest > _LARGE:
         remedy = f'the data have {name} of size {largest:.3g}, so scale them'
     raise UserError(
-      f'the loss is {loss} by gradient step {self.gradient_steps}: {remedy}, '
-      'and start anew (a run, in a new --base_dir).'
+      f'the {broken[0].replace("_", " ")} is {means[broken[0]]} by gradient '
+      f'step {self.gradient_steps}: {remedy}, and start anew (a run, in a new '
+      '--base_dir).'
     )
 
   @abc.abstractmethod

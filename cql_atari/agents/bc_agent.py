@@ -1,7 +1,5 @@
 """Behaviour cloning: the data's actions, by classification."""
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
@@ -18,25 +16,10 @@ class BCAgent(fixed_replay_agent.FixedReplayAgent):
   """
 
   LABEL = 'BC'
-  OUTPUT_RANK = 2  # (B, A).
+  NETWORK, OUTPUT_RANK = networks.q_network, 2  # (B, A), logits.
   SCALARS = ('accuracy',)
   BOOTSTRAPS = False
   has_values = False
-
-  def __init__(
-    self,
-    *args,
-    network: Callable[..., tf.keras.Model] = networks.q_network,
-    **kwargs,
-  ):
-    """Initializes the agent.
-
-    Args:
-      *args: see FixedReplayAgent.
-      network: makes a network with output (B, A), logits.
-      **kwargs: see FixedReplayAgent.
-    """
-    super().__init__(*args, network=network, **kwargs)
 
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
     """(B, A) logits -> log-probabilities (B, A)."""

@@ -1,7 +1,5 @@
 """C51, categorical DQN: Bellemare et al. (2017)."""
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
@@ -15,12 +13,12 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
   """Learns the return's distribution over fixed atoms. Q is its mean."""
 
   LABEL = 'C51'
+  NETWORK = networks.categorical_network  # (B, A, N).
   SCALARS = ('td_loss',)
 
   def __init__(
     self,
     *args,
-    network: Callable[..., tf.keras.Model] = networks.categorical_network,
     vmax: Positive = 10.0,
     **kwargs,
   ):
@@ -28,12 +26,11 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
 
     Args:
       *args: see FixedReplayAgent.
-      network: makes a network with output (B, A, N).
       vmax: the greatest atom, in units of return; the least is its negative.
       **kwargs: see FixedReplayAgent.
     """
     self.vmax = vmax
-    super().__init__(*args, network=network, **kwargs)
+    super().__init__(*args, **kwargs)
 
   def support(self, logits: tf.Tensor) -> tf.Tensor:
     """The atoms (N,) of logits (B, A, N)."""

@@ -15,13 +15,12 @@ class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
   """Deep Q-learning."""
 
   LABEL = 'DQN'
-  OUTPUT_RANK = 2  # (B, A).
+  NETWORK, OUTPUT_RANK = networks.q_network, 2  # (B, A).
   SCALARS = ('td_loss',)
 
   def __init__(
     self,
     *args,
-    network: Callable[..., tf.keras.Model] = networks.q_network,
     optimizer: Callable[[], optimizers.Optimizer] = optimizers.RMSProp,
     **kwargs,
   ):
@@ -29,11 +28,10 @@ class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
 
     Args:
       *args: see FixedReplayAgent.
-      network: makes a network with output (B, A).
       optimizer: makes the optimizer.
       **kwargs: see FixedReplayAgent.
     """
-    super().__init__(*args, network=network, optimizer=optimizer, **kwargs)
+    super().__init__(*args, optimizer=optimizer, **kwargs)
 
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
     """The outputs themselves, (B, A)."""
@@ -50,15 +48,3 @@ class FixedReplayDQNAgent(fixed_replay_agent.FixedReplayAgent):
       )
     )
     return td_loss, {'td_loss': td_loss}
-
-  def bellman_target(
-    self, outputs: fixed_replay_agent.Outputs, transition: Transition
-  ) -> tf.Tensor:
-    """r + gamma^n Q'(s', a'), (B,)."""
-    return temporal_difference.bellman_target(
-      outputs.next_target,
-      self.greedy_actions(outputs.next_selector),
-      transition.reward,
-      transition.terminal,
-      self.cumulative_gamma,
-    )

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cql_atari.agents import acting, base, networks, optimizers
+from cql_atari.agents import acting, base, distribution, networks, optimizers
 from cql_atari.core import devices
 from cql_atari.core.constraints import (
   NonNegativeInt,
@@ -19,6 +19,7 @@ from cql_atari.core.constraints import (
 )
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Arrays
+from cql_atari.losses import temporal_difference
 from cql_atari.replay.sampler import Transition, TransitionSampler
 from cql_atari.replay.store import Store
 
@@ -76,14 +77,15 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
-  OUTPUT_RANK = 3  # Of the network's output, (B, A, N).
+  NETWORK: Callable[..., tf.keras.Model]  # A class's usual one, and
+  OUTPUT_RANK = 3  # the rank of its output, (B, A, N).
 
   def __init__(
     self,
     store: Store | None,
     num_actions: PositiveInt | None = None,
     *,
-    network: Callable[..., tf.keras.Model],
+    network: Callable[..., tf.keras.Model] | None = None,
     optimizer: Callable[[], optimizers.Optimizer] = optimizers.Adam,
     gamma: UnitInterval = 0.99,
     update_horizon: PositiveInt = 1,
@@ -103,7 +105,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       store: the replay to learn from, a `Store` or a `ReplayMemory`; None for
         an agent that only acts.
       num_actions: actions in every state, A; by default the store's.
-      network: called with (num_actions, seed=...), twice.
+      network: called with (num_actions, seed=...), twice; NETWORK by default.
       optimizer: makes the optimizer.
       gamma: discount per agent step.
       update_horizon: n of the n-step return.
@@ -147,23 +149,13 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self._rng = np.random.default_rng(seed)
     self._strategy = strategy or tf.distribute.get_strategy()
     self._replicas = self._strategy.num_replicas_in_sync
-    self._check_devices(batch_size)
-    self._network_fn, self._optimizer_fn = network, optimizer
+    distribution.check(self._replicas, batch_size, compile_step, self.sampler)
+    self._network_fn = network or type(self).NETWORK
+    self._optimizer_fn = optimizer
     self._compute_dtype = compute_dtype
     with self._strategy.scope():
       self._build()
     self._compile(compile_step)
-
-  def _check_devices(self, batch_size: int) -> None:
-    if batch_size % self._replicas:
-      raise UserError(
-        f'FixedReplayAgent.batch_size is {batch_size}: give a multiple of the '
-        f'{self._replicas} devices.'
-      )
-    if self._replicas > 1 and self.sampler.is_on_device:
-      raise UserError(
-        "open_store.residence='device' is for one GPU: several share 'raw'."
-      )
 
   def _compile(self, compile_step: bool | None) -> None:
     """Makes the compiled functions; see the argument of the same name."""
@@ -193,11 +185,12 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       )
       for _ in range(2)
     )
-    rank = len(self.online_network.output_shape)
-    if rank != self.OUTPUT_RANK:
+    shape, actions = self.online_network.output_shape, self.num_actions
+    if len(shape) != self.OUTPUT_RANK or shape[1] not in (None, actions):
       raise UserError(
-        f'the network of {type(self).__name__} has outputs of {rank} axes, not '
-        f'{self.OUTPUT_RANK}: bind another to its `network`, or none.'
+        f'the network of {type(self).__name__} has outputs {shape}, not of '
+        f'{self.OUTPUT_RANK} axes with {actions} actions in the second: bind '
+        'another to its `network`, or none.'
       )
     self._variables, self._target_variables = (
       [variable.value for variable in model.trainable_variables]
@@ -205,6 +198,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     )
     self.optimizer = optimizers.make(self._optimizer_fn, self._variables)
     self._make_totals(self._declared_scalars())
+    self.sync_target_network()
 
   @abc.abstractmethod
   def loss(
@@ -219,6 +213,18 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     Returns:
       The scalar loss, and the scalars that the class names in SCALARS.
     """
+
+  def bellman_target(
+    self, outputs: Outputs, transition: Transition
+  ) -> tf.Tensor:
+    """r + gamma^n of the target network's output at a', (B,) or (B, N)."""
+    return temporal_difference.bellman_target(
+      outputs.next_target,
+      self.greedy_actions(outputs.next_selector),
+      transition.reward,
+      transition.terminal,
+      self.cumulative_gamma,
+    )
 
   def next_selector(
     self, transition: Transition, next_target: tf.Tensor
@@ -253,12 +259,14 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """See `OfflineAgent`; many steps are one graph."""
     for left in self._parts(count, show_progress, title):
       while left > 0:
-        if self._chunk is None:
+        if self._chunks is None or self._chunk is None:
           self._fetch_chunk()
         last = min(self._index_in_chunk + left, self._chunk_size)
+        chunks, self._chunks = self._chunks, None  # Ctrl-C leaves none.
         self._compiled_train_on_chunk(
           *self._chunk, tf.constant(self._index_in_chunk), tf.constant(last)
         )
+        self._chunks = chunks
         left -= last - self._index_in_chunk
         self._index_in_chunk = last
         if last == self._chunk_size:
@@ -273,19 +281,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       steps, size = self.gradient_steps, self._chunk_size
       number, self._index_in_chunk = divmod(steps, size)
       self._chunks = self.sampler.chunks(number, size)
-    chunk = self._spread(next(self._chunks))
+    chunk = distribution.spread(self._strategy, next(self._chunks))
     self._chunk = chunk, self._compiled_next_target_outputs(chunk)
-
-  def _spread(self, chunk: Transition) -> Transition:
-    """Gives every device its part of each batch."""
-    if self._replicas == 1:
-      return chunk
-
-    def part(device: tf.distribute.experimental.ValueContext) -> Transition:
-      first = device.replica_id_in_sync_group
-      return Transition(*(x[:, first :: self._replicas] for x in chunk))
-
-    return self._strategy.experimental_distribute_values_from_function(part)
 
   def _next_target_outputs(self, chunk: Transition) -> tf.Tensor | None:
     """The target network's outputs at the next states of a chunk."""
@@ -341,6 +338,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     if output_gradient is None:
       raise UserError(f'the loss of {type(self).__name__} {self._fault}.')
     gradients = tape.gradient(online, self._variables, output_gradient)
+    if any(gradient is None for gradient in gradients):
+      raise UserError(f'{type(self).__name__} has weights without any effect.')
     if self._replicas > 1:  # Losses are means over a device's part.
       gradients, scalars = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.MEAN, (gradients, scalars)

@@ -1,7 +1,5 @@
 """QR-DQN: Dabney et al. (2017), learning from a fixed replay."""
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
@@ -15,12 +13,12 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
   """Quantile regression DQN. Q is the mean of the quantiles."""
 
   LABEL = 'QR-DQN'
+  NETWORK = networks.quantile_network  # (B, A, N).
   SCALARS = ('td_loss',)
 
   def __init__(
     self,
     *args,
-    network: Callable[..., tf.keras.Model] = networks.quantile_network,
     kappa: Positive = 1.0,
     **kwargs,
   ):
@@ -28,12 +26,11 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
 
     Args:
       *args: see FixedReplayAgent.
-      network: makes a network with output (B, A, N).
       kappa: Huber threshold, in units of return; above 0.
       **kwargs: see FixedReplayAgent.
     """
     self.kappa = kappa
-    super().__init__(*args, network=network, **kwargs)
+    super().__init__(*args, **kwargs)
 
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
     """(B, A, N) quantiles -> (B, A)."""
@@ -50,16 +47,9 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The batch mean of the quantile Huber loss (its paper's Eq. 10)."""
     quantiles = tf.gather(outputs.online, transition.action, batch_dims=1)
-    target_quantiles = temporal_difference.bellman_target(
-      outputs.next_target,
-      self.greedy_actions(outputs.next_selector),
-      transition.reward,
-      transition.terminal,
-      self.cumulative_gamma,
-    )
     td_loss = tf.reduce_mean(
       temporal_difference.quantile_huber_loss(
-        quantiles, target_quantiles, self.kappa
+        quantiles, self.bellman_target(outputs, transition), self.kappa
       )
     )
     return td_loss, {'td_loss': td_loss}

@@ -1,7 +1,5 @@
 """REM, the random ensemble mixture: Agarwal et al. (2020)."""
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from cql_atari.agents import fixed_replay_agent, networks
@@ -19,22 +17,8 @@ class REMAgent(fixed_replay_agent.FixedReplayAgent):
   """
 
   LABEL = 'REM'
+  NETWORK = networks.multi_head_network  # (B, A, K), K heads.
   SCALARS = ('td_loss',)
-
-  def __init__(
-    self,
-    *args,
-    network: Callable[..., tf.keras.Model] = networks.multi_head_network,
-    **kwargs,
-  ):
-    """Initializes the agent.
-
-    Args:
-      *args: see FixedReplayAgent.
-      network: makes a network with output (B, A, K), K heads.
-      **kwargs: see FixedReplayAgent.
-    """
-    super().__init__(*args, network=network, **kwargs)
 
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
     """(B, A, K) heads -> (B, A)."""

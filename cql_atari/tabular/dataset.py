@@ -27,10 +27,7 @@ class Dataset:
 
 
 def draw(
-  mdp: mdp_lib.MDP,
-  behavior: np.ndarray,
-  size: int,
-  rng: np.random.Generator,
+  mdp: mdp_lib.MDP, behavior: np.ndarray, size: int, rng: np.random.Generator
 ) -> Dataset:
   """Draws transitions as section 2 of the paper has it.
 

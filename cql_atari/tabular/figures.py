@@ -78,8 +78,7 @@ def _against_threshold(
   panel.set_yscale('symlog', linthresh=0.03)
 
 
-def _learned(p, penalty, alpha, distribution=None) -> np.ndarray:
-  distribution = p.policy if distribution is None else distribution
+def _learned(p, penalty, alpha, distribution) -> np.ndarray:
   return fixed_points.fixed_point(
     p.dataset.empirical, p.policy, penalty, alpha, p.behavior, distribution
   )
@@ -88,7 +87,7 @@ def _learned(p, penalty, alpha, distribution=None) -> np.ndarray:
 def _underestimate(p, penalty, alpha) -> np.ndarray:
   """E_{s ~ data}[V - V^], (n,), in units of R_max / (1 - gamma)."""
   states = p.dataset.counts.sum(axis=-1)
-  learned = np.sum(p.policy * _learned(p, penalty, alpha), axis=-1)
+  learned = np.sum(p.policy * _learned(p, penalty, alpha, p.policy), axis=-1)
   true = mdp_lib.state_values(p.mdp, p.policy)
   return np.average(true - learned, axis=1, weights=states) / p.mdp.v_max
 

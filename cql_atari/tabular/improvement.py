@@ -28,9 +28,7 @@ def penalized_return(
 
 
 def improved_policy(
-  mdp: mdp_lib.MDP,
-  behavior: np.ndarray,
-  alpha: np.ndarray | float,
+  mdp: mdp_lib.MDP, behavior: np.ndarray, alpha: np.ndarray | float
 ) -> np.ndarray:
   """The policy of the greatest penalized return, by policy iteration.
 

@@ -146,8 +146,29 @@ def test_a_network_of_ones_own_computes_in_bfloat16_too(demo_store):
   agent = cql_agent.CQLAgent(
     demo_store, network=network, compute_dtype='bfloat16'
   )
+  # Its layers draw other weights each time.
+  for online, target in zip(agent._variables, agent._target_variables):
+    np.testing.assert_array_equal(online.numpy(), target.numpy())
   agent.train_steps(2)
   assert np.isfinite(agent.mean_scalars()['loss'])
+
+
+def test_training_goes_on_after_an_interruption(demo_store, monkeypatch):
+  make_one = functools.partial(make, demo_store)
+  whole, interrupted = make_one(), make_one()
+  whole.train_steps(29)
+  train = interrupted._compiled_train_on_chunk
+
+  def stopped(*args):
+    train(*args)
+    raise KeyboardInterrupt  # As Ctrl-C comes, at the end of what took long.
+
+  with monkeypatch.context() as patch:
+    patch.setattr(interrupted, '_compiled_train_on_chunk', stopped)
+    with pytest.raises(KeyboardInterrupt):
+      interrupted.train_steps(13)
+  interrupted.train_steps(29 - interrupted.gradient_steps)
+  assert_same(interrupted, whole)
 
 
 def test_other_dtypes_are_refused(demo_store):

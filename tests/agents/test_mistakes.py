@@ -9,7 +9,7 @@ import tensorflow as tf
 from atari_by_hand import HEADS, TRUNK, make
 
 import cql_atari
-from cql_atari.agents import qrdqn_agent
+from cql_atari.agents import networks, qrdqn_agent
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari, evaluation
 
@@ -120,6 +120,12 @@ def test_an_agent_plays_its_own_game(demo_store):
     ({'optimizer': tf.keras.optimizers.Adam}, 'give what makes one of ours'),
     ({'network': tf.keras.Sequential()}, 'needs two: give what makes one'),
     ({'num_actions': -1}, 'num_actions is -1: give a whole number'),
+    (
+      {
+        'network': lambda actions, seed: networks.quantile_network(3, seed=seed)
+      },
+      'not of 3 axes with 4 actions in the second',
+    ),
   ],
 )
 def test_what_an_agent_cannot_be_made_of(demo_store, settings, sentence):
