@@ -61,6 +61,10 @@ def main() -> int:
 
 
 def _make_engine(sweep: plan.Sweep):
+  if _RAY_ADDRESS.value and _ENGINE.value != 'ray':
+    raise UserError('--ray_address goes with --engine=ray: give that too.')
+  if _WORKERS.value and _ENGINE.value == 'ray':
+    raise UserError('--workers is of this machine: Ray takes what fits there.')
   if _ENGINE.value == 'ray':
     return ray_engine.RayEngine(
       _RAY_ADDRESS.value,

@@ -253,9 +253,7 @@ def aggregate(
   left.set_yticks(range(len(agents)), agents)
   left.set(xlabel='normalised score, interquartile mean')
   right.set(
-    xlabel='normalised score',
-    ylabel='share of runs above it',
-    ylim=(0, 1),
+    xlabel='normalised score', ylabel='share of runs above it', ylim=(0, 1)
   )
   plotting.legend_below(right, *right.get_legend_handles_labels())
   for panel in (left, right):

@@ -19,11 +19,7 @@ _BINS = 37  # Of the histogram of returns.
 
 
 def film(
-  run: TrainedRun,
-  out: pathlib.Path,
-  episodes: int,
-  max_steps: int,
-  seed: int,
+  run: TrainedRun, out: pathlib.Path, episodes: int, max_steps: int, seed: int
 ) -> list[float]:
   """Plays and films games.
 

@@ -117,11 +117,10 @@ def styles(games: GroupsByGame) -> dict[str, dict]:
       'color': _COLORS[indices[label] % len(_COLORS)],
       'marker': _MARKERS[indices[label] % len(_MARKERS)],
       'ls': _LINES[indices[label] // len(_COLORS) % len(_LINES)],
-      # The first line is often covered by the others.
-      'lw': 2 if place else 4,
-      'ms': 4 if place else 6,
+      'lw': 2,
+      'ms': 4,
     }
-    for place, label in enumerate(labels)
+    for label in labels
   }
 
 

@@ -7,13 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cql_atari.analysis import (
-  ablations,
-  document,
-  figures,
-  grouping,
-  scores,
-)
+from cql_atari.analysis import ablations, document, figures, grouping, scores
 from cql_atari.analysis.grouping import Group, GroupsByGame, with_error
 from cql_atari.analysis.loading import LoadedRun
 from cql_atari.core import progress

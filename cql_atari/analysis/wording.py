@@ -28,9 +28,7 @@ _WORDS = {
     },
   ),
   'target_gap': _Words(
-    'target gap that tunes alpha',
-    'target gap',
-    {'None': 'none'},
+    'target gap that tunes alpha', 'target gap', {'None': 'none'}
   ),
   'fraction': _Words('share of the rows', 'share of the rows'),
   'num_samples': _Words('action samples of each kind', 'samples'),

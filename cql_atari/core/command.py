@@ -72,8 +72,7 @@ class Command:
   def gin(self, files: str):
     """Defines --gin_files (with this help) and --gin_bindings."""
     return self.strings('gin_files', f'{files} Repeatable.'), self.strings(
-      'gin_bindings',
-      'A gin binding, such as "CQLMixin.alpha=2.0". Repeatable.',
+      'gin_bindings', 'A gin binding, such as "CQLMixin.alpha=2.0". Repeatable.'
     )
 
   def seed(self, of: str):

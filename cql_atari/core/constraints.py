@@ -60,8 +60,8 @@ def check(name: str, value: Any, annotation: Any) -> None:
   """
   if not _fits(value, annotation):
     is_quoted = isinstance(value, str) and not _fits('', annotation)
-    is_number = is_quoted and typing.get_origin(annotation) is not Literal
-    hint = ', without quotes' if is_number else ''
+    takes_texts = typing.get_origin(annotation) in (Literal, Sequence)
+    hint = ', without quotes' if is_quoted and not takes_texts else ''
     raise UserError(f'{name} is {value!r}: give {_wanted(annotation)}{hint}.')
 
 

@@ -124,6 +124,8 @@ def writing(
   """
   try:
     yield
+  except BrokenPipeError:  # Of what is printed meanwhile.
+    raise
   except OSError as error:
     raise UserError(
       f'{what} cannot be written ({error.strerror or error}): {remedy}.'
@@ -170,6 +172,9 @@ def output_folder(
   made = [path for path in (folder, *folder.parents) if not path.exists()]
   try:
     yield make_folder(name, *parts)
+  except BusyError:  # It is another process's by now.
+    made = []
+    raise
   finally:
     with contextlib.suppress(OSError):
       if made and [path.name for path in folder.iterdir()] == ['.lock']:

@@ -5,6 +5,7 @@ import importlib
 import os
 import pathlib
 import re
+import tokenize
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -71,9 +72,7 @@ def bindings(text: str) -> dict[str, Any]:
 
 
 def statements(
-  files: Iterable[str],
-  lines: Iterable[str],
-  imports: list[str] | None = None,
+  files: Iterable[str], lines: Iterable[str], imports: list[str] | None = None
 ) -> Iterator[Statement]:
   """The bindings of gin files, then of lines, each with its place.
 
@@ -97,13 +96,18 @@ def last_bindings(files: Iterable[str], lines: Iterable[str]) -> dict[str, Any]:
 
 
 def binding(name: str, value: Any) -> str:
-  """A line of gin that binds a Python value, also a class or a function.
+  """A line of gin that binds a Python value, also a class or a function, which
+  a line before it imports unless it is ours.
 
   Args:
     name: such as 'CQLMixin.alpha', or 'GAME' of a macro.
     value: it.
   """
-  return f'{name} = {_literal(value)}'
+  items = value if isinstance(value, (list, tuple)) else [value]
+  modules = {item.__module__ for item in items if callable(item)}
+  own = sorted(m for m in modules if not f'{m}.'.startswith('cql_atari.'))
+  imports = ''.join(f'import {m}\n' for m in own if m != '__main__')
+  return f'{imports}{name} = {_literal(value)}'
 
 
 def resolved(value: Any, bound: dict[str, Any]) -> Any:
@@ -184,8 +188,8 @@ def _literal(value: Any) -> str:
     return f'@{name}'
   if isinstance(value, os.PathLike):
     return repr(os.fspath(value))
-  if hasattr(value, 'item'):  # NumPy's.
-    return repr(value.item())
+  if hasattr(value, 'tolist'):  # NumPy's.
+    return _literal(value.tolist())
   if isinstance(value, (list, tuple)):
     inside = ''.join(f'{_literal(item)},' for item in value)
     return f'[{inside}]' if isinstance(value, list) else f'({inside})'
@@ -206,6 +210,8 @@ def _statements(
   while True:
     try:
       statement = next(parser, None)
+    except tokenize.TokenError:
+      raise UserError(f'{place}: a bracket or quote is not closed.') from None
     except (SyntaxError, ValueError) as error:
       if place.endswith('.py'):
         raise UserError(

@@ -117,6 +117,17 @@ def check(
   return bound
 
 
+def owner(name: str, parameter: str) -> str:
+  """The configurable that has a parameter itself: of CQLAgent.gamma,
+  FixedReplayAgent."""
+  known = _known()
+  if name in known and parameter not in known[name].parameters:
+    for base in known[name].bases:
+      if base in known and parameter in _parameters(base)[0]:
+        return owner(base, parameter)
+  return name
+
+
 _FEW_OWNERS = 2  # Of more, none is likely meant.
 
 
@@ -167,7 +178,11 @@ def _check_reference(place: str, reference: str) -> None:
 
 def _check_value(name: str, value: Any) -> None:
   owner, _, parameter = name.rpartition('.')
-  known = _parameters(owner)[0] if owner in _known() else {}
+  made = [owner]
+  if owner not in _known():  # A user's: what its bases have.
+    bases = getattr(gin.get_configurable(owner), '__mro__', ())
+    made = [base.__name__ for base in bases]
+  known = next((_parameters(n)[0] for n in made if n in _known()), {})
   annotation = known.get(parameter, '')
   is_maker = annotation.startswith('Callable')
   for item in value if isinstance(value, (list, tuple)) else [value]:

@@ -50,6 +50,8 @@ def save(
   between = [step for step in saved if step % every]
   for old in (*ends[:-keep], *between[:-2]):
     (directory / f'ckpt.{old}.npz').unlink(missing_ok=True)
+  for killed in directory.glob('.*.partial.*'):
+    killed.unlink(missing_ok=True)
 
 
 def load_newest(directory: pathlib.Path) -> tuple[int, Arrays, dict] | None:

@@ -23,7 +23,7 @@ import gin
 import numpy as np
 from absl import logging
 
-from cql_atari.core import files, gin_text
+from cql_atari.core import files, gin_text, settings
 from cql_atari.core.errors import UserError
 from cql_atari.runs import provenance
 
@@ -52,6 +52,10 @@ class RunFolder:
   """
 
   path: pathlib.Path
+
+  def __post_init__(self):
+    """Takes a text too."""
+    object.__setattr__(self, 'path', files.user_path(self.path))
 
   @property
   def checkpoints(self) -> pathlib.Path:
@@ -198,7 +202,7 @@ def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:
   changed = _changed_settings(path, now)
   if changed:
     kept = folder / f'config.{len(list(folder.glob("config.*.gin")))}.gin'
-    path.rename(kept)
+    files.write_text(kept, path.read_text())
     logging.warning(
       'This run goes on with other settings than before (kept in %s):\n%s',
       kept.name,
@@ -224,7 +228,7 @@ def operative_settings() -> dict[str, Any]:
 
   Returns:
     {'CQLMixin.alpha': 4.0, ...} of plain JSON, macros replaced by their values;
-    those of a CQL agent under the name of the mixin.
+    each under the name of the class that has the parameter itself.
   """
   return _settings(gin.operative_config_str(), _NOT_METHOD_SETTINGS)
 
@@ -233,10 +237,9 @@ def _settings(config: str, without: Collection[str]) -> dict[str, Any]:
   bound = gin_text.bindings(config)
   found = {}
   for name, value in bound.items():
-    owner, _, parameter = name.rpartition('.')
-    if owner and parameter not in without:
-      if owner in ('CQLAgent', 'CQLDQNAgent', 'CQLC51Agent'):
-        owner = 'CQLMixin'
+    made, _, parameter = name.rpartition('.')
+    if made and parameter not in without:
+      owner = settings.owner(made, parameter)
       found[f'{owner}.{parameter}'] = gin_text.resolved(value, bound)
   return found
 
@@ -254,8 +257,8 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
   ]
 
 
-def unused(bindings: Iterable[str]) -> list[str]:
-  """Which of these are bound, but were used by nothing that was made.
+def warn_of_unused(bindings: Iterable[str]) -> None:
+  """Warns of what is bound, but was used by nothing that was made.
 
   Args:
     bindings: such as 'CQLMixin.alpha=2.0'; macros are passed over.
@@ -264,11 +267,9 @@ def unused(bindings: Iterable[str]) -> list[str]:
   # Loggers are made when the run begins.
   loggers = [str(n)[1:] for n in used.get('FixedReplayRunner.loggers', ())]
   given = {name for line in bindings for name in gin_text.bindings(line)}
-  return sorted(
-    name
-    for name in given
-    if '.' in name and name not in used and name.split('.')[0] not in loggers
-  )
+  for name in sorted(given - used.keys()):
+    if '.' in name and name.split('.')[0] not in loggers:
+      logging.warning('%s is bound, but nothing in this run uses it.', name)
 
 
 # --- Finding. ---

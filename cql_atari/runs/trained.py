@@ -128,8 +128,8 @@ class TrainedRun:
     except UserError as error:
       raise UserError(
         f'the data of the run in {self.folder.path} cannot be opened: {error} '
-        'Where they are elsewhere now, --replay_dir (from Python, '
-        'TrainedRun(..., replay_dir=)) says so.'
+        'Where they are elsewhere now, put them back (`collect` has '
+        '--replay_dir; from Python, TrainedRun(..., replay_dir=)).'
       ) from None
     settings.import_all()
     settings.parse(*config, lock=True)

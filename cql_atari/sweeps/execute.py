@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 
 from cql_atari.core import devices
@@ -28,6 +28,8 @@ from cql_atari.sweeps.plan import PlannedRun
 _SECONDS_BETWEEN_RETRIES = 5.0
 _SECONDS_WHILE_BUSY = 60.0  # Whoever holds the folder may take hours.
 
+# Starting a process asks how all others ended, which only one may ask.
+_ONE_AT_A_TIME = threading.Lock()
 _FORKING = multiprocessing.get_context('forkserver')
 _FORKING.set_forkserver_preload(['cql_atari.sweeps.preload'])
 
@@ -35,7 +37,7 @@ _FORKING.set_forkserver_preload(['cql_atari.sweeps.preload'])
 def execute(
   run: PlannedRun,
   max_retries: int,
-  cpus: int | None = None,
+  cpus: int,
   gpu: str | None = None,
   stopped: threading.Event | None = None,
   on_start: Callable[[BaseProcess], None] = lambda process: None,
@@ -49,7 +51,7 @@ def execute(
   Args:
     run: what to train.
     max_retries: how often to try again.
-    cpus: how many threads compute; as many as there are processors by default.
+    cpus: how many threads compute.
     gpu: what CUDA_VISIBLE_DEVICES should be, if anything.
     stopped: once it is set, no process is started any more.
     on_start: is given each process.
@@ -71,13 +73,16 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> None:
       target=_train,
       args=(_flags(run), run.directory / 'train.log', _environment(cpus, gpu)),
     )
-    with _no_signals():
+    with _ONE_AT_A_TIME, _no_signals():
       process.start()
     run.write_state(status='running', pid=process.pid, **values)
     on_start(process)
-    process.join()
-    status = process.exitcode
+    connection.wait([process.sentinel])
+    with _ONE_AT_A_TIME:
+      status = process.exitcode
     error = _last_line(run.directory / 'train.log')
+    if status < 0:
+      error = f'killed by {signal.Signals(-status).name} after "{error}"'
     if status == 0:
       run.write_state(status='done', **values)
     elif stopped.is_set():
@@ -102,13 +107,10 @@ def _flags(run: PlannedRun) -> list[str]:
   ]
 
 
-def _environment(cpus: int | None, gpu: str | None) -> dict[str, str]:
-  environment = {'TF_FORCE_GPU_ALLOW_GROWTH': 'true'}
-  if cpus is not None:
-    environment['TF_NUM_INTRAOP_THREADS'] = str(cpus)
-  if gpu is not None:
-    environment['CUDA_VISIBLE_DEVICES'] = gpu
-  return environment
+def _environment(cpus: int, gpu: str | None) -> dict[str, str]:
+  of_gpu = {} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu}
+  threads = {'TF_NUM_INTRAOP_THREADS': str(cpus)}
+  return {'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **threads, **of_gpu}
 
 
 _FOR_THE_SWEEP = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

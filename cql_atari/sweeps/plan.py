@@ -19,7 +19,6 @@ from cql_atari.core.constraints import (
   PositiveInt,
   configurable,
 )
-from cql_atari.core.constraints import check as check_value
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import absolute, user_path, write_text
 from cql_atari.core.protocols import Benchmark
@@ -119,7 +118,8 @@ class Sweep:
     gin_files: more gin files, for all runs; they override the configs.
     gin_bindings: and bindings, for all runs.
     cpus_per_run: processors a run gets.
-    gpus_per_run: GPUs a run gets; fractions share one.
+    gpus_per_run: GPUs a run gets; fractions share one, and 0 leaves every run
+      all there are.
     steps_per_second: speed of one run, for the estimate before anything ran.
     max_retries: how often a run that crashed begins again from its checkpoint.
   """
@@ -143,13 +143,8 @@ class Sweep:
         raise UserError(f'Sweep.{name} is empty: name at least one.')
     if bool(self.games) == bool(self.tasks):
       raise UserError('name Sweep.games or Sweep.tasks: one of them.')
-    for name in self.subjects:
+    for name in (*self.subjects, *self.replay_dirs):
       self.benchmark.check_name(name)
-    for subject in self.replay_dirs:
-      if subject not in self.subjects:
-        raise UserError(
-          f'Sweep.replay_dirs has {subject!r}, which the sweep is not over.'
-        )
 
   @property
   def benchmark(self) -> Benchmark:
@@ -223,8 +218,6 @@ class Sweep:
       name: values.get(f'FixedReplayRunner.{name}', default)
       for name, default in _LENGTHS.items()
     }
-    for name, value in lengths.items():
-      check_value(f'FixedReplayRunner.{name}', value, PositiveInt)
     text = repr(sorted((name, repr(value)) for name, value in values.items()))
     return PlannedRun(
       base / subject / _folder_name(config, config_bindings) / str(seed),

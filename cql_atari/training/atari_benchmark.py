@@ -35,11 +35,14 @@ _PUBLISHED_SETTINGS = {
   'FixedReplayAgent.compute_dtype': 'float32',
   'FixedReplayAgent.double_q': False,
   'FixedReplayAgent.gamma': 0.99,
+  'FixedReplayAgent.optimizer': '@Adam',
   'FixedReplayAgent.target_update_period': 2000,
   'FixedReplayAgent.update_horizon': 1,
   'QRDQNAgent.kappa': 1.0,
   'Adam.learning_rate': 5e-5,
   'Adam.epsilon': 3.125e-4,
+  'TransitionSampler.held_out': 0.0,
+  'AtariEnvironments.sticky_actions': True,
 }
 
 

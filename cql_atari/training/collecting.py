@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cql_atari.core import devices, progress, settings
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import absolute, exclusive_lock, write_json
+from cql_atari.core.files import absolute, exclusive_lock, write_json, writing
 from cql_atari.core.gin_text import binding, bindings, last_bindings
 from cql_atari.core.protocols import Benchmark, Collecting
 from cql_atari.runs import folder, provenance
@@ -65,6 +65,7 @@ def collect(
     settings.parse(files, lines, lock=True)
     progress.status('making the agent and the environments')
     collector = how.make(run_dir, name, steps)
+    folder.warn_of_unused(gin_bindings)
     if collector.is_finished:
       if others := RunFolder(run_dir).other_settings():
         raise UserError(
@@ -72,14 +73,15 @@ def collect(
           'or --run.'
         )
     else:
-      folder.write_config(run_dir)
       path = run_dir / 'collect.json'
       record = {
         **how.record(collector, name),
         'seed': seed,
         **provenance.provenance(path),
       }
-      write_json(path, record)
+      with writing(run_dir):
+        folder.write_config(run_dir)
+        write_json(path, record)
     collector.run()
 
 

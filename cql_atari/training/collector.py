@@ -122,10 +122,10 @@ class Collector(job.Job):
     self._epsilon_start, self._epsilon_train = epsilon_start, epsilon_train
     self._epsilon_decay_period = epsilon_decay_period
     self._memory = memory.ReplayMemory(replay_capacity)
-    if min_replay_history > replay_capacity:
+    if min_replay_history >= replay_capacity:
       raise UserError(
-        f'Collector.min_replay_history {min_replay_history} is more than '
-        f'replay_capacity {replay_capacity} holds: lower it.'
+        f'Collector.min_replay_history {min_replay_history} is not below '
+        f'replay_capacity {replay_capacity}, which is never full: lower it.'
       )
     offline, sampler = None, memory.OnlineSampler
     if init_from:

@@ -19,7 +19,7 @@ from cql_atari.core.files import (
 )
 from cql_atari.core.gin_text import Reference, binding, last_bindings, resolved
 from cql_atari.replay import opening
-from cql_atari.runs.folder import RunFolder, unused
+from cql_atari.runs.folder import RunFolder, warn_of_unused
 from cql_atari.training import loggers
 
 
@@ -66,6 +66,8 @@ def fit(
   if isinstance(gin_files, (str, os.PathLike)):
     gin_files = [gin_files]
   gin_files = [str(name) for name in gin_files]
+  if isinstance(gin_bindings, str):
+    gin_bindings = [gin_bindings]
   macros = {
     'REPLAY_DIR': None if replay_dir is None else absolute(str(replay_dir)),
     'ROM_DIR': None if rom_dir is None else absolute(str(rom_dir)),
@@ -170,8 +172,7 @@ def _fit(
         if others := folder.other_settings():  # They may be why.
           logging.warning('In the run in %s, %s.', base_dir, others)
       raise
-    for name in unused(gin_bindings):
-      logging.warning('%s is bound, but nothing in this run uses it.', name)
+    warn_of_unused(gin_bindings)
     if runner.is_finished and folder.has_records:
       if others := folder.other_settings():
         raise UserError(

@@ -33,7 +33,7 @@ class Loggers:
 
   def __init__(self, makers: Sequence[Callable[..., Logger]]):
     """Remembers what makes them, each called with (folder, record)."""
-    self._makers, self._loggers = makers, []
+    self._makers = makers
 
   @contextlib.contextmanager
   def opened(self, run: RunFolder) -> Iterator[None]:
@@ -42,6 +42,7 @@ class Loggers:
     Raises:
       CannotBegin: one of them can't.
     """
+    self._loggers = []
     with contextlib.ExitStack() as stack:
       stack.push(self._close)
       for make in self._makers:

@@ -249,8 +249,7 @@ class FixedReplayRunner(job.Job):
         statistics = iteration_statistics.IterationStatistics()
         self._train(statistics)
         episodes = self._evaluate(statistics)
-        with writing(self.folder), tensorflow_errors_as_os_errors():
-          self._report(episodes, statistics)
+        self._report(episodes, statistics)
         self._iteration += 1
         self.save()
         self._run_folder.write_metrics(self._columns, self._rows)
@@ -366,8 +365,9 @@ class FixedReplayRunner(job.Job):
     )
     statistics.append(scalars)
     self._logger[f'iteration_{self._iteration}'] = statistics.data_lists
-    self._logger.log_to_file('log', self._iteration)
-    self._write_summaries(values, scalars)
+    with writing(self.folder), tensorflow_errors_as_os_errors():
+      self._logger.log_to_file('log', self._iteration)
+      self._write_summaries(values, scalars)
     self._loggers.log(self.step, values)
 
   def _write_summaries(

@@ -26,6 +26,7 @@ class StopSignal:
 
     Only in the main thread, which alone may.
     """
+    self._number = None
     if threading.current_thread() is not threading.main_thread():
       yield
       return

@@ -1,6 +1,6 @@
 """Gradient steps a second on this machine's GPU, or CPU, and a run's hours.
 
-  python scripts/benchmarks/gpu.py [--replay_dir=DIR --game=Pong]
+  python scripts/benchmarks/gpu.py [--replay_dir=DIR]
 
 For each place of the frames (open_store.residence), number of steps in a call
 and compute_dtype, our CQL at the paper's sizes, as it learns from the data; and

@@ -149,7 +149,7 @@ def test_sigkill_anywhere_then_resume_ends_with_the_same_weights(
     known |= set(folder.glob('ckpt.*.npz'))
   assert known and not (folder / 'ckpt.300.npz').exists()
   # Half a checkpoint, as a kill in the middle of a write leaves it.
-  (folder / '.ckpt.299.npz.partial').write_bytes(b'half')
+  (folder / '.1.partial.ckpt.299.npz').write_bytes(b'half')
   done = run(arguments)
   assert done.returncode == 0, done.stderr
   assert_same_end(base_dir, whole_run[0])

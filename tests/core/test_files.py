@@ -41,6 +41,23 @@ def test_a_folder_goes_again_where_nothing_was_written(tmp_path):
   assert folder.exists()
 
 
+def test_a_folder_that_another_process_holds_stays(tmp_path):
+  """As of two commands that begin together in a folder that is not there."""
+  path = tmp_path / 'run'
+  with (
+    pytest.raises(BusyError),
+    files.output_folder('--base_dir', path),
+    files.exclusive_lock(path, 'training'),
+  ):
+    raise BusyError('another process is training there.')
+  assert (path / '.lock').exists()
+
+
+def test_a_closed_pipe_is_no_full_disk():
+  with pytest.raises(BrokenPipeError), files.writing('a file'):
+    raise BrokenPipeError
+
+
 def test_another_process_holds_the_folder(tmp_path):
   program = (
     'import pathlib, sys\n'

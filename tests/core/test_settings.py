@@ -68,7 +68,7 @@ def sweep(**settings):
     (r'Sweep.seeds is \[-1\]', lambda: sweep(seeds=[-1])),
     ('Sweep.replay_dir is 3', lambda: sweep(replay_dir=3)),
     ('Sweep.replay_dirs is 3', lambda: sweep(replay_dirs=3)),
-    ("has 'Pong', which", lambda: sweep(replay_dirs={'Pong': 'x'})),
+    ('did you mean Asterix', lambda: sweep(replay_dirs={'Asterx': 'x'})),
     (
       'training_steps is 1.5',
       lambda: sweep(
@@ -91,7 +91,7 @@ def test_a_setting_out_of_range_is_one_sentence(sentence, make):
     ("double_q is 'False'", {'double_q': 'False'}),
     ('kappa is 0', {'kappa': 0}),
     ('alpha is -1', {'alpha': -1}),
-    ('outputs of 2 axes, not 3', {'network': networks.q_network}),
+    ('not of 3 axes with 4 actions', {'network': networks.q_network}),
   ],
 )
 def test_an_agent_s_setting_out_of_range_is_one_sentence(
@@ -138,13 +138,32 @@ def test_scopes_are_kept_apart():
     settings.check((), (*lines, 'critic/Adam.learning_rat=1'), settings.AGENT)
 
 
-def test_what_nothing_uses_is_found():
+def test_the_owner_of_a_parameter_is_the_class_that_has_it():
+  for name, owner in (
+    ('CQLAgent.alpha', 'CQLMixin'),
+    ('CQLAgent.kappa', 'QRDQNAgent'),
+    ('CQLAgent.gamma', 'FixedReplayAgent'),
+    ('FixedReplayDQNAgent.optimizer', 'FixedReplayDQNAgent'),
+    ('CQLSACAgent.entropy_backup', 'SACAgent'),
+    ('OwnAgent.margin', 'OwnAgent'),
+  ):
+    assert settings.owner(*name.split('.')) == owner
+
+
+def test_a_table_can_be_run_for_one_game():
+  table = settings.check(('sweeps/table3.gin',), (), 'Sweep.configs')
+  for game in table['Sweep.games']:
+    sweep(games=[game], replay_dirs=table['Sweep.replay_dirs'])
+
+
+def test_what_nothing_uses_is_found(caplog):
   gin.clear_config()
   with gin.unlock_config():
     gin.parse_config('Adam.learning_rate = 0.1\nRMSProp.decay = 0.5')
   optimizers.Adam()
   bindings = ['Adam.learning_rate=0.1', 'RMSProp.decay=0.5', "GAME='Pong'"]
-  assert folder.unused(bindings) == ['RMSProp.decay']
+  folder.warn_of_unused(bindings)
+  assert [record.args[0] for record in caplog.records] == ['RMSProp.decay']
   gin.clear_config()
 
 

@@ -99,8 +99,12 @@ def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(
 
 def test_an_unfinished_write_is_never_read(tmp_path):
   save(tmp_path, 1)
-  (tmp_path / '.ckpt.2.npz.partial').write_bytes(b'half')
-  assert checkpoints.load_newest(tmp_path)[0] == 1
+  with files.atomic_path(tmp_path / 'ckpt.2.npz') as partial:
+    partial.write_bytes(b'half')
+    assert checkpoints.load_newest(tmp_path)[0] == 1
+  partial.write_bytes(b'half')  # As a kill leaves it.
+  save(tmp_path, 3)
+  assert not partial.exists() and checkpoints.load_newest(tmp_path)[0] == 3
 
 
 def test_a_failed_write_keeps_the_older_ones(tmp_path, monkeypatch):

@@ -147,9 +147,10 @@ def test_killed_and_stopped_sweeps_go_on(undisturbed, work, environment):
   wait_for_checkpoint(base_dir, sweep)
   victim = run_process(base_dir / RUNS[0])
   os.kill(victim, signal.SIGKILL)
-  while state(base_dir / RUNS[0])['status'] != 'retrying':
+  while (now := state(base_dir / RUNS[0]))['status'] != 'retrying':
     assert sweep.poll() is None
     time.sleep(0.05)
+  assert now['error'].startswith('killed by SIGKILL after')
   sweep.terminate()
   output, _ = sweep.communicate()
   assert sweep.returncode == 143, output
@@ -261,6 +262,8 @@ sys.exit(status)
     (['--gin_bindings=GAME="Pong"'], 'has Sweep.games for it'),
     (['--gin_bindings=Adam.learning_rat=1'], 'did you mean learning_rate?'),
     (['--engine=spark'], 'spark'),
+    (['--ray_address=here:1'], 'goes with --engine=ray'),
+    (['--engine=ray', '--workers=2'], 'Ray takes what fits'),
     (['--engine=ray', '--ray_address=127.0.0.1:1'], 'no Ray cluster'),
   ],
 )

@@ -54,6 +54,15 @@ def test_a_job_goes_on_from_its_newest_checkpoint(tmp_path):
   assert second.counted.tolist() == list(range(7))
 
 
+def test_a_job_that_was_stopped_goes_on_in_the_same_process(tmp_path):
+  counting = Counting(tmp_path)
+  with pytest.raises(signals.Stopped):
+    counting.run(9, lambda step: os.kill(os.getpid(), signal.SIGTERM))
+  assert counting.step == 1
+  counting.run(9)
+  assert counting.step == 9
+
+
 def test_it_saves_when_it_is_time(tmp_path):
   Counting(tmp_path, minutes=0.0).run(3)
   assert Counting(tmp_path).step == 3
