@@ -27,9 +27,7 @@ if __name__ == '__main__':
     name = f'cql_atari.{sys.argv.pop(1)}'
     runpy.run_module(name, run_name='__main__', alter_sys=True)
   elif sys.argv[1:] and sys.argv[1] not in ('-h', '--help'):
-    sys.stderr.write(
-      f'error: there is no command {sys.argv[1]}: python -m cql_atari\n'
-    )
+    sys.stderr.write(f'error: no command {sys.argv[1]}: python -m cql_atari\n')
     sys.exit(2)
   print(
     'Commands of cql_atari; each has --help. First: what it is, what to type.'

@@ -44,8 +44,7 @@ def main() -> None:
     raise UserError('give a run: --run=runs/demo/cql-0.')
   if not 0 <= _ALPHA.value < math.inf:
     raise UserError(f'--alpha={_ALPHA.value}: give a number of at least 0.')
-  is_conservative = _VALUES.value in ('eq1', 'eq2')
-  if _ALPHA.present and not is_conservative:
+  if _ALPHA.present and _VALUES.value not in ('eq1', 'eq2'):
     raise UserError('--alpha goes with --values=eq1 or --values=eq2: give one.')
   if _FQE_STEPS.present and _VALUES.value == 'own':
     raise UserError('--fqe_steps goes with --values=fqe, eq1 or eq2: give one.')

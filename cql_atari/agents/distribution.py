@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from cql_atari.core.constraints import PositiveInt, configurable
 from cql_atari.core.errors import UserError
-from cql_atari.replay.sampler import Transition, TransitionSampler
+from cql_atari.replay.sampler import Transition
 
 
 @configurable
@@ -38,10 +38,7 @@ def mirrored_strategy(
 
 
 def check(
-  replicas: int,
-  batch_size: int,
-  compile_step: bool | None,
-  sampler: TransitionSampler,
+  replicas: int, batch_size: int, compile_step: bool | None, on_device: bool
 ) -> None:
   """Refuses what several devices cannot do together.
 
@@ -53,7 +50,7 @@ def check(
       f'FixedReplayAgent.batch_size is {batch_size}: give a multiple of the '
       f'{replicas} devices.'
     )
-  if replicas > 1 and sampler.is_on_device:
+  if replicas > 1 and on_device:
     raise UserError(
       "open_store.residence='device' is for one GPU: several share 'raw'."
     )

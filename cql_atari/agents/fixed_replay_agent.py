@@ -149,7 +149,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self._rng = np.random.default_rng(seed)
     self._strategy = strategy or tf.distribute.get_strategy()
     self._replicas = self._strategy.num_replicas_in_sync
-    distribution.check(self._replicas, batch_size, compile_step, self.sampler)
+    distribution.check(
+      self._replicas, batch_size, compile_step, self.sampler.is_on_device
+    )
     self._network_fn = network or type(self).NETWORK
     self._optimizer_fn = optimizer
     self._compute_dtype = compute_dtype

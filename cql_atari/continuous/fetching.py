@@ -29,10 +29,8 @@ def fetch(
     UserError: the source lacks it, or what came is broken.
   """
   with exclusive_lock(folder, 'fetching'):
-    if task.data == 'random-expert':
-      _mix(task, folder, url, timeout)
-    else:
-      _fetch(task, folder, url, timeout)
+    make = _mix if task.data == 'random-expert' else _fetch
+    make(task, folder, url, timeout)
 
 
 def _is_there(path: pathlib.Path) -> bool:

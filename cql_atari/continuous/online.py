@@ -306,13 +306,11 @@ class FineTuner(OnlineLearner):
     )
     agent = create_agent_fn(self._data, sampler=sampler, seed=seed)
     agent.load_weights(offline.agent.state())
-    warmup = getattr(agent, 'warmup_steps', 0)
-    if left := max(warmup - agent.gradient_steps, 0):
+    if left := max(getattr(agent, 'warmup_steps', 0) - agent.gradient_steps, 0):
       logging.warning(
         'For the first %d steps, what is left of the warm-up, the policy does '
-        'not look at Q: bind SACAgent.warmup_steps=0 if it should.',
-        left,
-      )
+        'not look at Q: bind SACAgent.warmup_steps=0 if it should.', left
+      )  # fmt: skip
     super().__init__(
       run_dir,
       tasks.task(offline.folder.record['task']),

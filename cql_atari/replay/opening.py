@@ -182,11 +182,8 @@ def ensure_store(
   if missing and not is_short:  # A recording ends where it ends.
     logging.warning(
       '%s lacks %d of the %d shards that Split.shards asks for, such as %d.',
-      run,
-      len(missing),
-      len(split.shard_numbers),
-      min(missing),
-    )
+      run, len(missing), len(split.shard_numbers), min(missing),
+    )  # fmt: skip
   key = _key(run, game, num_actions, split, selection)
   if out is None:
     cache = user_path(cache_dir or _CACHE)

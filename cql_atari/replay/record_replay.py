@@ -124,8 +124,7 @@ def _check(env: gymnasium.Env) -> None:
       )
     if 'ClipReward' in type(wrapper).__name__:
       raise UserError(
-        'the environment clips rewards, and raw scores would be lost: put that '
-        'wrapper above RecordReplay.'
+        'the environment clips rewards: put that wrapper above RecordReplay.'
       )
     for name in ('frame_skip', '_skip'):
       skip *= vars(wrapper).get(name, 1)

@@ -187,10 +187,7 @@ class Sweep:
           f'{run.directory} belongs to a sweep of another version of cql_atari:'
           ' go on with that one, or give another --base_dir.'
         )
-      if any(
-        name in state and state[name] != value
-        for name, value in run.settings.items()
-      ):
+      if any(state.get(n, v) != v for n, v in run.settings.items()):
         raise UserError(
           f'{run.directory} belongs to a sweep with other settings: give those '
           '(its sweep.json has them), or another --base_dir.'

@@ -1,5 +1,7 @@
 """True values by play, where they are known in closed form."""
 
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -118,3 +120,16 @@ def test_wide_differences_have_few_readable_ticks(widest):
   ticks = [tick for tick in panel.get_xticks() if low <= tick <= high]
   assert 3 <= len(ticks) <= 11 and 0.0 in ticks
   assert min(ticks) < 0 < max(ticks)
+
+
+@pytest.mark.parametrize(
+  'flags', [['--alpha=4'], ['--values=fqe', '--alpha=4'], ['--fqe_steps=9']]
+)
+def test_a_flag_that_these_values_do_not_use_is_refused(flags):
+  done = subprocess.run(
+    [sys.executable, '-m', 'cql_atari.value_gap', '--run=x', *flags],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert f'{flags[-1].partition("=")[0]} goes with --values=' in done.stderr

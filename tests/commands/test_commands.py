@@ -62,7 +62,7 @@ def test_the_package_runs_a_command_by_its_name():
     == python('-m', 'cql_atari').stdout
   )
   done = python('-m', 'cql_atari', 'swep')
-  assert done.returncode == 2 and 'there is no command swep' in done.stderr
+  assert done.returncode == 2 and 'no command swep' in done.stderr
 
 
 def test_every_module_on_top_is_a_command_and_no_other():

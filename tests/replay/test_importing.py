@@ -8,6 +8,7 @@ import sys
 import ale_py
 import cv2
 import gymnasium
+import h5py
 import numpy as np
 import pytest
 
@@ -208,6 +209,31 @@ def test_a_dump_of_d3rlpys_that_is_kept_here(tmp_path):
   assert_holds(store, games)
 
 
+def test_the_dataset_s_own_rows_in_a_dump_of_d3rlpys(games, tmp_path):
+  """As its `get_atari` gives them: after padding, with clipped rewards."""
+  padding = (3, 0)
+  with h5py.File(tmp_path / 'replay.h5', 'w') as file:
+    file['num_episodes'], file['columns'] = len(games), ['observations']
+    for number, game in enumerate(games):
+      frames = np.pad(game.frames, (padding, (0, 0), (0, 0)))
+      file[f'observations_{number}'] = frames[:, None]
+      file[f'actions_{number}'] = np.pad(game.actions, padding)[:, None]
+      clipped = np.pad(np.clip(game.rewards, -1, 1), padding)
+      file[f'rewards_{number}'] = clipped[:, None].astype(np.float32)
+      file[f'terminated_{number}'] = game.is_over
+  store = opening.open_store(
+    tmp_path / 'replay.h5', 'Breakout', cache_dir=str(tmp_path / 'cache')
+  )
+  assert_holds(store, games)
+  assert store.manifest['behavior_return']['is_clipped']
+
+
+def test_a_file_named_like_a_part_does_not_hide_a_run(tmp_path):
+  (tmp_path / 'replay_logs').mkdir()
+  (tmp_path / 'model.data-00000-of-00001').touch()
+  assert sources.find(tmp_path) is None
+
+
 def preprocessed(**settings):
   env = gymnasium.make('ALE/Breakout-v5', frameskip=1, **settings)
   return gymnasium.wrappers.AtariPreprocessing(env, noop_max=0)
@@ -363,6 +389,12 @@ def test_a_wrapper_knows_stable_baselines_episodes_of_one_life(tmp_path):
   kind = type('EpisodicLifeEnv', (gymnasium.Wrapper,), {})  # By its name.
   with pytest.raises(UserError, match='terminal_on_life_loss=False'):
     record_replay.RecordReplay(kind(preprocessed()), tmp_path / 'run')
+
+
+def test_a_wrapper_refuses_clipped_rewards(tmp_path):
+  env = gymnasium.wrappers.ClipReward(preprocessed(), -1, 1)
+  with pytest.raises(UserError, match='clips rewards'):
+    record_replay.RecordReplay(env, tmp_path / 'run')
 
 
 def test_a_wrapper_refuses_rewards_that_are_none(tmp_path):

@@ -239,6 +239,31 @@ def test_a_long_horizon_fits_into_a_full_memory(episodes):
   assert sampler.chunk(0, 8).reward.shape == (8, 512)
 
 
+def test_what_a_split_leaves_of_a_recording_is_told(tmp_path, episodes, caplog):
+  run = tmp_path / 'Breakout' / '1'
+  recorder = recorder_lib.Recorder(run / 'replay_logs', 40, 60)
+  for frames, actions, rewards, _ in episodes:
+    recorder.append(frames, actions % 4, rewards, True)
+  recorder.close()
+  recorder.write_episodes()
+  last = max(s.index for s in shard_folder.list_shards(run / 'replay_logs'))
+  assert last >= 50
+
+  def told(split):
+    caplog.clear()
+    opening.open_store(run, split=split, cache_dir=str(tmp_path / 'cache'))
+    return caplog.text
+
+  assert f'has shards up to {last}, and the split takes the first 50' in told(
+    'all'
+  )
+  for shard in shard_folder.list_shards(run / 'replay_logs'):
+    if shard.index > 4:
+      for path in shard.sources:
+        path.unlink()
+  assert 'lacks 5 of the 10 shards' in told('first20pct')
+
+
 def test_games_that_were_cut_off_come_back_as_such(tmp_path, episodes):
   made = recorder_lib.Recorder(tmp_path / 'replay_logs', SIZE, SHARDS)
   cut = []
