@@ -178,7 +178,10 @@ def _fetch(source, folder, plan, jobs) -> None:
 
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-  """Makes SIGTERM what Ctrl-C is; in the main thread, which commands have."""
+  """Makes SIGTERM what Ctrl-C is, if this is the main thread."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     yield

@@ -54,6 +54,7 @@ class Job(abc.ABC):
     self._fixed_settings, self._alternative = fixed_settings, alternative
     self._keep, self._keep_every = keep, keep_every
     self._stop_signal = signals.StopSignal()
+    self._saved_at = time.monotonic()
 
   @property
   @abc.abstractmethod

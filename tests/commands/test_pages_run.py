@@ -63,7 +63,7 @@ _FINE_TUNER = (
 _COLLECTOR = ('Collector.num_shards=1', 'Collector.min_replay_history=3900')
 _FLAGS = {
   '-m cql_atari.watch': ('--max_steps=4',),
-  '-m cql_atari.value_gap': ('--episodes=2', '--states=4', '--fqe_steps=2'),
+  '-m cql_atari.value_gap': ('--episodes=2', '--states=4'),
   '-m cql_atari.select_checkpoint': ('--fqe_steps=2',),
   'scripts/verdicts.py': ('--steps=4',),
   'scripts/record_play.py': ('--shards=2', '--rows=200', '--distinct=200'),
@@ -143,6 +143,8 @@ def smaller(name, words, recorded):
     return ['--steps=4000', *bindings((*_ATARI[4:6], *_COLLECTOR))]
   if name == '-m cql_atari.sweep' and '--dry_run' not in words:
     return smaller_sweep(words)
+  if any(word.startswith('--values=') for word in words):
+    return [*_FLAGS[name], '--fqe_steps=2']
   return _FLAGS.get(name, ())
 
 
