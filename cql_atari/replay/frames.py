@@ -1,4 +1,4 @@
-"""The frames of a state: their shape, and how they stack."""
+"""The frames of a state: their shape, how they stack and are made."""
 
 import math
 import sys
@@ -8,8 +8,11 @@ import cv2
 import numpy as np
 import zstandard
 
+from cql_atari.core.errors import UserError
+
 STACK_SIZE = 4
 FRAME_SHAPE = (84, 84)
+_SCREEN = (210, 160)
 FRAME_BYTES = FRAME_SHAPE[0] * FRAME_SHAPE[1]
 _ALIGNMENT, _KEPT_BUFFERS = 64, 24
 
@@ -85,3 +88,44 @@ def zstd_dictionary(frames: np.ndarray) -> zstandard.ZstdCompressionDict:
   return zstandard.ZstdCompressionDict(
     frames.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
   )
+
+
+def newest_frames(observations: np.ndarray, place: str) -> np.ndarray:
+  """Frames as agents see them, from what environments give.
+
+  Args:
+    observations: uint8, any of (T, 84, 84), with a channel before or after, or
+      four stacked, the newest last; or screens (T, 210, 160) and (T, 210, 160,
+      3), which are made grey and small as Dopamine does.
+    place: whose they are, for the error's text.
+
+  Returns:
+    uint8 (T, 84, 84).
+
+  Raises:
+    UserError: they are of another kind.
+  """
+  shape = observations.shape[1:]
+  if observations.dtype != np.uint8:
+    raise UserError(
+      f'{place} has observations of {observations.dtype}: frames are uint8, '
+      'not scaled.'
+    )
+  if shape == FRAME_SHAPE:
+    return observations
+  if shape in ((1, *FRAME_SHAPE), (STACK_SIZE, *FRAME_SHAPE)):
+    return observations[:, -1]
+  if shape in ((*FRAME_SHAPE, 1), (*FRAME_SHAPE, STACK_SIZE)):
+    return np.ascontiguousarray(observations[..., -1])
+  if shape[:2] == _SCREEN and shape[2:] in ((), (3,)):
+    return np.stack([_small(screen) for screen in observations])
+  raise UserError(
+    f'{place} has observations {shape}: give {FRAME_SHAPE}, alone or stacked '
+    'by four, or screens (210, 160) or (210, 160, 3).'
+  )
+
+
+def _small(screen: np.ndarray) -> np.ndarray:
+  if screen.ndim == 3:
+    screen = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
+  return cv2.resize(screen, FRAME_SHAPE, interpolation=cv2.INTER_AREA)

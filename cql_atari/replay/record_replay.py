@@ -12,7 +12,8 @@ import numpy as np
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import exclusive_lock, make_folder, user_path
-from cql_atari.replay import importing, shard_folder, sources
+from cql_atari.replay import importing, shard_folder
+from cql_atari.replay.frames import newest_frames
 from cql_atari.replay.games import game_names
 from cql_atari.replay.recorder import Recorder
 
@@ -95,7 +96,7 @@ class RecordReplay(gymnasium.Wrapper):
   @staticmethod
   def _newest(observation: np.ndarray) -> np.ndarray:
     observation = np.asarray(observation)[None]
-    return sources.newest_frames(observation, 'the environment')[0].copy()
+    return newest_frames(observation, 'the environment')[0].copy()
 
   def _end(self, is_over: bool, is_whole: bool = True) -> None:
     if not self._rows:

@@ -28,9 +28,8 @@ from cql_atari.core import quiet
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import user_path
 from cql_atari.replay import games
-from cql_atari.replay.frames import FRAME_SHAPE, STACK_SIZE
+from cql_atari.replay.frames import STACK_SIZE, newest_frames
 
-_SCREEN = (210, 160)
 _FRAME_SKIP = 4
 _UNREADABLE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile)
 
@@ -364,44 +363,3 @@ class RLUnplugged(Source):
 def _squeezed(column: np.ndarray) -> np.ndarray:
   """(T, 1) as (T,), which is what libraries with vectors of actions keep."""
   return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
-
-
-def newest_frames(observations: np.ndarray, place: str) -> np.ndarray:
-  """Frames as agents see them, from what environments give.
-
-  Args:
-    observations: uint8, any of (T, 84, 84), with a channel before or after, or
-      four stacked, the newest last; or screens (T, 210, 160) and (T, 210, 160,
-      3), which are made grey and small as Dopamine does.
-    place: whose they are, for the error's text.
-
-  Returns:
-    uint8 (T, 84, 84).
-
-  Raises:
-    UserError: they are of another kind.
-  """
-  shape = observations.shape[1:]
-  if observations.dtype != np.uint8:
-    raise UserError(
-      f'{place} has observations of {observations.dtype}: frames are uint8, '
-      'not scaled.'
-    )
-  if shape == FRAME_SHAPE:
-    return observations
-  if shape in ((1, *FRAME_SHAPE), (STACK_SIZE, *FRAME_SHAPE)):
-    return observations[:, -1]
-  if shape in ((*FRAME_SHAPE, 1), (*FRAME_SHAPE, STACK_SIZE)):
-    return np.ascontiguousarray(observations[..., -1])
-  if shape[:2] == _SCREEN and shape[2:] in ((), (3,)):
-    return np.stack([_small(screen) for screen in observations])
-  raise UserError(
-    f'{place} has observations {shape}: give {FRAME_SHAPE}, alone or stacked '
-    'by four, or screens (210, 160) or (210, 160, 3).'
-  )
-
-
-def _small(screen: np.ndarray) -> np.ndarray:
-  if screen.ndim == 3:
-    screen = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
-  return cv2.resize(screen, FRAME_SHAPE, interpolation=cv2.INTER_AREA)

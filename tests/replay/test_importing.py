@@ -22,6 +22,7 @@ from cql_atari.replay import (
   shard_folder,
   sources,
 )
+from cql_atari.replay.frames import newest_frames
 from cql_atari.training import rom_check
 
 gymnasium.register_envs(ale_py)
@@ -341,7 +342,7 @@ def test_a_wrapper_records_what_another_agent_plays(tmp_path):
   with pytest.raises(UserError, match='holds data already'):
     record_replay.RecordReplay(preprocessed(), run)
   with pytest.raises(UserError, match=r'give \(84, 84\), alone or stacked'):
-    sources.newest_frames(np.zeros((1, 96, 96, 3), np.uint8), 'it')
+    newest_frames(np.zeros((1, 96, 96, 3), np.uint8), 'it')
 
 
 @pytest.mark.parametrize(
