@@ -18,7 +18,7 @@ def commands() -> dict[str, str]:
   for path in pathlib.Path(__file__).parent.glob('*.py'):
     if not path.name.startswith('_'):
       text = ast.get_docstring(ast.parse(path.read_text()))
-      lines[path.stem] = text.splitlines()[0]
+      lines[path.stem] = text.splitlines()[0].rstrip('.')
   return {name: lines[name] for name in sorted(lines, key=_ORDER.index)}
 
 

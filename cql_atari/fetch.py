@@ -41,6 +41,9 @@ def main() -> None:
   if _GAME.value:
     _fetch_game(_GAME.value)
   else:
+    for flag in (_RUN, _SPLIT, _JOBS):
+      if flag.value != flag.default:
+        raise UserError(f'--{flag.name} is of a --game, not of a --task.')
     _fetch_task(tasks.task(_TASK.value))
 
 

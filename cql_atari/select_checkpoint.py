@@ -1,8 +1,9 @@
 """Chooses a checkpoint: python -m cql_atari.select_checkpoint --run=DIR.
 
-Which checkpoint each rule of `analysis.selection` keeps, and what that one
-scores beside the best and the last. A pattern names many runs; `--out=DIR`
-writes the tables.
+Which checkpoint each rule keeps, and what that one scores beside the best and
+the last. Rules go by the last one, fitted Q evaluation (fqe), values of the
+first states (initial_value) and, in training, of the data (q_data), the least
+cql_penalty or held_out_td_error.
 """
 
 from cql_atari.analysis import selection

@@ -1,6 +1,6 @@
 """Trains an agent offline: python -m cql_atari.train --gin_files=cql_1pct.gin.
 
-Needs --base_dir, the folder for the run, and, but for the built-in data
+Needs --base_dir=DIR, the folder for the run, and, but for the built-in data
 (--gin_files=cql_demo.gin), --replay_dir. The gin file names the agent. The same
 command goes on with a run that was stopped or killed.
 """

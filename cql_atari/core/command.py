@@ -17,6 +17,16 @@ from absl import flags, logging
 
 from cql_atari.core.errors import UserError
 
+
+def _excepthook(kind: type[BaseException], *error) -> None:
+  """Says in a word that Ctrl-C came, also while modules are imported."""
+  if issubclass(kind, KeyboardInterrupt):
+    _say('interrupted.')
+  else:
+    sys.__excepthook__(kind, *error)
+
+
+sys.excepthook = _excepthook
 _HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
 
 
@@ -200,7 +210,8 @@ class Command:
 
   def help(self) -> str:
     """The description, then every flag."""
-    lines = [inspect.cleandoc(self.description), '', 'Flags:']
+    first, *rest = inspect.cleandoc(self.description).split('\n')
+    lines = [first.rstrip('.'), *rest, '', 'Flags:']
     for members in self.flags.flags_by_module_dict().values():
       for flag in members:
         text = flag.help.partition(';\n')[0]  # absl says how to repeat it.

@@ -46,11 +46,7 @@ class ReplayMemory:
     self.rewards = np.zeros(rows, np.float32)
     self.terminals = np.zeros(rows, np.uint8)
     self._episodes = collections.deque()  # (start, stop), oldest first.
-    self._valid, self._held = {}, 0
-
-  def __len__(self) -> int:
-    """Rows held."""
-    return self._held
+    self._valid = {}
 
   def append(
     self,
@@ -67,7 +63,6 @@ class ReplayMemory:
     start, stop = self._next, self._next + length
     self._forget(start, stop)
     self._episodes.append((start, stop))
-    self._held += length
     begin = start + PADDING_ROWS
     for column, values in (
       (self.frames, frames),
@@ -87,7 +82,6 @@ class ReplayMemory:
       if last <= start or stop <= first:
         break
       self._episodes.popleft()
-      self._held -= last - first
 
   def valid_transitions(self, update_horizon: int = 1) -> np.ndarray:
     """Every row that is a valid transition: (V,)."""

@@ -6,6 +6,7 @@ are read: some 1 % or 10 % of the bytes.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 import signal
@@ -17,6 +18,7 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.files import exclusive_lock
 from cql_atari.replay import split as split_lib
 from cql_atari.replay.shard import ELEMENTS, file_name
+from cql_atari.replay.shard_folder import EPISODES
 
 URL = 'https://storage.googleapis.com/atari-replay-datasets/dqn'
 _SMALL = ('add_count', 'invalid_range')  # Always whole.
@@ -80,6 +82,17 @@ def _fetch_all(source, folder, split, jobs) -> None:
       'choose another --out.'
     )
   _fetch(source, folder, plan, jobs)
+  _fetch_returns(source, folder.parent)
+
+
+def _fetch_returns(source: download.Source, run: pathlib.Path) -> None:
+  """Fetches the raw scores of somebody's recording; published play has none."""
+  beside = dataclasses.replace(source, url=source.url.rpartition('/')[0])
+  if not (run / EPISODES).exists():
+    with contextlib.suppress(download.Missing):
+      download.fetch_file(
+        beside, run, EPISODES, None, lambda _: None, threading.Event()
+      )
 
 
 def _plan(

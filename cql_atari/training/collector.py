@@ -20,7 +20,6 @@ from cql_atari.core.constraints import (
   UnitInterval,
   configurable,
 )
-from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv, writing
 from cql_atari.core.protocols import Arrays
 from cql_atari.environments.atari import AtariEnvironments
@@ -88,7 +87,7 @@ class Collector(job.Job):
       create_environment_fn: makes the games.
       num_shards: shards that the rows fill.
       replay_capacity: rows that the agent learns from, the newest, in memory.
-      min_replay_history: rows in memory before it learns.
+      min_replay_history: rows logged before it learns, as in Dopamine.
       update_period: agent steps per gradient step.
       epsilon_start: probability of a random action until min_replay_history.
       epsilon_train: probability of a random action after the decay.
@@ -122,11 +121,6 @@ class Collector(job.Job):
     self._epsilon_start, self._epsilon_train = epsilon_start, epsilon_train
     self._epsilon_decay_period = epsilon_decay_period
     self._memory = memory.ReplayMemory(replay_capacity)
-    if min_replay_history >= replay_capacity:
-      raise UserError(
-        f'Collector.min_replay_history {min_replay_history} is not below '
-        f'replay_capacity {replay_capacity}, which is never full: lower it.'
-      )
     offline, sampler = None, memory.OnlineSampler
     if init_from:
       offline = trained.offline_run(init_from, offline_share > 0, replay_dir)
@@ -204,7 +198,7 @@ class Collector(job.Job):
         for index in np.flatnonzero(over):
           self._log(games[index], bool(cut_off[index]), bar)
           games[index] = []
-        if len(self._memory) >= self._min_replay_history:
+        if self._recorder.add_count >= self._min_replay_history:
           owed += count / self._update_period
           self._agent.train_steps(int(owed))
           owed %= 1.0

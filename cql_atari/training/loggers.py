@@ -8,6 +8,7 @@ A logger of your own is a gin.configurable class with the methods of
 import contextlib
 import importlib.util
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -174,6 +175,8 @@ class MLflowLogger:
       UserError: the package is not installed.
     """
     _check_installed('mlflow')
+    # A server that is gone would be asked eight times, for minutes.
+    os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '2')
     import mlflow
 
     del folder

@@ -162,11 +162,6 @@ def test_wrong_numbers_of_steps_are_told_before_tensorflow_starts(
     (['--gin_bindings=Collector.num_shard=3'], 6000, 'mean num_shards?'),
     (['--gin_bindings=Collector.replay_capacity=10'], 6000, 'at least 30000'),
     (['--gin_bindings=SEED=3'], 6000, 'by a flag here: --seed'),
-    (
-      ['--gin_bindings=Collector.min_replay_history=40000'],
-      6000,
-      'more than replay_capacity 30000',
-    ),
   ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path, flags, steps, sentence):

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -37,6 +38,11 @@ def test_help_of_a_process_exits_with_0():
   assert done.stdout.startswith("Checks a run's shards: ")
 
 
+def test_ctrl_c_while_modules_are_imported_is_a_word():
+  done = python('-c', 'import cql_atari.core.command\nraise KeyboardInterrupt')
+  assert done.returncode == -signal.SIGINT and done.stderr == 'interrupted.\n'
+
+
 @pytest.mark.parametrize('name', ['prepare', 'verify', 'fetch', 'report'])
 def test_a_file_runs_from_anywhere(name, tmp_path):
   """Nothing beside it takes the place of a module it needs."""
@@ -47,10 +53,11 @@ def test_a_file_runs_from_anywhere(name, tmp_path):
 def test_the_package_lists_its_commands():
   done = python('-m', 'cql_atari')
   assert done.returncode == 0, done.stderr
-  for name in COMMANDS:
-    assert f'python -m cql_atari.{name} ' in f'{done.stdout} ' or (
-      f'python -m cql_atari.{name}.' in done.stdout
-    )
+  typed = [line.partition(': ')[2].split() for line in done.stdout.splitlines()]
+  assert not any(words[-1].endswith('.') for words in typed[1:])
+  assert sorted(' '.join(words[:3]) for words in typed[1:]) == [
+    f'python -m cql_atari.{name}' for name in COMMANDS
+  ]
 
 
 def test_the_package_runs_a_command_by_its_name():

@@ -3,6 +3,7 @@
 import filecmp
 import gzip
 import http.server
+import json
 import pathlib
 import pickle
 import re
@@ -197,6 +198,18 @@ def test_what_marks_cut_off_games_is_brought_where_there_is_any(
   endings = shard_lib.Shard(logs, 10).endings()
   plain = shard_lib.Shard(demo_dir / 'replay_logs', 10).endings()
   assert set(ends) <= set(np.flatnonzero(endings)) > set(np.flatnonzero(plain))
+
+
+def test_a_fetched_copy_of_a_recording_is_no_published_data(server, tmp_path):
+  returns = {'episodes': [{'first_shard': 10, 'complete': True, 'return': 7}]}
+  served = server.root / 'Breakout' / '1'
+  (served / shard_folder.EPISODES).write_text(json.dumps(returns))
+  for _ in range(2):
+    code, _, stderr = fetch(server, tmp_path / 'out')
+    assert code == 0, stderr
+  run = tmp_path / 'out' / 'Breakout' / '1'
+  assert shard_folder.is_own(run)
+  assert shard_folder.recorded_returns(run) == {10: [7.0]}
 
 
 @pytest.mark.parametrize(

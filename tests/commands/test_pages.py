@@ -13,6 +13,7 @@ from absl import flags
 from pages import PAGES, ROOT, blocks, commands, load
 from training_runs import SMALL, call, command
 
+import cql_atari
 from cql_atari.core import gin_text, settings
 from cql_atari.core.errors import UserError
 
@@ -166,6 +167,18 @@ def test_links_between_pages_lead_somewhere():
       if '://' not in target and not (page.parent / target).exists():
         broken.append(f'{page.relative_to(ROOT)}: {target}')
   assert not broken
+
+
+def test_every_public_name_is_in_the_reference():
+  pages = (ROOT / 'docs' / 'reference').glob('*.md')
+  listed = re.findall(
+    r'^::: (\S+)', '\n'.join(page.read_text() for page in pages), re.MULTILINE
+  )
+  for name in set(cql_atari.__all__) - {'Transition'}:  # A field of another.
+    public = getattr(cql_atari, name)
+    assert {public.__module__, f'{public.__module__}.{name}'} & set(listed), (
+      name
+    )
 
 
 def test_unknown_names_would_be_told():

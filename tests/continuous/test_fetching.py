@@ -32,11 +32,11 @@ def server(tmp_path):
     server.shutdown()
 
 
-def fetch(url, out, task):
+def fetch(url, out, task, *flags):
   return subprocess.run(
     [
       sys.executable, '-m', 'cql_atari.fetch', f'--task={task}',
-      f'--out={out}', f'--source={url}',
+      f'--out={out}', f'--source={url}', *flags,
     ],
     capture_output=True,
     text=True,
@@ -71,6 +71,10 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
   write(changed, columns(60))
   with pytest.raises(UserError, match='has changed since it was fetched'):
     datasets.open_task_data('hopper-random', str(out))
+  other = fetch(url, out, 'hopper-medium', '--split=10pct')
+  assert (other.returncode, other.stderr) == (
+    2, 'error: --split is of a --game, not of a --task.\n'
+  )  # fmt: skip
   missing = fetch(url, out, 'hopper-medium')
   assert missing.returncode == 2 and 'has no hopper_medium' in missing.stderr
   write(folder / 'gym_mujoco_v2' / 'hopper_medium-v2.hdf5', broken('NaN'))
