@@ -20,7 +20,19 @@ from cql_atari.core.errors import UserError
 from cql_atari.core.files import user_path
 from cql_atari.runs import folder
 
-_OF_VALUES = ('q_data', 'gap_policy', 'gap_random', 'gap_uniform')
+# After appendix B: how far Q of the data's actions is above that of others.
+GAPS = {
+  'gap_policy': "Q of data actions\nminus Q of the policy's",
+  'gap_random': 'Q of data actions\nminus Q of random ones',
+  'gap_uniform': 'Q of data actions\nminus the best of ten uniform',
+}
+# What the evaluators find.
+HELD_OUT = {
+  'held_out_td_error': 'TD error\non held-out episodes',
+  'held_out_value': "Q of the policy's action\non held-out episodes",
+  'held_out_match': "share of actions\nthat are the data's",
+  'held_out_action_difference': "squared distance\nfrom the data's actions",
+}
 
 
 def plot(games: GroupsByGame, out: str | os.PathLike) -> pathlib.Path:
@@ -130,53 +142,30 @@ def diagnostics(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path:
   return _save_with_legends(figure, panels, out)
 
 
-def gaps(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
-  """After appendix B: how far Q of data actions is above that of others.
-
-  Returns:
-    The picture; None where no run has the values.
-  """
-  labels = {
-    'gap_policy': "Q of data actions\nminus Q of the policy's",
-    'gap_random': 'Q of data actions\nminus Q of random ones',
-    'gap_uniform': 'Q of data actions\nminus the best of ten uniform',
-  }
-  return _measured(games, labels, out, zero_line=True)
-
-
-def held_out(games: GroupsByGame, out: pathlib.Path) -> pathlib.Path | None:
-  """What the evaluators found on held-out episodes.
-
-  Returns:
-    The picture; None where no run held any out.
-  """
-  labels = {
-    'held_out_td_error': 'TD error\non held-out episodes',
-    'held_out_value': "Q of the policy's action\non held-out episodes",
-    'held_out_match': "share of actions\nthat are the data's",
-    'held_out_action_difference': "squared distance\nfrom the data's actions",
-  }
-  return _measured(games, labels, out)
-
-
-def _measured(
-  games: GroupsByGame,
-  labels: dict[str, str],
-  out: pathlib.Path,
-  zero_line: bool = False,
+def measured(
+  games: GroupsByGame, labels: dict[str, str], out: pathlib.Path
 ) -> pathlib.Path | None:
-  """Those metrics that some run has; None where none has any."""
+  """A row of panels for every metric that some run has.
+
+  Args:
+    games: what to draw.
+    labels: of metrics, such as GAPS or HELD_OUT.
+    out: the picture.
+
+  Returns:
+    The picture; None where no run has any of them.
+  """
   groups = [group for labelled in games.values() for group in labelled.values()]
-  labels = {
+  had = {
     name: label
     for name, label in labels.items()
     if any(_has_metric(group, name) for group in groups)
   }
-  if not labels:
+  if not had:
     return None
-  figure, panels = _metric_panels(games, labels)
+  figure, panels = _metric_panels(games, had)
   for panel in panels.flat:
-    if zero_line:
+    if labels is GAPS:
       panel.axhline(0, color='k', lw=0.8)
     _symlog_beyond(panel, 100)
   return _save_with_legends(figure, panels, out)
@@ -207,7 +196,7 @@ def _metric_panels(
 
 def _has_metric(group: Group, name: str) -> bool:
   """Whether all of its runs have a metric; BC has no values."""
-  if name in _OF_VALUES and not group.runs[0].record['has_values']:
+  if name in ('q_data', *GAPS) and not group.runs[0].record['has_values']:
     return False
   return all(not np.isnan(run.metric(name)).all() for run in group.runs)
 

@@ -149,22 +149,25 @@ def _diagnostics(
       '(dashed, where there are any); the conservative penalty; the gradient '
       'norm.',
     )
-    path = figures.gaps(games, out / f'gaps_{_slug(data)}.png')
-    if path:
-      yield document.picture(
-        path,
-        f'On {_of(games)}: the gap that CQL widens (Theorem 3.4, appendix B), '
-        "from the Q-values of the data's actions to those of the policy's and "
-        'of random ones: their mean on Atari, where the policy takes the '
-        'action of the greatest Q-value; the best of ten uniform ones on D4RL.',
-      )
-    path = figures.held_out(games, out / f'held_out_{_slug(data)}.png')
-    if path:
-      yield document.picture(
-        path,
-        f'On {_of(games)}: episodes kept from learning. A TD error that rises '
-        'while the loss falls tells of overfitting.',
-      )
+    for name, labels, text in (
+      (
+        'gaps',
+        figures.GAPS,
+        'the gap that CQL widens (Theorem 3.4, appendix B), from the Q-values '
+        "of the data's actions to those of the policy's and of random ones: "
+        'their mean on Atari, where the policy takes the action of the '
+        'greatest Q-value; the best of ten uniform ones on D4RL.',
+      ),
+      (
+        'held_out',
+        figures.HELD_OUT,
+        'episodes kept from learning. A TD error that rises while the loss '
+        'falls tells of overfitting.',
+      ),
+    ):
+      path = out / f'{name}_{_slug(data)}.png'
+      if figures.measured(games, labels, path):
+        yield document.picture(path, f'On {_of(games)}: {text}')
 
 
 def _settings(

@@ -30,7 +30,7 @@ from cql_atari.core.constraints import (
   configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import write_json, writing
+from cql_atari.core.files import write_json
 
 _MEDIUM = 1 / 3  # Of the way from random play's return to the expert's.
 
@@ -99,23 +99,9 @@ class SACCollector(online.OnlineLearner):
     """Whether all datasets are there."""
     return (self.folder / 'datasets.json').is_file()
 
-  def run(self) -> None:
-    """Learns, then plays and writes the datasets.
-
-    Raises:
-      Stopped: SIGTERM or Ctrl-C came; progress is saved.
-      UserError: the disk is full.
-    """
-    if self.is_finished:
-      print(f'{self.folder} has all datasets already.')
-      return
-    with writing(self.folder), self.working():
-      self._learn()
-      self._write_datasets()
-
   # --- Datasets. ---
 
-  def _write_datasets(self) -> None:
+  def _finish(self) -> None:
     """Chooses the snapshots, plays them and writes everything."""
     played, returns, *_ = zip(*self._metrics)  # By online.METRICS.
     chosen = choose(np.array(returns), self._task.domain)

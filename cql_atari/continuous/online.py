@@ -1,5 +1,6 @@
 """Learning a task online: from nothing, or on from an offline agent."""
 
+import abc
 import functools
 import os
 import pathlib
@@ -33,7 +34,10 @@ Weights = list[np.ndarray]
 
 
 class OnlineLearner(job.Job):
-  """Plays a task, step by step, and learns from what it played."""
+  """Plays a task, step by step, and learns from what it played.
+
+  A subclass has `is_finished`: whether everything is played and written.
+  """
 
   def __init__(
     self,
@@ -100,6 +104,24 @@ class OnlineLearner(job.Job):
   def _learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
     """Rewards as the agent learns from them."""
     return rewards
+
+  @abc.abstractmethod
+  def _finish(self) -> None:
+    """Writes what is wanted once all steps are played."""
+
+  def run(self) -> None:
+    """Plays and learns, and writes what came of it.
+
+    Raises:
+      Stopped: SIGTERM or Ctrl-C came; progress is saved.
+      UserError: the disk is full.
+    """
+    if self.is_finished:
+      print(f'all {self._steps} steps are played already.')
+      return
+    with writing(self.folder), self.working():
+      self._learn()
+      self._finish()
 
   def _learn(self) -> None:
     """Plays and learns to the end."""
@@ -336,19 +358,8 @@ class FineTuner(OnlineLearner):
     """Whether all steps are played."""
     return self._agent_file.is_file()
 
-  def run(self) -> None:
-    """Plays and learns.
-
-    Raises:
-      Stopped: SIGTERM or Ctrl-C came; progress is saved.
-      UserError: the disk is full.
-    """
-    if self.is_finished:
-      print(f'all {self._steps} steps are played already.')
-      return
-    with writing(self.folder), self.working():
-      self._learn()
-      self._agent.save(self._agent_file)
+  def _finish(self) -> None:
+    self._agent.save(self._agent_file)
 
   def _learned_rewards(self, rewards: np.ndarray) -> np.ndarray:
     return self._data.learned_rewards(rewards)

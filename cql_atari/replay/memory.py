@@ -64,14 +64,9 @@ class ReplayMemory:
     self._forget(start, stop)
     self._episodes.append((start, stop))
     begin = start + PADDING_ROWS
-    for column, values in (
-      (self.frames, frames),
-      (self.actions, actions),
-      (self.rewards, rewards),
-      (self.terminals, terminals),
-    ):
-      column[start:begin] = 0
-      column[begin:stop] = values
+    columns = self.frames, self.actions, self.rewards, self.terminals
+    for column, values in zip(columns, (frames, actions, rewards, terminals)):
+      column[start:begin], column[begin:stop] = 0, values
     self._next = stop
     self._valid.clear()
 

@@ -1,6 +1,7 @@
 """A figure for each theorem, of values computed anew on random MDPs."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -47,6 +48,9 @@ def draw(name: str, out: pathlib.Path, count: int, seed: int) -> pathlib.Path:
     return problems.sample('garnet', count, int(size), rng)
 
   FIGURES[name](panels, sample)
+  for panel in panels:
+    if panel.get_legend_handles_labels()[0] and not panel.get_legend():
+      panel.legend(frameon=False)
   path = out / f'{name}.png'
   plotting.save(figure, path)
   return path
@@ -71,7 +75,7 @@ def _against_threshold(
   tried = least > 0
   over = np.array([excess(least * ratio)[tried] for ratio in _RATIOS])
   panel.plot(_RATIOS, over, color=color, alpha=0.12, lw=0.8)
-  _band(panel, _RATIOS, over, 'median', color)
+  _band(panel, _RATIOS, over, None, color)
   panel.axhline(0, color='k', lw=0.8)
   panel.axvline(1, color='k', lw=0.8, ls=':')
   panel.set(xscale='log', xlabel=r'$\alpha$ / least $\alpha$')
@@ -115,7 +119,6 @@ def _thresholds(panel, sample, index, color) -> None:
   _band(panel, _SIZES, stated, 'stated by counts', _BOUND, '--')
   panel.set(xscale='log', yscale='log', ylabel=r'$\alpha$')
   panel.set(xlabel='transitions')
-  panel.legend(frameon=False)
 
 
 def _theorem_3_2(panels, sample) -> None:
@@ -131,7 +134,6 @@ def _theorem_3_2(panels, sample) -> None:
   panels[0].set(xscale='log', xlabel=r'$\alpha$')
   panels[0].set(ylabel=r'mean $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
   panels[0].set_yscale('symlog', linthresh=0.03)
-  panels[0].legend(frameon=False)
   _thresholds(panels[1], sample, 1, _EQ2)
 
 
@@ -139,27 +141,22 @@ def _tightness(panels, sample) -> None:
   """Plots underestimation at the least safe alphas, by dataset size."""
   drawn = [sample(size) for size in _SIZES]
   drawn = [dataclasses.replace(p, mu=p.policy) for p in drawn]
-  for panel, title, alphas in (
-    (panels[0], 'the least alpha for these data', lower_bounds.least_alphas),
-    (
-      panels[1],
-      'the alpha stated by counts',
-      lambda p: lower_bounds.stated_alphas(p, _DELTA),
-    ),
-  ):
+  titles = 'the least alpha for these data', 'the alpha stated by counts'
+  stated = functools.partial(lower_bounds.stated_alphas, delta=_DELTA)
+  alphas = lower_bounds.least_alphas, stated
+  for panel, title, alphas_of in zip(panels, titles, alphas):
     for name, penalty, label, color in (
       ('q_by_eq1', 'eq1', 'Eq. 1, to bound Q', _EQ1),
       ('v_by_eq1', 'eq1', 'Eq. 1, to bound V', _OTHERS[1]),
       ('v_by_eq2', 'mu', 'Eq. 2, to bound V', _EQ2),
     ):
       values = [
-        _underestimate(p, penalty, np.maximum(getattr(alphas(p), name), 0))
+        _underestimate(p, penalty, np.maximum(getattr(alphas_of(p), name), 0))
         for p in drawn
       ]
       _band(panel, _SIZES, np.maximum(values, 1e-9), label, color)
     panel.set(xscale='log', yscale='log', xlabel='transitions', title=title)
     panel.set(ylabel=r'mean $V - \hat{V}$, in $R_{max}/(1-\gamma)$')
-    panel.legend(frameon=False)
 
 
 def _theorem_d_1(panels, sample) -> None:
@@ -229,7 +226,6 @@ def _greedy(panels, sample) -> None:
   for panel in panels:
     panel.axhline(0, color='k', lw=0.8)
     panel.set(ylabel=r'mean $\hat{V} - V$, in $R_{max}/(1-\gamma)$')
-    panel.legend(frameon=False)
 
 
 def _overestimate(p, share, best, alpha, greedy, rounds=8) -> np.ndarray:
@@ -281,7 +277,6 @@ def _theorem_3_5(panels, sample) -> None:
   panels[0].set_xscale('symlog', linthresh=1.0)
   panels[0].set_yscale('symlog', linthresh=1.0)
   panels[0].set(xlabel='penalised return', ylabel=r'$E_\rho[\hat{V}]$')
-  panels[0].legend(frameon=False)
   rows = {'in the empirical MDP': [], 'in the true MDP': [], 'penalised': []}
   for alpha in _ALPHAS:
     policy = improvement.improved_policy(empirical, behavior, alpha)
@@ -299,7 +294,6 @@ def _theorem_3_5(panels, sample) -> None:
   panels[1].axhline(0, color='k', lw=0.8)
   panels[1].set(xscale='log', xlabel=r'$\alpha$')
   panels[1].set(ylabel=r"$\pi^*$'s return above $\hat\pi_\beta$'s")
-  panels[1].legend(frameon=False)
 
 
 def _theorem_3_6(panels, sample) -> None:
@@ -322,7 +316,6 @@ def _theorem_3_6(panels, sample) -> None:
     panel.set(xscale='log', title=rf'$\alpha$ = {alpha:g}')
     panel.set(xlabel='transitions', ylabel=r'in $R_{max}/(1-\gamma)$')
     panel.set_yscale('symlog', linthresh=0.3)
-    panel.legend(frameon=False)
 
 
 FIGURES = {

@@ -149,16 +149,13 @@ def test_the_memory_samples_what_episodes_hold(episodes, horizon):
         continue  # Not the same places each turn.
       replay.append(*episode)
       held.append(episode)
-  rows = 0
-  alive = []
-  for episode in reversed(held):
-    rows += 3 + len(episode[0])
-    if rows > len(replay):
-      break
-    alive.insert(0, episode)
-  assert len(replay) > 29_000
   sampler = memory.OnlineSampler(replay, 32, horizon, 0.9, 0)
-  assert len(sampler.valid) == sum(len(episode[0]) for episode in alive)
+  alive, rows = [], 0  # The newest, which fill the memory with their padding.
+  while rows < len(sampler.valid):
+    alive.insert(0, held.pop())
+    rows += len(alive[0][0])
+  assert rows == len(sampler.valid)
+  assert 29_000 < rows + 3 * len(alive) <= 30_000
   expected = iter(sampler.valid)
   for frames, actions, rewards, _ in alive[:40]:
     batch = sampler.transitions(
