@@ -43,7 +43,7 @@ def main() -> None:
   else:
     for flag in (_RUN, _SPLIT, _JOBS):
       if flag.value != flag.default:
-        raise UserError(f'--{flag.name} is of a --game, not of a --task.')
+        raise UserError(f'--{flag.name} is of a --game: leave it out.')
     _fetch_task(tasks.task(_TASK.value))
 
 

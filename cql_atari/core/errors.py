@@ -11,6 +11,10 @@ class UserError(Exception):
   status = 2
 
 
+class OtherSettingsError(UserError):
+  """A job was begun with settings that must not change."""
+
+
 class BusyError(UserError):
   """Another process holds what is needed: trying again later helps."""
 

@@ -153,6 +153,8 @@ def one_line(error: Exception) -> str:
 def _explain(text: str, error: Exception) -> str:
   """Why gin refuses a text, where that is a binding with a likely mistake."""
   name, _, value = (part.strip() for part in text.partition('='))
+  if re.fullmatch(r'[A-Za-z_][\w.:/-]*', text.strip()):
+    return f'a binding needs a value, as in "{name}=VALUE".'
   if re.fullmatch(r'[A-Za-z_][\w.:/-]*', value):
     maker = f', and a configurable an @, as in "{name}=@{value}"'
     return (

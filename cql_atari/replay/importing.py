@@ -110,7 +110,7 @@ def game_of(source: sources.Source, game: str | None = None) -> str:
     )
   game = told or game or source.game_of_path()
   if not game:
-    raise UserError(f'{source.name} does not tell the game: add --game=Pong.')
+    raise UserError(f'{source.name} does not tell the game: add --game=GAME.')
   return game
 
 

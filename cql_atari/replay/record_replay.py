@@ -55,13 +55,15 @@ class RecordReplay(gymnasium.Wrapper):
     """
     super().__init__(env)
     _check(env)
-    _check_game(env, user_path(folder))
+    game = _game(env, user_path(folder))
     run = make_folder('folder', folder)
     with contextlib.ExitStack() as lock:
       lock.enter_context(exclusive_lock(run, 'recording'))
       importing.check_empty(run)
       self._lock = lock.pop_all()  # Until `close`.
-    self._recorder = Recorder(run / 'replay_logs', rows_per_shard, 1_000_000)
+    self._recorder = Recorder(
+      run / 'replay_logs', rows_per_shard, 1_000_000, game
+    )
     self._recorder.write_episodes()  # It tells that this is no published run.
     self._frame, self._rows = None, []
     atexit.register(self.close)
@@ -145,8 +147,8 @@ def _check(env: gymnasium.Env) -> None:
     )
 
 
-def _check_game(env: gymnasium.Env, run: pathlib.Path) -> None:
-  """Refuses to write a game into the folder of another."""
+def _game(env: gymnasium.Env, run: pathlib.Path) -> str | None:
+  """The game, if known; refuses to write it into the folder of another."""
   names = {rom: game for game, rom in game_names().items()}
   game = names.get(getattr(env.unwrapped, '_game', None))
   told = shard_folder.game_by_path(run)
@@ -155,3 +157,4 @@ def _check_game(env: gymnasium.Env, run: pathlib.Path) -> None:
       f'the environment plays {game}, and {run} is a folder of {told}: give '
       f'data/{game}/{run.name}.'
     )
+  return game

@@ -115,7 +115,11 @@ class Recorder:
   """
 
   def __init__(
-    self, directory: str | os.PathLike, rows_per_shard: int, num_shards: int
+    self,
+    directory: str | os.PathLike,
+    rows_per_shard: int,
+    num_shards: int,
+    game: str | None = None,
   ):
     """Begins an empty run.
 
@@ -123,8 +127,9 @@ class Recorder:
       directory: the `replay_logs` folder; made when missing.
       rows_per_shard: rows of each shard, the stale one included.
       num_shards: shards of the whole run.
+      game: what is played, for where the folder's path does not tell.
     """
-    self._directory = pathlib.Path(directory)
+    self._directory, self._game = pathlib.Path(directory), game
     self._directory.mkdir(parents=True, exist_ok=True)
     self._rows_per_shard, self._num_shards = rows_per_shard, num_shards
     self.add_count, self.episodes = 0, []
@@ -192,7 +197,8 @@ class Recorder:
   def write_episodes(self) -> None:
     """Writes `episodes.json` beside the `replay_logs` folder."""
     path = self._directory.parent / EPISODES
-    write_text(path, json.dumps({'episodes': self.episodes}))
+    record = {'game': self._game, 'episodes': self.episodes}
+    write_text(path, json.dumps(record))
 
   def _append_rows(self, frames, values) -> None:
     start, size = 0, self._rows_per_shard

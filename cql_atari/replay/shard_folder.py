@@ -1,5 +1,6 @@
 """A run's folder of shards."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -113,17 +114,26 @@ def run_folder(replay_dir: str | os.PathLike) -> pathlib.Path:
 
 
 def game_of(replay_dir: str | os.PathLike) -> str:
-  """The game of a run in the published layout, {Game}/{run}/replay_logs.
+  """The game of a run, as `_told_game`.
 
   Raises:
-    UserError: the path does not tell.
+    UserError: neither tells.
   """
-  game = game_by_path(run_folder(replay_dir))
+  game = _told_game(run_folder(replay_dir))
   if game is None:
     raise UserError(
       f'{replay_dir} does not tell the game, as data/Pong/1 would, by a number '
-      "in a folder with a game's name: add --game=Pong."
+      "in a folder with a game's name: add --game=GAME, such as --game=Pong."
     )
+  return game
+
+
+def _told_game(run: pathlib.Path) -> str | None:
+  """The game by the layout {Game}/{run}, or else by the recorder, if it is."""
+  path = run / EPISODES
+  if (game := game_by_path(run)) is None and path.is_file():
+    with contextlib.suppress(ValueError, AttributeError):
+      game = json.loads(path.read_text()).get('game')
   return game
 
 
@@ -135,12 +145,12 @@ def game_by_path(run: pathlib.Path) -> str | None:
 
 
 def check_game(run: pathlib.Path, game: str) -> None:
-  """Compares a game with the published layout, {Game}/{run}/replay_logs.
+  """Compares a game with what the folder tells.
 
   Raises:
     UserError: it is another one.
   """
-  told = game_by_path(run)
+  told = _told_game(run)
   if told and told != game:
     raise UserError(
       f'{run} holds play of {told}, but the game is {game}: give '

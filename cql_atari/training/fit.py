@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 
 from cql_atari.core import devices, gin_state, progress, settings
-from cql_atari.core.errors import UserError
+from cql_atari.core.errors import OtherSettingsError, UserError
 from cql_atari.core.files import (
   absolute,
   exclusive_lock,
@@ -108,7 +108,7 @@ def fit(
 def _game_of_data(bound: dict[str, Any]) -> str:
   data = resolved(bound.get('open_store.replay_dir'), bound)
   if isinstance(data, Reference):
-    raise UserError(f'{data} does not tell the game: add --game=Pong.')
+    raise UserError(f'{data} does not tell the game: add --game=GAME.')
   return opening.game_of(data)
 
 
@@ -167,6 +167,8 @@ def _fit(
     folder = RunFolder(base_dir)
     try:
       runner = runner_lib.FixedReplayRunner(base_dir, data)
+    except OtherSettingsError:
+      raise
     except UserError:
       with contextlib.suppress(UserError):  # A damaged run.json.
         if others := folder.other_settings():  # They may be why.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from cql_atari.core.errors import UserError
+from cql_atari.core.errors import OtherSettingsError, UserError
 from cql_atari.core.files import writing
 from cql_atari.core.protocols import Arrays
 from cql_atari.runs import checkpoints
@@ -91,7 +91,7 @@ class Job(abc.ABC):
           f'version of cql_atari: go on so, or give {self._alternative}.'
         )
       if began.get(name) != value:
-        raise UserError(
+        raise OtherSettingsError(
           f'the run in {self.folder} began with {name} {began[name]}, not '
           f'{value}: give that, or {self._alternative}.'
         )

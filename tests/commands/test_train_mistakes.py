@@ -86,6 +86,7 @@ def case(name, sentence, *bindings, flags=(), gin_file='cql_demo.gin'):
     case('no_quotes', 'text needs quotes, as in "TASK=', 'TASK=hopper-medium'),
     case('gin_files', 'the flag for each one', gin_file='cql_demo.gin,x.gin'),
     case('syntax', 'CQLAgent.alpha', 'CQLAgent.alpha=1]'),
+    case('no_value', 'as in "CQLMixin.alpha=VALUE"', 'CQLMixin.alpha'),
     case('gin_file', 'cql_1pct.gin', gin_file='cql_2pct.gin'),
     case('gin_folder', 'there is no gin file', gin_file='empty'),
     case('gin_bytes', 'cannot be read', gin_file='bytes.gin'),

@@ -73,7 +73,7 @@ def test_fetching_checks_mixes_and_notices_changes(server, tmp_path):
     datasets.open_task_data('hopper-random', str(out))
   other = fetch(url, out, 'hopper-medium', '--split=10pct')
   assert (other.returncode, other.stderr) == (
-    2, 'error: --split is of a --game, not of a --task.\n'
+    2, 'error: --split is of a --game: leave it out.\n'
   )  # fmt: skip
   missing = fetch(url, out, 'hopper-medium')
   assert missing.returncode == 2 and 'has no hopper_medium' in missing.stderr

@@ -407,6 +407,18 @@ def test_a_wrapper_refuses_rewards_that_are_none(tmp_path):
   env.close()
 
 
+def test_a_recording_tells_its_game_whatever_its_folder(tmp_path):
+  run = tmp_path / 'run'
+  env = record_replay.RecordReplay(preprocessed(), run, rows_per_shard=100)
+  env.reset()
+  for _ in range(150):
+    env.step(1)
+  env.close()
+  assert shard_folder.game_of(run) == 'Breakout'
+  with pytest.raises(UserError, match='holds play of Breakout'):
+    opening.open_store(str(run), game='Pong')
+
+
 def test_a_wrapper_refuses_the_folder_of_another_game(tmp_path):
   run = tmp_path / 'Pong' / '1'
   with pytest.raises(UserError, match='give data/Breakout/1'):

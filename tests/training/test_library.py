@@ -94,7 +94,9 @@ def test_the_actions_are_the_datas(demo_store):
     cql_atari.CQLAgent(None)
 
 
-def test_a_fitted_run_leaves_other_agents_alone(tmp_path, monkeypatch, capsys):
+def test_a_fitted_run_leaves_other_agents_alone(
+  tmp_path, monkeypatch, capsys, caplog
+):
   """Neither its making nor its opening changes what is made afterwards."""
   settings = SMALL | {
     'CQLMixin.alpha': 7.0,
@@ -128,6 +130,9 @@ def test_a_fitted_run_leaves_other_agents_alone(tmp_path, monkeypatch, capsys):
     parameters={'CQLMixin.alpha': np.float64(7), 'open_store.residence': 'raw'},
   )
   assert again.path == folder.path
+  with pytest.raises(UserError, match='began with seed 3, not 4'):
+    cql_atari.fit(folder.path, 'cql_demo.gin', seed=4, parameters=settings)
+  assert 'became' not in caplog.text
   assert folder.record['seed'] == 3 and folder.record['agent'] == 'CQL'
   assert folder.record['settings']['CQLMixin.alpha'] == 7.0
   assert not gin.config._CONFIG
