@@ -16,12 +16,7 @@ class C51Agent(fixed_replay_agent.FixedReplayAgent):
   NETWORK = networks.categorical_network  # (B, A, N).
   SCALARS = ('td_loss',)
 
-  def __init__(
-    self,
-    *args,
-    vmax: Positive = 10.0,
-    **kwargs,
-  ):
+  def __init__(self, *args, vmax: Positive = 10.0, **kwargs):
     """Initializes the agent.
 
     Args:

@@ -16,12 +16,7 @@ class QRDQNAgent(fixed_replay_agent.FixedReplayAgent):
   NETWORK = networks.quantile_network  # (B, A, N).
   SCALARS = ('td_loss',)
 
-  def __init__(
-    self,
-    *args,
-    kappa: Positive = 1.0,
-    **kwargs,
-  ):
+  def __init__(self, *args, kappa: Positive = 1.0, **kwargs):
     """Initializes the agent.
 
     Args:
