@@ -1,8 +1,9 @@
 """d3rlpy's CQL, told what to do by `parity.py` from another environment.
 
-Reads lines of JSON: the first are the settings, with the file of the data, then
-{"train": STEPS} or {"q_values": ROWS} or {"act": ROWS}; what follows the latter
-two are the states' bytes. Answers lines of JSON, and arrays as bytes.
+Reads lines of JSON. The first has the settings, and the file of the data. Then
+{"train": STEPS}, {"save": FILE} and {"load": FILE} are answered with a zero, a
+float32, and {"what": "q_values" or "act", "shape": SHAPE}, which the states'
+bytes follow, with an array's.
 """
 
 import json
@@ -107,6 +108,10 @@ def main() -> None:
     if 'train' in message:
       for _ in range(message['train']):
         algo.update(buffer.sample_transition_batch(algo.batch_size))
+      answer(np.zeros(1))
+      continue
+    if path := message.get('save') or message.get('load'):
+      (algo.save_model if 'save' in message else algo.load_model)(path)
       answer(np.zeros(1))
       continue
     shape = message['shape']

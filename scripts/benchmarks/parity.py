@@ -8,9 +8,9 @@
 Sizes, learning rates, alpha, target period and evaluation are the same. On
 Atari, other differences are put into ours, one at a time, each a contender of
 its own. Every contender and seed has a CSV file in --out, a row an evaluation;
-what is there already is not run again. Give the command anew to go on, with
---contenders and --seeds to share the work out; each draws the curves and writes
-the table of what is there.
+what is there already is not run again, and what was cut off goes on from its
+last row. Give the command anew to go on, with --contenders and --seeds to share
+the work out; each draws the curves and writes the table of what is there.
 """
 
 import csv
@@ -34,6 +34,12 @@ _OUT = _COMMAND.string('out', None, 'Where results go.')
 _STEPS = _COMMAND.integer('steps', 25_000, 'Gradient steps.', least=1)
 _PERIOD = _COMMAND.integer('period', 5_000, 'Of evaluations.', least=1)
 _SEEDS = _COMMAND.strings('seeds', 'A seed. Repeatable; 0, 1 and 2 by default.')
+_SIZES = _COMMAND.choice(
+  'sizes',
+  'small',
+  ['small', 'corl'],
+  "On D4RL: 'small' networks, or the paper's with the settings of CORL.",
+)
 _CONTENDERS = _COMMAND.strings('contenders', 'One of them. Repeatable.')
 
 COLUMNS = ('gradient_steps', 'return', 'episodes', 'q_policy', 'q_data')
@@ -57,6 +63,20 @@ CONTINUOUS = {
   'alpha': 2.5,
   'num_samples': 4,
   'hidden_units': [128, 128],
+}
+# As in d4rl/cql_corl.gin.
+CORL = {
+  **CONTINUOUS,
+  'batch_size': 256,
+  'policy_learning_rate': 3e-5,
+  'alpha': 5.0,
+  'num_samples': 10,
+  'hidden_units': [256, 256, 256],
+}
+# Settings, and what is done to the data.
+SIZES = {
+  'small': (CONTINUOUS, {}),
+  'corl': (CORL, {'normalize_states': True, 'return_spread': 1000.0}),
 }
 # Ours with one of d3rlpy's ways each.
 DIFFERENCES = {
@@ -110,6 +130,16 @@ class Peer:
   def train(self, steps: int) -> None:
     """Takes gradient steps."""
     self._send({'train': steps})
+    self._receive(1)
+
+  def save(self, path: pathlib.Path) -> None:
+    """Writes networks and optimizers into a file."""
+    self._send({'save': str(path.resolve())})
+    self._receive(1)
+
+  def load(self, path: pathlib.Path) -> None:
+    """Restores what `save` wrote."""
+    self._send({'load': str(path.resolve())})
     self._receive(1)
 
   def ask(self, what: str, states: np.ndarray, width: int | None) -> np.ndarray:
@@ -198,14 +228,18 @@ def atari_data(keeps_blank_rows: bool):
 
 
 def atari_contender(name, seed, store, folder):
-  """(train, q_values) of a contender, q_values of states (B, 84, 84, 4)."""
+  """(what can be saved, train, q_values of states (B, 84, 84, 4))."""
   if name in PEERS:
     ways = dict(PEERS[name])
     arrays = atari_data(ways.pop('keeps_blank_rows', False))
     sizes = {'action_size': store.action_size, 'seed': seed}
     peer = Peer({**DISCRETE, **ways, **sizes}, arrays, folder)
-    return peer.train, lambda states: peer.ask(
-      'q_values', np.moveaxis(states, -1, 1), store.action_size
+    return (
+      peer,
+      peer.train,
+      lambda states: peer.ask(
+        'q_values', np.moveaxis(states, -1, 1), store.action_size
+      ),
     )
   from cql_atari.agents import cql_agent, optimizers
 
@@ -229,16 +263,16 @@ def atari_contender(name, seed, store, folder):
     agent.train_steps(steps)
     agent.mean_scalars()  # Waits for them.
 
-  return train, agent.predict_q_values
+  return agent, train, agent.predict_q_values
 
 
 def run_atari(name, seed, folder):
-  """The rows of a contender."""
+  """A contender's curve."""
   from cql_atari.environments import atari, evaluation
   from cql_atari.replay import opening
 
   store = opening.open_store(_DATA.value, _GAME.value)
-  train, q_values = atari_contender(name, seed, store, folder)
+  model, train, q_values = atari_contender(name, seed, store, folder)
   sampler = store_states(store, seed=0)
   games = atari.AtariEnvironments(
     _GAME.value, _GAMES, max_steps_per_episode=_MAX_STEPS
@@ -262,7 +296,7 @@ def run_atari(name, seed, folder):
       float(of_data.mean()),
     )
 
-  return _follow(train, measure, f'{name}, seed {seed}')
+  _follow(model, train, measure, name, seed)
 
 
 def store_states(store, seed):
@@ -279,11 +313,12 @@ def store_states(store, seed):
 
 
 def run_d4rl(name, seed, folder):
-  """The rows of a contender."""
+  """A contender's curve."""
   from cql_atari.continuous import datasets, environments
   from cql_atari.environments import evaluation
 
-  data = datasets.open_task_data(_TASK.value, _DATA.value)
+  settings, of_data = SIZES[_SIZES.value]
+  data = datasets.open_task_data(_TASK.value, _DATA.value, **of_data)
   played = environments.D4RLEnvironments(_TASK.value, 10)
   if name == 'd3rlpy':
     # The rows' own episodes; what was cut off is no terminal.
@@ -292,20 +327,25 @@ def run_d4rl(name, seed, folder):
       'observations': data.state, 'actions': data.action,
       'rewards': data.reward, 'terminals': data.terminal, 'ends': ends,
     }  # fmt: skip
-    settings = {**CONTINUOUS, 'action_size': data.action_size, 'seed': seed}
-    peer = Peer(settings, arrays, folder)
-    train = peer.train
-    act = lambda states: peer.ask('act', states, data.action_size)  # noqa: E731
-    values = lambda states: peer.ask('q_values', states, None)  # noqa: E731
+    sizes = {'action_size': data.action_size, 'seed': seed}
+    model = Peer({**settings, **sizes}, arrays, folder)
+    train = model.train
+
+    def ask(what, states, width=None):
+      normalized = (states - data.state_mean) / data.state_std
+      return model.ask(what, normalized.astype(np.float32), width)
+
+    act = lambda states: ask('act', states, data.action_size)  # noqa: E731
+    values = lambda states: ask('q_values', states)  # noqa: E731
   else:
-    agent = _our_continuous(data, seed, name == _MODE)
+    model = _our_continuous(data, settings, seed, name == _MODE)
 
     def train(steps):
-      agent.train_steps(steps)
-      agent.mean_scalars()
+      model.train_steps(steps)
+      model.mean_scalars()
 
-    act = agent.select_actions
-    values = lambda s: agent.predict_q_values(s, act(s))  # noqa: E731
+    act = model.select_actions
+    values = lambda s: model.predict_q_values(s, act(s))  # noqa: E731
   states = data.sample_states(_STATES, np.random.default_rng(0))
   task = data.task
 
@@ -317,10 +357,10 @@ def run_d4rl(name, seed, folder):
     q_policy = float(values(states.astype(np.float32)).mean())
     return float(score), len(games.returns), q_policy, float('nan')
 
-  return _follow(train, measure, f'{name}, seed {seed}')
+  _follow(model, train, measure, name, seed)
 
 
-def _our_continuous(data, seed, takes_mode):
+def _our_continuous(data, settings, seed, takes_mode):
   import tensorflow as tf
 
   from cql_atari.continuous import networks
@@ -334,19 +374,19 @@ def _our_continuous(data, seed, takes_mode):
       )
       return tf.reduce_min(values, axis=0)
 
-  hidden = CONTINUOUS['hidden_units']
+  hidden = settings['hidden_units']
   return (OfMode if takes_mode else cql_agent.CQLSACAgent)(
     data,
     policy=lambda *sizes: networks.TanhGaussianPolicy(
       *sizes, hidden_units=hidden, log_std_range=(-20.0, 2.0)
     ),
     critic=lambda *sizes: networks.Critic(*sizes, hidden_units=hidden),
-    policy_learning_rate=CONTINUOUS['policy_learning_rate'],
-    critic_learning_rate=CONTINUOUS['critic_learning_rate'],
-    temperature_learning_rate=CONTINUOUS['policy_learning_rate'],
-    batch_size=CONTINUOUS['batch_size'],
-    num_samples=CONTINUOUS['num_samples'],
-    alpha=CONTINUOUS['alpha'],
+    policy_learning_rate=settings['policy_learning_rate'],
+    critic_learning_rate=settings['critic_learning_rate'],
+    temperature_learning_rate=settings['policy_learning_rate'],
+    batch_size=settings['batch_size'],
+    num_samples=settings['num_samples'],
+    alpha=settings['alpha'],
     entropy_backup=False,
     seed=seed,
   )
@@ -355,17 +395,35 @@ def _our_continuous(data, seed, takes_mode):
 # --- Both. ---
 
 
-def _follow(train, measure, title):
-  rows = []
-  with progress.bar(_STEPS.value, ' steps', title) as bar:
-    for step in range(_PERIOD.value, _STEPS.value + 1, _PERIOD.value):
+def _follow(model, train, measure, name, seed):
+  path = _path(name, seed)
+  rows = _read(path)
+  saved = lambda row: path.with_suffix(f'.{row[0]:.0f}')  # noqa: E731
+  if rows and saved(rows[-1]).is_file():
+    model.load(saved(rows[-1]))
+  else:
+    rows = []
+  first = _PERIOD.value * (len(rows) + 1)
+  with progress.bar(_STEPS.value, ' steps', f'{name}, seed {seed}') as bar:
+    bar.update(first - _PERIOD.value)
+    for step in range(first, _STEPS.value + 1, _PERIOD.value):
       for done in range(0, _PERIOD.value, 100):
         count = min(100, _PERIOD.value - done)
         train(count)
         bar.update(count)
       rows.append((step, *measure(step)))
       bar.set_postfix_str(f'return {rows[-1][1]:.1f}', refresh=False)
-  return rows
+      model.save(saved(rows[-1]))
+      write_csv(path, COLUMNS, rows)
+      if len(rows) > 1:
+        saved(rows[-2]).unlink(missing_ok=True)
+
+
+def _read(path: pathlib.Path) -> list[list[float]]:
+  if not path.is_file():
+    return []
+  with open(path, newline='') as file:
+    return [[float(row[c]) for c in COLUMNS] for row in csv.DictReader(file)]
 
 
 def _path(name: str, seed: int) -> pathlib.Path:
@@ -383,15 +441,12 @@ def summarize(names, seeds) -> None:
   for index, name in enumerate(names):
     tables = []
     for seed in seeds:
-      if _path(name, seed).is_file():
-        with open(_path(name, seed), newline='') as file:
-          rows = [
-            [float(row[c]) for c in COLUMNS] for row in csv.DictReader(file)
-          ]
+      if rows := _read(_path(name, seed)):
         tables.append(np.array(rows))
     if not tables:
       continue
-    table = np.stack(tables)
+    shared = min(map(len, tables))  # Evaluations.
+    table = np.stack([table[:shared] for table in tables])
     for panel, column in zip(panels, (1, 3)):
       style = {'color': f'C{index}'}
       plotting.draw_band(panel, table[0, :, 0], table[..., column], name, style)
@@ -428,11 +483,11 @@ def main() -> None:
   run = run_atari if _GAME.value else run_d4rl
   for seed in seeds:
     for name in names:
-      path = _path(name, seed)
-      if path.is_file():
+      rows = _read(_path(name, seed))
+      if rows and rows[-1][0] + _PERIOD.value > _STEPS.value:
         continue
       with tempfile.TemporaryDirectory() as folder:
-        write_csv(path, COLUMNS, run(name, seed, folder))
+        run(name, seed, folder)
   summarize(known, range(10))
 
 
