@@ -25,7 +25,7 @@ _OUT = _COMMAND.string('out', None, 'A folder for the table and figures.')
 def main() -> int:
   """Checks and draws by the flags; 1 if a claim fails."""
   if not 0.001 <= _DELTA.value <= 0.4:
-    raise UserError(f'--delta={_DELTA.value}: give 0.001 to 0.3.')
+    raise UserError(f'--delta={_DELTA.value}: give 0.001 to 0.4.')
   out = make_folder('--out', _OUT.value) if _OUT.value else None
   with quiet.quiet():
     quiet.import_tensorflow()

@@ -68,16 +68,16 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   """A value-based agent that learns from batches of a replay, offline or not.
 
   A subclass gives `loss`, a pure function of the online and target networks'
-  outputs, and `q_values`, which maps the network's output to Q-values.
+  outputs, `q_values`, which maps the network's output to Q-values, and NETWORK
+  with its OUTPUT_RANK.
 
-  `train_steps` takes chunks of consecutive batches from the sampler; a compiled
-  loop over a chunk, `_train_on_chunk`, calls `_train_step` for each batch:
-  loss, gradient, Adam.
+  `train_steps` takes chunks of consecutive batches; a compiled loop over a
+  chunk, `_train_on_chunk`, calls `_train_step` for each: loss, gradient, Adam.
   """
 
   SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
-  NETWORK: Callable[..., tf.keras.Model]  # A class's usual one, and
+  NETWORK: Callable[..., tf.keras.Model] | None = None  # Usual, and
   OUTPUT_RANK = 3  # the rank of its output, (B, A, N).
 
   def __init__(

@@ -138,7 +138,7 @@ def _features(x, initializer, hidden_units):
 
 
 def make(
-  network: Callable[..., tf.keras.Model],
+  network: Callable[..., tf.keras.Model] | None,
   num_actions: int,
   seed: int,
   dtype: Literal['float32', 'bfloat16'] = 'float32',
@@ -152,8 +152,13 @@ def make(
     dtype: the type of activations and products.
 
   Raises:
-    UserError: `network` is a network itself.
+    UserError: `network` is a network itself, or nothing.
   """
+  if network is None:
+    raise UserError(
+      'the agent has no network: give it one, or its class a NETWORK, such as '
+      'cql_atari.agents.networks.q_network (with OUTPUT_RANK = 2).'
+    )
   if isinstance(network, tf.keras.Model):
     raise UserError(
       'network is a network, and an agent needs two: give what makes one, '

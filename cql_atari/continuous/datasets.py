@@ -143,7 +143,8 @@ def open_task_data(
   """Reads the data of a task.
 
   Args:
-    task: D4RL's name of it, such as 'hopper-medium-v2'.
+    task: D4RL's name of it, such as 'hopper-medium-v2', or 'gymnasium:' and the
+      name of an environment.
     path: the HDF5 file, a folder that has it under the task's name, or
       'minari:' and the name of a Minari dataset on this machine.
     normalize_states: whether states get mean 0 and deviation 1.

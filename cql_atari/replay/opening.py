@@ -53,7 +53,7 @@ def open_store(
       store made by `python -m cql_atari.prepare`, or somebody else's recording,
       which is converted first; see `replay.sources`.
     game: the game's name, such as 'Pong'; by default the data's, which a store
-      says itself and a run by its path, GAME/RUN.
+      says itself, and a run by what recorded it, or its path, GAME/RUN.
     num_actions: size of its action set; data outside it is refused. ALE's by
       default.
     split: which rows, or the name of a split, such as '1pct', or a share; all

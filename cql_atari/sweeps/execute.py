@@ -39,6 +39,7 @@ def execute(
   max_retries: int,
   cpus: int,
   gpu: str | None = None,
+  owns_gpu: bool = False,
   stopped: threading.Event | None = None,
   on_start: Callable[[BaseProcess], None] = lambda process: None,
 ) -> None:
@@ -53,17 +54,19 @@ def execute(
     max_retries: how often to try again.
     cpus: how many threads compute.
     gpu: what CUDA_VISIBLE_DEVICES should be, if anything.
+    owns_gpu: whether no other run is on it, so that this one may fill it.
     stopped: once it is set, no process is started any more.
     on_start: is given each process.
   """
   stopped = stopped or threading.Event()
   try:
-    _execute(run, max_retries, cpus, gpu, stopped, on_start)
+    environment = _environment(cpus, gpu, owns_gpu)
+    _execute(run, max_retries, environment, stopped, on_start)
   except OSError as error:  # Such as a full disk, or no more processes.
     sys.stderr.write(f'{run.directory} cannot be run here ({error}).\n')
 
 
-def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> None:
+def _execute(run, max_retries, environment, stopped, on_start) -> None:
   attempts, retries = run.state.get('attempts', 0), 0
   run.directory.mkdir(parents=True, exist_ok=True)
   while not run.is_done and not stopped.is_set():
@@ -71,7 +74,7 @@ def _execute(run, max_retries, cpus, gpu, stopped, on_start) -> None:
     values = {'attempts': attempts, 'host': socket.gethostname()}
     process = _FORKING.Process(
       target=_train,
-      args=(_flags(run), run.directory / 'train.log', _environment(cpus, gpu)),
+      args=(_flags(run), run.directory / 'train.log', environment),
     )
     with _ONE_AT_A_TIME, _no_signals():
       process.start()
@@ -107,10 +110,11 @@ def _flags(run: PlannedRun) -> list[str]:
   ]
 
 
-def _environment(cpus: int, gpu: str | None) -> dict[str, str]:
+def _environment(cpus: int, gpu: str | None, owns_gpu: bool) -> dict[str, str]:
   of_gpu = {} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu}
-  threads = {'TF_NUM_INTRAOP_THREADS': str(cpus)}
-  return {'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **threads, **of_gpu}
+  if not owns_gpu:  # Takes memory as it needs it.
+    of_gpu['TF_FORCE_GPU_ALLOW_GROWTH'] = 'true'
+  return {'TF_NUM_INTRAOP_THREADS': str(cpus), **of_gpu}
 
 
 _FOR_THE_SWEEP = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -247,6 +251,7 @@ class LocalEngine:
         self._max_retries,
         self._cpus_per_run,
         gpu,
+        self._gpu_slots.count(gpu) == 1,
         self._stopped,
         self._note,
       )

@@ -75,7 +75,7 @@ class RayEngine:
       # Each in a process of its own, which dies with what it started.
       max_calls=1,
     )(execute.execute)
-    self._arguments = max_retries, cpus_per_run
+    self._arguments = max_retries, cpus_per_run, None, gpus_per_run >= 1
     self._pending = []
 
   def start(self, runs: Sequence[PlannedRun]) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from atari_by_hand import HEADS, TRUNK, make
 
 import cql_atari
-from cql_atari.agents import networks, qrdqn_agent
+from cql_atari.agents import fixed_replay_agent, networks, qrdqn_agent
 from cql_atari.core.errors import UserError
 from cql_atari.environments import atari, evaluation
 
@@ -132,6 +132,20 @@ def test_what_an_agent_cannot_be_made_of(demo_store, settings, sentence):
   with pytest.raises(UserError, match=sentence) as error:
     cql_atari.CQLAgent(demo_store, **settings)
   assert '\n' not in str(error.value)
+
+
+def test_an_agent_of_ones_own_names_its_network(demo_store):
+  class Own(fixed_replay_agent.FixedReplayAgent):
+    def loss(self, outputs, transition):
+      return tf.reduce_mean(outputs.online, axis=[1, 2]), {}
+
+    def q_values(self, outputs):
+      return outputs
+
+  with pytest.raises(
+    UserError, match='no network: give it one, or its class a'
+  ):
+    Own(demo_store)
 
 
 def test_an_agent_without_data_only_acts():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import subprocess
+import threading
 
 import gin
 import pytest
@@ -99,6 +100,26 @@ def test_runs_share_gpus_by_fractions(monkeypatch, gpus, each, workers, slots):
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)
   monkeypatch.setattr(execute.os, 'sched_getaffinity', lambda pid: range(16))
   assert execute.gpu_slots(1, each, workers) == slots
+
+
+def test_a_run_alone_on_its_gpu_may_fill_it_and_others_may_not(monkeypatch):
+  given, all_there = {}, threading.Barrier(3)
+
+  def started(run, retries, cpus, gpu, owns_gpu, *rest):
+    all_there.wait(timeout=60)
+    given.setdefault(gpu, []).append(execute._environment(cpus, gpu, owns_gpu))
+
+  monkeypatch.setattr(execute, 'execute', started)
+  engine = execute.LocalEngine(['0', '1', '1'], 2, 0)
+  engine.start([None] * 3)
+  for thread in engine._threads:
+    thread.join()
+  threads = {'TF_NUM_INTRAOP_THREADS': '2'}
+  growing = {'TF_FORCE_GPU_ALLOW_GROWTH': 'true'}
+  assert given == {
+    '0': [{**threads, 'CUDA_VISIBLE_DEVICES': '0'}],
+    '1': [{**threads, **growing, 'CUDA_VISIBLE_DEVICES': '1'}] * 2,
+  }
 
 
 def test_a_driver_that_fails_has_no_gpus(monkeypatch):
