@@ -175,6 +175,7 @@ def _symlog_beyond(panel: plt.Axes, limit: float) -> None:
   """A logarithmic axis where some agent's Q has diverged."""
   if np.abs(panel.get_ylim()).max() > limit:
     panel.set_yscale('symlog', linthresh=1.0)
+    panel.autoscale(axis='y')  # The margins of before are decades now.
 
 
 def _metric_panels(

@@ -20,10 +20,12 @@ _COLORS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000',
 )  # fmt: skip
 _MARKERS = 'osD^vPX*'
-# A method's index fixes its colour and line in every figure.
+# A method's index fixes its colour and line in every figure. A column has one
+# colour: what stands below BC is not often drawn beside it.
 _METHODS = (
   'CQL', 'QR-DQN', 'REM', 'BC', 'DQN', 'C51', 'CQL-DQN',
-  'CQL(H)', 'SAC', 'CQL(rho)', 'BEAR', 'BRAC-v', 'BRAC-p', 'CQL-C51',
+  'CQL(H)', 'SAC', 'CQL(rho)', 'BRAC-p', 'BRAC-v', 'BEAR', 'CQL(rho-code)',
+  'CQL-C51',
 )  # fmt: skip
 _LINES = ('-', '--', ':')
 _PANEL_WIDTH = 5.6  # Inches.

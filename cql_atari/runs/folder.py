@@ -285,13 +285,13 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
   Raises:
     UserError: a pattern names none.
   """
-  paths = set()
+  paths = {}  # As they were given, by what they are.
   for pattern in patterns:
     literal = files.user_path(pattern)
     names = [literal] if literal.is_dir() else []
     names = names or map(pathlib.Path, glob.glob(str(literal)))
     of_pattern = {
-      record.parent.resolve()
+      record.parent.resolve(): record.parent
       for name in names
       for record in name.rglob('run.json')
     }
@@ -301,4 +301,4 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
         'training run or of a sweep.'
       )
     paths |= of_pattern
-  return [RunFolder(path) for path in sorted(paths)]
+  return [RunFolder(paths[path]) for path in sorted(paths)]

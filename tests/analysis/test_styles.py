@@ -31,3 +31,11 @@ def test_no_two_lines_of_a_figure_look_alike():
   for figure in (labels, ['CQL', *labels, 'SAC', 'BEAR', 'an own one']):
     found = looks(*figure)
     assert len(set(found.values())) == len(figure)
+
+
+def test_methods_of_one_benchmark_have_colours_of_their_own():
+  atari = looks('CQL', 'QR-DQN', 'REM', 'BC', 'DQN', 'C51')
+  of_paper = 'BC', 'SAC', 'BEAR', 'BRAC-v', 'CQL(H)', 'CQL(rho)'
+  d4rl = looks(*of_paper, 'CQL(rho-code)')
+  for found in (atari, d4rl):
+    assert len({colour for colour, _, _ in found.values()}) == len(found)

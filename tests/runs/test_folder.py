@@ -110,3 +110,15 @@ def test_a_config_has_no_defaults_of_classes_without_a_constructor():
   assert 'ContinuousBCAgent.batch_size' not in settings
   assert 'CQLAgent.alpha' not in gin.operative_config_str()
   gin.clear_config()
+
+
+def test_a_run_keeps_the_name_it_was_given(tmp_path, monkeypatch):
+  """Reports name runs so that the folder can be handed on."""
+  (tmp_path / 'runs' / 'a').mkdir(parents=True)
+  (tmp_path / 'runs' / 'a' / 'run.json').write_text('{}')
+  (tmp_path / 'link').symlink_to(tmp_path / 'runs')
+  monkeypatch.chdir(tmp_path)
+  for patterns in (['runs'], ['runs/*'], ['runs', 'link', str(tmp_path)]):
+    (run,) = folder_lib.find(patterns)
+    assert (tmp_path / run.path).resolve() == tmp_path / 'runs' / 'a'
+  assert [str(run.path) for run in folder_lib.find(['runs'])] == ['runs/a']
