@@ -77,7 +77,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   SCALARS = ('loss', 'q_data', 'q_max', 'q_random', 'gradient_norm')
   BOOTSTRAPS = True  # Whether the loss looks at the next states.
-  NETWORK: Callable[..., tf.keras.Model] | None = None  # Usual, and
+  NETWORK: Callable[..., tf.keras.Model] | None = None  # The usual one;
   OUTPUT_RANK = 3  # the rank of its output, (B, A, N).
 
   def __init__(

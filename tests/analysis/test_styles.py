@@ -1,6 +1,6 @@
 """One look a method, in every figure."""
 
-from cql_atari.analysis import plotting
+from cql_atari.analysis import figures, plotting
 
 
 def looks(*labels):
@@ -39,3 +39,12 @@ def test_methods_of_one_benchmark_have_colours_of_their_own():
   d4rl = looks(*of_paper, 'CQL(rho-code)')
   for found in (atari, d4rl):
     assert len({colour for colour, _, _ in found.values()}) == len(found)
+
+
+def test_a_logarithmic_axis_ends_where_its_values_do():
+  figure, panel = plotting.plt.subplots()
+  panel.plot([0, 1], [50.0, 1e6])
+  figures._symlog_beyond(panel, 100)
+  low, high = panel.get_ylim()
+  assert 10 < low < 50 and 1e6 < high < 1e7
+  plotting.plt.close(figure)
