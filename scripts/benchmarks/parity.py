@@ -403,9 +403,10 @@ def _follow(model, train, measure, name, seed):
     model.load(saved(rows[-1]))
   else:
     rows = []
-  first = _PERIOD.value * (len(rows) + 1)
+  last = int(rows[-1][0]) if rows else 0
   with progress.bar(_STEPS.value, ' steps', f'{name}, seed {seed}') as bar:
-    bar.update(first - _PERIOD.value)
+    bar.update(last)
+    first = last + _PERIOD.value
     for step in range(first, _STEPS.value + 1, _PERIOD.value):
       for done in range(0, _PERIOD.value, 100):
         count = min(100, _PERIOD.value - done)
