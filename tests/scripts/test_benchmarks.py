@@ -2,6 +2,7 @@ import pathlib
 import subprocess
 import sys
 
+import d4rl_files
 import numpy as np
 import pytest
 
@@ -108,3 +109,27 @@ def test_the_benchmark_for_gpus_runs_on_a_cpu():
   for row in rows:
     rate, hours = float(row[36:].split()[0]), float(row.split()[-1])
     assert hours == pytest.approx(12.5e6 / rate / 3600, rel=0.1)
+
+
+@pytest.mark.slow
+def test_parity_goes_on_where_it_was_cut_off(tmp_path):
+  data = d4rl_files.write(tmp_path / 'hopper.hdf5', d4rl_files.columns(400))
+
+  def follow(out, steps, *flags):
+    return run(
+      'parity.py', '--d3rlpy_python=none', f'--data={data}',
+      '--task=hopper-medium', '--contenders=ours', '--seeds=0',
+      f'--out={tmp_path / out}', f'--steps={steps}', '--period=2', *flags,
+    )  # fmt: skip
+
+  table = follow('whole', 4)
+  follow('parts', 2)
+  assert follow('parts', 4) == table and ' ours ' in table[-1]
+  curves = [(tmp_path / out / 'ours-0.csv') for out in ('whole', 'parts')]
+  whole, parts = (
+    np.genfromtxt(path, skip_header=1, delimiter=',') for path in curves
+  )
+  assert whole[:, 0].tolist() == [2, 4]
+  np.testing.assert_array_equal(parts, whole)
+  with pytest.raises(AssertionError, match='give another --out'):
+    follow('whole', 4, '--sizes=corl')
