@@ -2,6 +2,8 @@
 
 import abc
 import functools
+import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +28,23 @@ def _checked(states: np.ndarray) -> np.ndarray:
       'unscaled.'
     )
   return states
+
+
+def checked_num_actions(store: Any, num_actions: int | None) -> int:
+  """The number of actions, by the store or as it is given."""
+  if isinstance(store, (str, os.PathLike)):
+    raise UserError(
+      f'{store!r} is a path: give cql_atari.open_store({store!r}).'
+    )
+  of_store = getattr(store, 'action_size', None)  # A memory doesn't know.
+  if None not in (num_actions, of_store) and num_actions != of_store:
+    raise UserError(
+      f'num_actions is {num_actions}, but the data have {of_store} actions: '
+      'leave it out.'
+    )
+  if num_actions is None and of_store is None:
+    raise UserError('without data, an agent has to be told num_actions.')
+  return num_actions or of_store
 
 
 class Acting(abc.ABC):
@@ -139,7 +158,7 @@ class Acting(abc.ABC):
         'q_values': self.q_values(outputs),
       }
 
-    return Exported(_STATES, act, self.online_network.trainable_variables)
+    return Exported(_STATES, act, self.online_network.weights)
 
   def act(self, observation: np.ndarray, begins: bool) -> int:
     """The action on a frame (84, 84, 1), which follows earlier ones."""

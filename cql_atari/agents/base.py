@@ -4,6 +4,7 @@ import abc
 import math
 import os
 import pathlib
+import string
 import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -66,7 +67,14 @@ class OfflineAgent(dopamine.DopamineProtocol):
   def label(self) -> str:
     """Name in reports, such as 'CQL'; the class name if it sets no LABEL."""
     label = vars(type(self)).get('LABEL', type(self).__name__)
-    return label.format_map(vars(self))
+    names = [name for _, name, _, _ in string.Formatter().parse(label) if name]
+    for name in names:
+      if not hasattr(self, name):
+        raise UserError(
+          f'the LABEL of {type(self).__name__} is {label!r}, but the agent has '
+          f'no attribute {name!r}.'
+        )
+    return label.format(**{name: getattr(self, name) for name in names})
 
   @property
   @abc.abstractmethod

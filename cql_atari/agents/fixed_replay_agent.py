@@ -2,7 +2,6 @@
 
 import abc
 import functools
-import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -44,23 +43,6 @@ class Outputs(NamedTuple):
   next_selector: tf.Tensor | None
   reference: tf.Tensor | None
   step: tf.Tensor
-
-
-def _checked_num_actions(store: Store | None, num_actions: int | None) -> int:
-  """The number of actions, by the store or as it is given."""
-  if isinstance(store, (str, os.PathLike)):
-    raise UserError(
-      f'{store!r} is a path: give cql_atari.open_store({store!r}).'
-    )
-  of_store = getattr(store, 'action_size', None)  # A memory doesn't know.
-  if None not in (num_actions, of_store) and num_actions != of_store:
-    raise UserError(
-      f'num_actions is {num_actions}, but the data have {of_store} actions: '
-      'leave it out.'
-    )
-  if num_actions is None and of_store is None:
-    raise UserError('without data, an agent has to be told num_actions.')
-  return num_actions or of_store
 
 
 @configurable(denylist=['store', 'num_actions', 'seed'])
@@ -117,8 +99,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       epsilon_eval: probability of a uniformly random action.
       compute_dtype: what the networks compute in below their heads; weights,
         outputs, losses, targets and the optimizer stay in float32.
-      compile_step: whether XLA compiles the whole step rather than the loss
-        alone; by default only on a single GPU, as XLA slows CPU convolutions.
+      compile_step: whether XLA compiles the whole step, or nothing, as an own
+        loss with tf.print needs it; by default the whole step on a single GPU
+        and else the loss alone, as XLA slows CPU convolutions.
       strategy: how a gradient step is spread over devices, such as
         @mirrored_strategy(); batch_size stays the size of the whole batch.
       seed: seeds the initial weights, the sampled batches and the actions.
@@ -131,7 +114,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     """
     super().__init__()
     self.data = store
-    self.num_actions = _checked_num_actions(store, num_actions)
+    self.num_actions = acting.checked_num_actions(store, num_actions)
     self.gamma = gamma
     self.cumulative_gamma = gamma**update_horizon
     self.target_update_period = target_update_period
@@ -161,6 +144,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def _compile(self, compile_step: bool | None) -> None:
     """Makes the compiled functions; see the argument of the same name."""
+    compile_loss = compile_step is not False
     if compile_step is None:
       compile_step = self._replicas == 1 and devices.has_gpu()
     self._compiles_step = compile_step
@@ -168,7 +152,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     self._compiled_loss_and_gradient = tf.function(
       self._loss_and_gradient,
       autograph=not type(self).__module__.startswith('cql_atari.'),
-      jit_compile=True,
+      jit_compile=compile_loss,
     )
     self._compiled_next_target_outputs = tf.function(
       lambda chunk: self._strategy.run(self._next_target_outputs, (chunk,)),
@@ -181,11 +165,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def _build(self) -> None:
     """Makes all variables."""
-    self.online_network, self.target_network = (
-      networks.make(
-        self._network_fn, self.num_actions, self.seed, self._compute_dtype
-      )
-      for _ in range(2)
+    self.online_network, self.target_network = networks.make_two(
+      self._network_fn, self.num_actions, self.seed, self._compute_dtype
     )
     shape, actions = self.online_network.output_shape, self.num_actions
     if len(shape) != self.OUTPUT_RANK or shape[1] not in (None, actions):
@@ -196,6 +177,10 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
       )
     self._variables, self._target_variables = (
       [variable.value for variable in model.trainable_variables]
+      for model in (self.online_network, self.target_network)
+    )
+    self._frozen, self._target_frozen = (  # Of layers that are not trained.
+      [variable.value for variable in model.non_trainable_weights]
       for model in (self.online_network, self.target_network)
     )
     self.optimizer = optimizers.make(self._optimizer_fn, self._variables)
@@ -245,6 +230,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def after_step(self, scalars: dict[str, tf.Tensor]) -> None:
     """Runs at the end of a gradient step, such as for a dual update of alpha.
+
+    It must not move the target network, whose outputs are computed for many
+    steps at once: `sync_target_network` may, every target_update_period steps.
 
     Args:
       scalars: the scalars of the step, by name.
@@ -327,7 +315,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
       online = self.online_network(transition.state)
-    output_gradient, scalars = self._compiled_loss_and_gradient(
+    output_gradient, direct, scalars = self._compiled_loss_and_gradient(
       Outputs(
         online,
         next_target,
@@ -342,6 +330,8 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     gradients = tape.gradient(online, self._variables, output_gradient)
     if any(gradient is None for gradient in gradients):
       raise UserError(f'{type(self).__name__} has weights without any effect.')
+    for index, gradient in direct.items():
+      gradients[index] += gradient
     if self._replicas > 1:  # Losses are means over a device's part.
       gradients, scalars = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.MEAN, (gradients, scalars)
@@ -360,36 +350,48 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
 
   def _loss_and_gradient(
     self, outputs: Outputs, transition: Transition
-  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+  ) -> tuple[tf.Tensor | None, dict[int, tf.Tensor], dict[str, tf.Tensor]]:
     """The gradient of the loss with respect to the online outputs, and scalars.
 
     Compiled together they take half the time of the loss alone, whose separate
-    gradient would need the pairwise TD errors (B, N, N) kept.
+    gradient would need the pairwise TD errors (B, N, N) kept. Between them, the
+    gradients of terms that read weights themselves, by the weights' indices.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(outputs.online)
+      tape.watch([outputs.online, *self._variables])
       given = self.loss(outputs, transition)
     fault = base.fault_of_loss(given)
     self._fault = fault or 'does not depend on outputs.online'
     if fault:
-      return None, {}
+      return None, {}, {}
     loss, scalars = given
     q_values = self.q_values(outputs.online)
     q_data = tf.gather(q_values, transition.action, batch_dims=1)
     scalars |= {'loss': loss, 'q_data': tf.reduce_mean(q_data)}
     scalars['q_max'] = tf.reduce_mean(tf.reduce_max(q_values, axis=1))
     scalars['q_random'] = tf.reduce_mean(q_values)
-    return tape.gradient(loss, outputs.online), scalars
+    of_outputs, *of_weights = tape.gradient(
+      loss, [outputs.online, *self._variables]
+    )
+    direct = {i: g for i, g in enumerate(of_weights) if g is not None}
+    return of_outputs, direct, scalars
 
   def sync_target_network(self) -> None:
     """Copies the online network into the target network."""
-    for target, online in zip(self._target_variables, self._variables):
+    if tf.executing_eagerly():
+      self._chunks = self._chunk = None  # With the old one's outputs.
+    for target, online in zip(
+      self._target_variables + self._target_frozen,
+      self._variables + self._frozen,
+    ):
       target.assign(online)
 
   def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
     return {
       'online': self._variables,
       'target': self._target_variables,
+      'frozen': self._frozen,
+      'target_frozen': self._target_frozen,
       **self.optimizer.slots,
       'gradient_steps': [self.optimizer.iterations],
     }

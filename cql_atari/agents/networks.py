@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from cql_atari.core.constraints import (
   AtLeastTwo,
@@ -176,6 +177,35 @@ def make(
     return model
   exact = tf.keras.layers.Activation('linear', dtype='float32')
   return tf.keras.Model(model.inputs, exact(model.output))
+
+
+def make_two(
+  network: Callable[..., tf.keras.Model] | None,
+  num_actions: int,
+  seed: int,
+  dtype: Literal['float32', 'bfloat16'] = 'float32',
+) -> tuple[tf.keras.Model, tf.keras.Model]:
+  """An online and a target network, as `make` makes each.
+
+  Raises:
+    UserError: besides what `make` refuses, the two share a layer.
+  """
+  online, target = (make(network, num_actions, seed, dtype) for _ in range(2))
+  ids = {id(variable) for variable in online.weights}
+  shared = [v.path for v in target.weights if id(v) in ids]
+  if shared:
+    raise UserError(
+      f'the online and the target network share {shared[0]}: `network` has to '
+      'make new layers in every call.'
+    )
+  inert = (tf.keras.layers.Dropout, tf.keras.layers.BatchNormalization)
+  for layer in online.layers:
+    if isinstance(layer, inert):
+      logging.warning(
+        'Networks always run as they are evaluated: the layer %s drops nothing '
+        'and learns no statistics.', layer.name
+      )  # fmt: skip
+  return online, target
 
 
 def _network(

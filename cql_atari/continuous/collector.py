@@ -18,6 +18,7 @@ from cql_atari.continuous import (
   files,
   minari_files,
   online,
+  playing,
   tasks,
 )
 from cql_atari.continuous.agents import sac_agent
@@ -144,7 +145,7 @@ class SACCollector(online.OnlineLearner):
       print(f'{path.name}: {len(steps)} rows, {said}')
     write_json(self.folder / 'datasets.json', about)
 
-  def _roll_out(self, weights: online.Weights, name: str) -> files.Steps:
+  def _roll_out(self, weights: playing.Weights, name: str) -> files.Steps:
     """Plays a policy with its noise; the last episode is cut off."""
     rng = np.random.default_rng([self._seed, len(name), *name.encode()])
     environment = environments.make(self._task)

@@ -212,6 +212,11 @@ class D4RLEnvironments:
     return 'gymnasium' if self.task.is_gymnasium else 'd4rl'
 
   @property
+  def name(self) -> str:
+    """The task's domain, such as 'hopper'."""
+    return self.task.domain
+
+  @property
   def longest_episode(self) -> int:
     """Steps after which an episode is cut off."""
     most = self.task.settings.max_episode_steps

@@ -4,14 +4,15 @@ import abc
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from cql_atari.continuous import environments, tasks
+from cql_atari.continuous import environments, playing, tasks
 from cql_atari.continuous.agents import sac_agent
+from cql_atari.continuous.playing import Weights
 from cql_atari.continuous.sampling import MixedSampler, ReplayMemory
 from cql_atari.core import progress
 from cql_atari.core.constraints import (
@@ -28,9 +29,6 @@ from cql_atari.runs import trained
 from cql_atari.training import job
 
 METRICS = ('steps', 'return_mean', 'return_std', 'episodes', 'wall_seconds')
-
-# A policy as plain arrays: kernel, bias, kernel, bias, ...
-Weights = list[np.ndarray]
 
 
 class OnlineLearner(job.Job):
@@ -91,6 +89,7 @@ class OnlineLearner(job.Job):
     )
     self._task, self._steps, self._seed = task, steps, seed
     self._memory, self._agent = memory, agent
+    self._player = playing.player(agent.policy)
     self._random_steps, self._learning_starts = random_steps, learning_starts
     self._steps_per_call = steps_per_call
     self._snapshot_period = snapshot_period
@@ -176,9 +175,8 @@ class OnlineLearner(job.Job):
   def _normalized(self, states: np.ndarray) -> np.ndarray:
     return (states - self._memory.state_mean) / self._memory.state_std
 
-  def _act(self, weights: Weights, state, noise=0.0) -> np.ndarray:
-    log_std_range = self._agent.policy.log_std_range
-    return act(weights, self._normalized(state), noise, log_std_range)
+  def _act(self, weights: Weights, state, noise=None) -> np.ndarray:
+    return self._player(weights, self._normalized(state), noise)
 
   def _best_action(self, weights: Weights, state: np.ndarray) -> np.ndarray:
     """The action in snapshots: the policy's mode."""
@@ -246,27 +244,6 @@ class OnlineLearner(job.Job):
       [arrays[f'snapshot.{index}.{layer}'] for layer in layers]
       for index in range(len(self._metrics))
     ]
-
-
-def act(
-  weights: Sequence[np.ndarray],
-  state: np.ndarray,
-  noise: np.ndarray | float,
-  log_std_range: tuple[float, float],
-) -> np.ndarray:
-  """One action (A,) of a tanh-Gaussian policy, without TensorFlow's overhead.
-
-  Args:
-    weights: kernel and bias of every layer.
-    state: (S,).
-    noise: standard normal (A,), or 0 for the mode.
-    log_std_range: what log deviations are cut off to.
-  """
-  *hidden, last = zip(weights[::2], weights[1::2])
-  for kernel, bias in hidden:
-    state = np.maximum(state @ kernel + bias, 0.0)
-  mean, log_std = np.split(state @ last[0] + last[1], 2)
-  return np.tanh(mean + np.exp(np.clip(log_std, *log_std_range)) * noise)
 
 
 @configurable(denylist=['run_dir', 'steps'])

@@ -177,6 +177,7 @@ class Environments(Protocol):
 
   Attributes:
     benchmark: the name of the benchmark they belong to.
+    name: what is played, as `game` in the manifest of its data.
     num_environments: how many, E.
     longest_episode: agent steps after which an episode is cut off.
     record: their fields in run.json.
@@ -185,6 +186,7 @@ class Environments(Protocol):
 
   renders: bool
   benchmark: str
+  name: str
   num_environments: int
   longest_episode: int
   record: Record

@@ -27,7 +27,7 @@ class AtariEnvironments:
   """Games of one kind side by side, each starting anew when it ends.
 
   Attributes:
-    game: such as 'Pong'.
+    game, name: such as 'Pong'.
     rom: the file that is played.
     num_environments: games played at once, E.
     num_actions: size of the game's minimal action set, A.
@@ -57,7 +57,8 @@ class AtariEnvironments:
       rom_dir: a folder of other ROMs than ALE's, such as the ones that the DQN
         Replay dataset was made with (atari-py 0.2.5 and before).
     """
-    self.game, self.rom = game, rom_path(game, rom_dir)
+    self.name = self.game = game
+    self.rom = rom_path(game, rom_dir)
     self.num_environments = num_environments
     self.longest_episode = max_steps_per_episode
     self._sticky_actions = sticky_actions

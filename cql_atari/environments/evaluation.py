@@ -74,6 +74,7 @@ def evaluate(
         f'the agent has {known} actions, and {environments.game} '
         f'{environments.num_actions}: evaluate it on the game that it learned.'
       )
+  _check_same(agent, environments)
   with progress.bar(
     steps, ' steps', 'evaluating', disable=not show_progress
   ) as bar:
@@ -83,6 +84,17 @@ def evaluate(
       steps,
       seed,
       lambda count, last_return: bar.update(count),
+    )
+
+
+def _check_same(agent: Agent, environments: Environments) -> None:
+  """Refuses an agent whose data are of another game or task."""
+  data = getattr(agent, 'data', None)
+  learned = getattr(data, 'manifest', {}).get('game')
+  if learned not in (None, environments.name):
+    raise UserError(
+      f'the agent learned {learned}, and {environments.name} is played: '
+      'evaluate it on what it learned.'
     )
 
 

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from cql_atari.continuous import networks, online
+from cql_atari.continuous import networks, playing
 from cql_atari.continuous.agents import sac_agent
 from cql_atari.continuous.sampling import ReplayMemory
 
@@ -43,7 +43,7 @@ def test_sac_solves_pendulum(seed):
     weights = [variable.numpy() for variable in agent.policy.layers]
     rows = []
     for _ in range(CALL):
-      action = online.act(weights, state, rng.normal(size=1), limits)
+      action = playing.act(weights, state, rng.normal(size=1), limits)
       following, reward, _, over, _ = environment.step(2 * action)
       rows.append((state, action, reward, following, False))
       state = environment.reset()[0] if over else following
@@ -54,7 +54,7 @@ def test_sac_solves_pendulum(seed):
       returns = [
         play(
           gymnasium.make('Pendulum-v1'),
-          lambda state, w=weights: online.act(w, state, 0.0, limits),
+          lambda state, w=weights: playing.act(w, state, None, limits),
           1000 + episode,
         )
         for episode in range(20)

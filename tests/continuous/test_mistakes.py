@@ -1,5 +1,6 @@
 """Mistakes with agents of continuous actions, each told in a sentence."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -16,6 +17,22 @@ SMALL = {
   'critic': functools.partial(networks.Critic, hidden_units=(4,)),
   'batch_size': 4,
 }
+
+
+def test_an_agent_plays_its_own_task():
+  data = dataclasses.replace(dataset(), manifest={'game': 'halfcheetah'})
+  agent = cql_atari.SACAgent(data, **SMALL)
+  games = cql_atari.D4RLEnvironments('walker2d-medium-v2', 1)
+  with pytest.raises(UserError, match='learned halfcheetah, and walker2d is'):
+    cql_atari.evaluate(agent, games, steps=10)
+
+
+def test_networks_of_keras_are_refused():
+  def critic(state_size, action_size, seed):
+    return tf.keras.Sequential([tf.keras.layers.Dense(1)])
+
+  with pytest.raises(UserError, match='the Sequential that trains on loss has'):
+    cql_atari.SACAgent(dataset(), **{**SMALL, 'critic': critic})
 
 
 def test_data_that_are_too_large_are_named():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import integrate
 
-from cql_atari.continuous import networks, online
+from cql_atari.continuous import networks, playing
 
 SEED = np.random.SeedSequence(0)
 
@@ -74,16 +74,46 @@ def test_numpy_acts_as_the_policy_does(policy):
   noise = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
   limits = policy.log_std_range
   np.testing.assert_allclose(
-    [online.act(weights, s, n, limits) for s, n in zip(STATES, noise)],
+    [playing.act(weights, s, n, limits) for s, n in zip(STATES, noise)],
     policy.sample(STATES, noise)[0],
     rtol=1e-5,
     atol=1e-6,
   )
   np.testing.assert_allclose(
-    [online.act(weights, s, 0.0, limits) for s in STATES],
+    [playing.act(weights, s, None, limits) for s in STATES],
     policy.mode(STATES),
     rtol=1e-5,
     atol=1e-6,
+  )
+
+
+class Squashed(networks.TanhGaussianPolicy):
+  """A policy of a user's own, with another range of deviations."""
+
+  def __call__(self, states):
+    mean, log_std = tf.split(self._mlp(states), 2, axis=-1)
+    return mean, -2.0 + tf.tanh(log_std)
+
+
+@pytest.mark.parametrize('kind', [networks.TanhGaussianPolicy, Squashed])
+def test_play_is_the_policys_own_with_earlier_weights_too(kind):
+  policy = kind(3, 2, SEED, hidden_units=(8,))
+  play, noise = playing.player(policy), np.float32([0.3, -1.0])
+  earlier = [variable.numpy() for variable in policy.layers]
+  before = policy.sample(STATES, np.tile(noise, (5, 1)))[0].numpy()
+  for variable in policy.layers:
+    variable.assign_add(0.1 * tf.ones_like(variable))
+  for weights, expected in (
+    (earlier, before),
+    ([v.numpy() for v in policy.layers], policy.sample(STATES, noise[None])[0]),
+  ):
+    played = [play(weights, state, noise) for state in STATES]
+    np.testing.assert_allclose(played, expected, rtol=1e-5, atol=1e-6)
+  played = [play(earlier, state, None) for state in STATES]
+  assert np.abs(played - policy.mode(STATES)).max() > 1e-3
+  policy_of_then = kind(3, 2, SEED, hidden_units=(8,))
+  np.testing.assert_allclose(
+    played, policy_of_then.mode(STATES), rtol=1e-5, atol=1e-6
   )
 
 

@@ -144,6 +144,13 @@ class ContinuousAgent(base.OfflineAgent):
     return make(self.state_size, self.action_size, seed)
 
   def _add_part(self, name, loss, learning_rate, module, repeats=1) -> None:
+    layers = getattr(module, 'layers', None)
+    if not layers or not all(isinstance(v, tf.Variable) for v in layers):
+      raise UserError(
+        f'the {type(module).__name__} that trains on {name} has no `layers` '
+        'that are the tf.Variables to train: see '
+        'cql_atari/continuous/networks.py.'
+      )
     adam = optimizers.Adam(learning_rate, epsilon=1e-8)
     adam.build(module.layers)
     self.parts.append(Part(name, loss, adam, module.layers, repeats))
