@@ -145,9 +145,9 @@ def _diagnostics(
     yield document.picture(
       figures.diagnostics(games, out / f'diagnostics_{_slug(data)}.png'),
       f"On {_of(games)}: mean Q of the data's actions, against the discounted "
-      'return that followed them in the games that are whole in the data '
-      '(dashed, where there are any); the conservative penalty; the gradient '
-      'norm.',
+      'return that followed them in the data (dashed), as far as it is known: '
+      'in whole games on Atari, well before any cut-off on D4RL; the '
+      'conservative penalty; the gradient norm.',
     )
     for name, labels, text in (
       (

@@ -19,9 +19,9 @@ from scipy import stats
 
 from cql_atari.core import progress
 from cql_atari.core.protocols import Agent
+from cql_atari.replay import episodes as replay_episodes
 from cql_atari.runs.trained import TrainedRun
 
-_TAIL = 0.01  # Of a value that a cut-off may leave unknown.
 _MAX_GAMES = 10  # Side by side.
 _BATCH = 256
 
@@ -142,7 +142,7 @@ def roll_out(
   count = math.ceil(episodes / each)
   environments = run.environments(count)
   unseen = run.agent.gamma**environments.longest_episode
-  if unseen > _TAIL:
+  if unseen > replay_episodes.TAIL:
     logging.warning(
       'Episodes are cut off after %d steps: true values omit up to %.0f %% of '
       'the infinite-horizon values that agents predict, so differences are '
@@ -178,9 +178,7 @@ def _episode(steps: list, is_cut_off: bool, gamma: float) -> Episode:
     returns[step] = following = rewards[step] + gamma * following
   is_known = np.ones(len(rewards), bool)
   if is_cut_off:
-    left = len(rewards) - np.arange(len(rewards))
-    is_known = gamma**left <= _TAIL
-    is_known[0] = True
+    is_known[max(1, replay_episodes.num_known(len(rewards), gamma)) :] = False
   return Episode(predicted, returns, is_known)
 
 

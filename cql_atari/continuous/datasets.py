@@ -116,18 +116,22 @@ class Dataset:
   def discounted_return(self, gamma: float) -> float | None:
     """The mean discounted return-to-go of the data's actions.
 
-    Over all transitions that an end follows, whose values stop there too;
-    rewards scaled and shifted.
+    Over the transitions whose return is known (`episodes.num_known` of an
+    episode that was cut off); rewards scaled and shifted.
 
     Args:
       gamma: discount per step.
 
     Returns:
-      The mean, or None without a whole episode.
+      The mean, or None where no return is known.
     """
-    parts = np.split(self.reward, self.episode_ends)[:-1]
-    steps = sum(map(len, parts))
-    total = sum(episodes.summed_returns(part, gamma) for part in parts)
+    total, steps = 0.0, 0
+    for part in np.split(np.arange(len(self)), self.episode_ends)[:-1]:
+      known = len(part)
+      if known and not self.terminal[part[-1]]:
+        known = episodes.num_known(len(part), gamma)
+      total += episodes.summed_returns(self.reward[part], gamma, known)
+      steps += known
     return total / steps if steps else None
 
 

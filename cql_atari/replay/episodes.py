@@ -5,6 +5,7 @@ import numpy as np
 from cql_atari.replay.frames import STACK_SIZE
 
 CUT_OFF = 2  # The flag of a row that ends a game which was not over.
+TAIL = 0.01  # Share of a value that a cut-off may leave unknown.
 
 
 def valid_rows(
@@ -56,17 +57,34 @@ def episode_returns(
   return returns if from_start else returns[1:]
 
 
-def summed_returns(rewards: np.ndarray, gamma: float) -> float:
-  """The sum over all steps of an episode of its discounted return-to-go.
+def num_known(length: int, gamma: float) -> int:
+  """Steps of a cut-off episode whose discounted return is known.
 
-  A reward counts for its own step and all earlier ones, that is,
-  (1 - gamma^(t+1)) / (1 - gamma) times at step t.
+  They are so long before its end that what would have followed weighs less than
+  TAIL.
 
   Args:
-    rewards: (T,) of a whole episode.
+    length: of the episode, in steps.
     gamma: discount per step.
   """
-  counts = np.arange(1.0, len(rewards) + 1)
+  return int(np.sum(gamma ** np.arange(length, 0, -1) <= TAIL))
+
+
+def summed_returns(
+  rewards: np.ndarray, gamma: float, first: int | None = None
+) -> float:
+  """The sum over steps of an episode of their discounted returns-to-go.
+
+  A reward counts for its own step t and all earlier ones, that is,
+  (1 - gamma^(t+1)) / (1 - gamma) times.
+
+  Args:
+    rewards: (T,).
+    gamma: discount per step.
+    first: the number of steps, from its beginning; all by default.
+  """
+  steps = np.arange(1.0, len(rewards) + 1)
+  counts = earlier = np.minimum(steps, len(rewards) if first is None else first)
   if gamma != 1:
-    counts = (1 - gamma**counts) / (1 - gamma)
+    counts = gamma ** (steps - earlier) * (1 - gamma**earlier) / (1 - gamma)
   return float(rewards @ counts)

@@ -86,12 +86,25 @@ def test_returns_are_those_of_episodes_that_end(tmp_path):
   assert behavior['mean'] == pytest.approx(np.mean(expected), rel=1e-5)
   to_go = []
   for first, stop in EPISODES:
+    if not arrays['terminals'][stop - 1]:
+      continue  # Too short for what follows its cut-off to weigh nothing.
     later = 0.0
-    learned = ~arrays['timeouts'][first:stop]
-    for reward in rewards[first:stop][learned][::-1]:
+    for reward in rewards[first:stop][::-1]:
       later = reward + 0.9 * later
       to_go.append(later)
   assert data.discounted_return(0.9) == pytest.approx(np.mean(to_go), rel=1e-5)
+
+
+def test_returns_that_a_cut_off_leaves_unknown_do_not_count(tmp_path):
+  arrays = columns(1000)
+  arrays['terminals'][:] = arrays['timeouts'][:] = False
+  arrays['rewards'][:] = 1.0
+  arrays['timeouts'][-1] = True
+  path = write(tmp_path / 'any.hdf5', arrays)
+  data = datasets.open_task_data('hopper-medium-v2', str(path))
+  # Play that goes on is worth 10; known to a hundredth, and less counting on.
+  assert data.discounted_return(0.9) == pytest.approx(10, rel=0.001)
+  assert data.discounted_return(0.999) is None  # 0.37 of it is left.
 
 
 def test_states_and_rewards_are_normalized_where_asked_for(tmp_path):
@@ -296,8 +309,9 @@ def test_a_maze_s_episodes_end_where_d4rl_cuts_them_off(tmp_path):
                                  [0, 10, 20, 30]))  # fmt: skip
   np.testing.assert_array_equal(data.starts, first)
   assert data.terminal.sum() == 3  # As D4RL's `qlearning_dataset` keeps them.
-  # Values end where the goal is reached, and so do the returns beside them.
-  to_go = [0.9**t for t in range(6)] + [1.0, 1.0] + [0.0] * (1 + 3 * 9)
+  # Values end where the goal is reached, and so do the returns beside them;
+  # what would follow the cut-offs is not known.
+  to_go = [0.9**t for t in range(6)] + [1.0, 1.0]
   assert data.discounted_return(0.9) == pytest.approx(np.mean(to_go))
 
 
