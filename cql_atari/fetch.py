@@ -9,7 +9,7 @@ from cql_atari.continuous import fetching, tasks
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import output_folder
-from cql_atari.replay import games, published
+from cql_atari.replay import games, published, shard_folder
 from cql_atari.replay import split as split_lib
 
 _COMMAND = command.Command(__doc__)
@@ -59,7 +59,7 @@ def _fetch_game(game: str) -> None:
       game,
       _RUN.value,
       split,
-      _SOURCE.value or published.URL,
+      _SOURCE.value or shard_folder.PUBLISHED_URL,
       _JOBS.value,
       _TIMEOUT.value,
     )

@@ -38,7 +38,7 @@ def read(folder: str | os.PathLike) -> dict | None:
     return files
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
-      f'{path} is damaged ({error!r}): delete it and fetch again.'
+      f'{path} is damaged ({error!r}): delete that folder and fetch again.'
     ) from None
 
 

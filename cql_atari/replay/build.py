@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import zstandard
 
-from cql_atari.core import devices, progress
+from cql_atari.core import devices, fetched, progress
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import atomic_file, locked, sync, writing
 from cql_atari.replay import shard as shard_lib
@@ -87,7 +87,20 @@ def build_store(
       lock.unlink(missing_ok=True)  # Whoever waits for it finds the store.
 
 
+def _check_beginnings(selection: list[split_lib.ShardRows]) -> None:
+  """Compares files of which a fetch brought the first rows with its record.
+
+  What gzip would compare is at the end of the whole file.
+  """
+  record = fetched.read(selection[0].shard.directory) or {}
+  for rows in selection:
+    if rows.shard.fetched_rows(record) is not None:
+      for path in rows.shard.sources:
+        fetched.check(path, record)
+
+
 def _write_store(directory, selection, split, game, run, num_actions):
+  _check_beginnings(selection)
   followed = [rows.stitch is not None for rows in selection[1:]] + [False]
   parts = [
     _small_arrays(rows, follows, num_actions)

@@ -46,6 +46,8 @@ def examine(
     digest = hashlib.sha256()
     still, last, blank = 0, np.zeros((0, *FRAME_SHAPE), np.uint8), []
     rows = shard.num_rows if stop is None else min(stop, shard.num_rows)
+    if not rows:
+      raise UserError('no rows of it were fetched: fetch a larger --split.')
     for frames in shard.checked_frames(num_actions, rows):
       digest.update(frames)
       seen = np.concatenate([last, frames])

@@ -70,7 +70,7 @@ def convert(
       progress.bar(total, ' rows', 'converting') as bar,
     ):
       logs = pathlib.Path(partial) / 'replay_logs'
-      recorder, is_clipped = Recorder(logs, rows, NUM_SHARDS), True
+      recorder, is_clipped = Recorder(logs, rows, NUM_SHARDS, game), True
       for number, episode in enumerate(_read(source)):
         _check(f'{source.name}, episode {number}', episode, game, num_actions)
         blank = not episode.frames[:PADDING_ROWS].any()  # Padding of another.

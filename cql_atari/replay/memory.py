@@ -70,6 +70,11 @@ class ReplayMemory:
     self._next = stop
     self._valid.clear()
 
+  @property
+  def is_empty(self) -> bool:
+    """Whether it holds no episode."""
+    return not self._episodes
+
   def _forget(self, start: int, stop: int) -> None:
     """Drops the oldest episodes while they reach into these rows."""
     while self._episodes:

@@ -20,7 +20,6 @@ from cql_atari.replay import split as split_lib
 from cql_atari.replay.shard import ELEMENTS, file_name
 from cql_atari.replay.shard_folder import EPISODES
 
-URL = 'https://storage.googleapis.com/atari-replay-datasets/dqn'
 _SMALL = ('add_count', 'invalid_range')  # Always whole.
 _OPTIONAL = 'episode_end_indices'  # Of newer Dopamine; no array.
 _MARGIN = 1.3  # A file's first rows may compress worse than the rest.
@@ -151,11 +150,12 @@ def _plan(
 
 def _have(folder, entry: dict | None, file: str, wanted: float | None) -> bool:
   """Whether an earlier fetch brought the file, as far as it is wanted."""
-  if entry is None or not (folder / file).is_file():
+  if entry is None:
     return False
-  if (folder / file).stat().st_size != entry['bytes']:
-    return False
-  return entry['rows'] is None or entry.get('fraction', 0) >= (wanted or 1)
+  with contextlib.suppress(UserError):
+    fetched.check(folder / file, {file: entry})
+    return entry['rows'] is None or entry.get('fraction', 0) >= (wanted or 1)
+  return False  # It has changed since.
 
 
 def _fetch(source, folder, plan, jobs) -> None:

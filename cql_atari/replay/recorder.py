@@ -1,12 +1,12 @@
 """Writes play as a run in the published format."""
 
+import collections
 import contextlib
-import itertools
 import json
 import os
 import pathlib
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from isal import igzip
@@ -24,6 +24,10 @@ NUM_SHARDS = 50  # Of a published run.
 PADDING_ROWS = STACK_SIZE - 1
 _COMPRESSION_LEVEL = 2
 _BLANK_ROWS = 1000  # Written at a time.
+
+# Rows that follow one another: what reads their frames, which has to be called
+# in order with numbers of rows, and their actions, rewards and endings.
+_Part = tuple[Callable[[int], np.ndarray], list[np.ndarray]]
 
 
 def check_steps(rows: int, num_shards: int) -> None:
@@ -299,7 +303,7 @@ class Recorder:
         path.unlink()
 
   def newest_episodes(self, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """The newest episodes, read back; those across two shards are left out.
+    """The newest episodes, read back.
 
     Args:
       rows: only the shards that the newest so many rows reach into.
@@ -309,17 +313,35 @@ class Recorder:
       the last terminal of a game that was cut off is `episodes.CUT_OFF`.
     """
     first = max(self.add_count - rows, 0) // self._rows_per_shard
+    yield from _whole_episodes(self._parts(first), from_start=first == 0)
+
+  def _parts(self, first: int) -> Iterator[_Part]:
+    """All play from a shard on, one part after another."""
+    size = self._rows_per_shard
     for index in range(first, self.num_finished):
       shard = Shard(self._directory, index)
-      columns = [shard.read('action'), shard.read('reward'), shard.endings()]
-      yield from _episodes(shard.path('observation'), columns, index == 0)
-    if self._has_partial:
-      stop = self.add_count % self._rows_per_shard
-      columns = [column[:stop].copy() for column in self._columns.values()]
-      begin = self.add_count - stop
-      cut = [row - begin for row in self._cut_offs if row >= begin]
-      columns[-1][cut] = CUT_OFF
-      yield from _episodes(self._partial, columns, not self._shard.index)
+      columns = [
+        shard.read('action', size),
+        shard.read('reward', size),
+        shard.endings(size),
+      ]
+      if index:  # The row before its first stands behind its last.
+        last = collections.deque(shard.frames(size), maxlen=1).pop()[-1:]
+        yield lambda count, last=last: last, _rows(columns, size - 1)
+      with contextlib.closing(ArrayReader(shard.path('observation'))) as reader:
+        yield reader.read, _rows(columns, 0, size - 1)
+    row = self.add_count % size
+    if self._is_closed or row == size - 1:
+      return
+    columns = [column.copy() for column in self._columns.values()]
+    begin = self.add_count - row
+    cut = [(at - begin) % size for at in self._cut_offs if at >= begin - 1]
+    columns[-1][cut] = CUT_OFF
+    if begin:
+      yield lambda count: self._stale_frame[None], _rows(columns, size - 1)
+    if row:
+      with contextlib.closing(ArrayReader(self._partial)) as reader:
+        yield reader.read, _rows(columns, 0, row)
 
   @property
   def _shard(self) -> Shard:
@@ -336,16 +358,25 @@ class Recorder:
     return not self._is_closed and row not in (0, self._rows_per_shard - 1)
 
 
-def _episodes(
-  path: pathlib.Path, columns: list[np.ndarray], from_start: bool
+def _rows(
+  columns: list[np.ndarray], start: int, stop: int | None = None
+) -> list[np.ndarray]:
+  return [column[start:stop] for column in columns]
+
+
+def _whole_episodes(
+  parts: Iterable[_Part], from_start: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
-  """The whole episodes of a shard: frames from a file, the rest as columns."""
-  ends = np.flatnonzero(columns[-1]) + 1
-  if from_start:
-    ends = np.append(0, ends)
-  with contextlib.closing(ArrayReader(path)) as reader:
-    if len(ends):
-      reader.read(int(ends[0]))
-    for first, stop in itertools.pairwise(ends.tolist()):
-      frames = reader.read(stop - first)[PADDING_ROWS:]
-      yield frames, *(column[first + PADDING_ROWS : stop] for column in columns)
+  """The episodes that begin and end in consecutive parts of play."""
+  pieces = [] if from_start else None  # Of the episode under way, if all.
+  for read_frames, columns in parts:
+    start, stops = 0, np.flatnonzero(columns[-1]) + 1
+    for stop in np.unique([*stops, len(columns[-1])]).tolist():
+      piece = read_frames(stop - start), *_rows(columns, start, stop)
+      if pieces is not None:
+        pieces.append(piece)
+      if stop in stops:
+        if pieces:
+          yield tuple(np.concatenate(x)[PADDING_ROWS:] for x in zip(*pieces))
+        pieces = []
+      start = stop

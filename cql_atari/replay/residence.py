@@ -82,13 +82,17 @@ def _choice(store: Store) -> tuple[Residence, str]:
 def _free_memory() -> float:
   """Bytes of memory that this process may use.
 
-  Its share of the free memory is its share of the cores, which sweeps limit.
+  Its share of what is free, on the machine and in its cgroups, is its share of
+  their cores, which sweeps limit.
   """
-  of_machine = psutil.cpu_count() or 1
+  of_machine, of_groups = psutil.cpu_count() or 1, devices.cores()
   limit = int(os.environ.get('TF_NUM_INTRAOP_THREADS') or 0)  # 0 is none.
-  share = min(limit or of_machine, devices.cores(), of_machine) / of_machine
-  free = psutil.virtual_memory().available
-  return max(min(share * free, _free_in_groups()), 0)
+  own = min(limit or of_groups, of_groups)
+  free = min(
+    own / max(of_machine, own) * psutil.virtual_memory().available,
+    own / of_groups * _free_in_groups(),
+  )
+  return max(free, 0)
 
 
 def _free_in_groups() -> float:

@@ -13,6 +13,8 @@ from cql_atari.replay import sources
 from cql_atari.replay.games import game_names
 from cql_atari.replay.shard import Shard, file_name
 
+# The folder of games that DQN Replay was published in.
+PUBLISHED_URL = 'https://storage.googleapis.com/atari-replay-datasets/dqn'
 EPISODES = 'episodes.json'  # Beside `replay_logs`, if the recorder wrote it.
 
 

@@ -11,6 +11,7 @@ readings of the paper's 10 % and first 20 % are in docs/data.md.
 import dataclasses
 import json
 import os
+import shlex
 from typing import Literal
 
 import numpy as np
@@ -215,11 +216,18 @@ class Split:
       if rows < needed:
         folder = shard.directory.absolute()
         game, run = folder.parts[-3:-1]
+        begun = fetched.source(folder)
+        url = begun.removesuffix(f'/{game}/{run}/replay_logs')
+        more = (
+          ''
+          if url == shard_folder.PUBLISHED_URL
+          else f' --source={shlex.quote(url)}'
+        )
         raise UserError(
           f'{shard.directory} holds the first {rows:,} rows of shard '
           f'{shard.index}, but the split reads {needed:,}: fetch the rest with '
           f'"python -m cql_atari.fetch --game={game} --run={run} '
-          f'--split={self.to_fetch} --out={folder.parents[2]}".'
+          f'--split={self.to_fetch} --out={folder.parents[2]}{more}".'
         )
 
   def _prefix(self, shard: shard_lib.Shard) -> int:

@@ -97,7 +97,7 @@ def load_newest(directory: pathlib.Path) -> tuple[int, Arrays, dict] | None:
   if damaged:
     raise UserError(
       f'every checkpoint in {directory} is damaged: start anew in another '
-      'folder, or delete them to start anew here.'
+      'folder.'
     )
   return None
 

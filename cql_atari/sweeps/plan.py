@@ -145,6 +145,11 @@ class Sweep:
       raise UserError('name Sweep.games or Sweep.tasks: one of them.')
     for name in (*self.subjects, *self.replay_dirs):
       self.benchmark.check_name(name)
+    for name, path in self.replay_dirs.items():
+      if not isinstance(path, (str, os.PathLike)):
+        raise UserError(
+          f'Sweep.replay_dirs has {path!r} for {name}: give a folder.'
+        )
 
   @property
   def benchmark(self) -> Benchmark:
@@ -231,7 +236,7 @@ class Sweep:
       return None
     fields = self.benchmark.path_fields(subject)
     try:
-      return absolute(path.format(**fields))
+      return absolute(os.fspath(path).format(**fields))
     except (KeyError, IndexError, ValueError):
       known = ' or '.join(f'{{{name}}}' for name in fields)
       raise UserError(

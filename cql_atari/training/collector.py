@@ -135,7 +135,10 @@ class Collector(job.Job):
       self._agent.load_weights(offline.agent.state())
     self.environment = create_environment_fn()
     self._recorder = recorder.Recorder(
-      self.folder / 'replay_logs', self._rows_per_shard, num_shards
+      self.folder / 'replay_logs',
+      self._rows_per_shard,
+      num_shards,
+      self.environment.name,
     )
     self._rows, self._new_returns = [], []
     self._agent_steps = 0
@@ -198,7 +201,9 @@ class Collector(job.Job):
         for index in np.flatnonzero(over):
           self._log(games[index], bool(cut_off[index]), bar)
           games[index] = []
-        if self._recorder.add_count >= self._min_replay_history:
+        # A resumed run begins without the games that were under way.
+        enough = self._recorder.add_count >= self._min_replay_history
+        if enough and not self._memory.is_empty:
           owed += count / self._update_period
           self._agent.train_steps(int(owed))
           owed %= 1.0

@@ -121,7 +121,9 @@ def _is_finished(run: RunFolder, bound: dict[str, Any], digest: str) -> bool:
   length = bound.get('FixedReplayRunner.training_steps', 0)
   if not run.has_records or run.record.get('given') != digest:
     return False
-  steps = run.metrics().get('gradient_steps', ())
+  steps = ()
+  with contextlib.suppress(UserError):  # Of damaged ones, which are rewritten.
+    steps = run.metrics().get('gradient_steps', ())
   return 0 < iterations * length <= max(steps, default=0)
 
 

@@ -80,7 +80,9 @@ def test_a_run_that_was_killed_is_whole(collected):
   assert [int(row['shard']) for row in rows] == [0, 1, 2, 3, 4]
   assert float(rows[-1]['gradient_steps']) > 300
   assert all(float(row['return_mean']) >= 0 for row in rows)
-  episodes = json.loads((collected / 'episodes.json').read_text())['episodes']
+  recorded = json.loads((collected / 'episodes.json').read_text())
+  assert recorded['game'] == 'Breakout'
+  episodes = recorded['episodes']
   # A game may end on a row that is in a shard only as the next one's stale row.
   whole = [episode for episode in episodes if episode['complete']]
   assert 0 <= len(whole) - terminals <= 4

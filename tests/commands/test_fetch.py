@@ -308,9 +308,35 @@ def test_a_prefix_is_all_that_a_split_needs(tmp_path, is_of_members):
   with pytest.raises(
     UserError,
     match=r'holds the first 200 rows of shard 0, but the split reads 1,999: '
-    rf'.* --game=Breakout --run=1 --split=all --out={tmp_path}/out"',
+    rf'.* --game=Breakout --run=1 --split=all --out={tmp_path}/out '
+    rf'--source=file://{tmp_path}/source"',
   ):
     opened('all')
+  # A part of a file has no checksum but that of the fetch.
+  path = shard.path('observation')
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  elsewhere = {'cache_dir': str(tmp_path / 'others')}
+  tenth = split_lib.named_split('10pct')
+  with pytest.raises(UserError, match=r'has changed since .*: fetch again'):
+    opening.open_store(str(out), 'Breakout', 4, tenth, **elsewhere)
+  subprocess.run([*command, '--split=10pct'], check=True)
+  mended = opening.open_store(str(out), 'Breakout', 4, tenth, **elsewhere)
+  assert mended.digest == stores[1].digest
+
+
+def test_a_file_that_has_changed_is_fetched_again(server, tmp_path):
+  out = tmp_path / 'out'
+  assert fetch(server, out)[0] == 0
+  path = out / 'Breakout' / '1' / 'replay_logs'
+  path /= shard_lib.file_name('observation', SHARDS[0])
+  data = bytearray(path.read_bytes())
+  data[1000] ^= 1
+  path.write_bytes(data)
+  status, stdout, _ = fetch(server, out)
+  assert status == 0 and '1 file to read' in stdout
+  assert_same(server, out)
 
 
 def test_too_little_room_is_said_before_anything_is_read(server, tmp_path):

@@ -215,6 +215,10 @@ def test_a_finished_run_keeps_its_records(run, whole_run, tmp_path):
   (base_dir / 'metrics.csv').unlink()
   done = run(command(base_dir, *SMALL))
   assert done.returncode == 0 and 'already' in done.stdout
+  with open(base_dir / 'metrics.csv', 'a') as file:
+    file.write('xx')  # No row.
+  done = run(command(base_dir, *SMALL))
+  assert done.returncode == 0 and 'already' in done.stdout
   done = run(command(base_dir, *SMALL, 'CQLAgent.alpha=9.0'))
   assert done.returncode == 2 and 'give another --base_dir' in done.stderr
   assert 'is finished, and CQLMixin.alpha was 2.0 and became 9.0' in done.stderr

@@ -55,6 +55,8 @@ def test_the_command_reports_and_draws(some_shards, tmp_path):
 
 def test_every_kind_of_damage_is_named(some_shards):
   assert not any(entry['error'] for entry in findings(some_shards).values())
+  empty = examine.examine(shard_folder.list_shards(some_shards)[0], 4, 0, None)
+  assert 'no rows of it were fetched' in empty['error']
   found = findings(some_shards, num_actions=2)
   assert 'action set' in found[0]['error']
   shard_lib.Shard(some_shards, 2).path('terminal').unlink()

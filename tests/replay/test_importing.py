@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import cv2
 import gymnasium
@@ -83,6 +84,10 @@ def test_episodes_become_a_run_like_any_other(games, tmp_path, caplog):
   )
   assert_holds(store, games)
   assert not caplog.text
+  (logs,) = (tmp_path / 'cache' / 'converted').rglob('replay_logs')
+  moved = shutil.copytree(logs.parent, tmp_path / 'moved')
+  with pytest.raises(UserError, match='holds play of Breakout'):
+    opening.open_store(moved, 'Pong')
   returns = [float(game.rewards.sum()) for game in games]
   behavior = store.manifest['behavior_return']
   assert behavior['mean'] == pytest.approx(np.mean(returns))

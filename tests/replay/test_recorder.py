@@ -114,23 +114,17 @@ def test_a_recording_resumes_where_it_was_saved(tmp_path, episodes):
 
 
 @pytest.mark.parametrize('count', [1, 4, 12, None])
-def test_newest_episodes_are_the_whole_ones_of_the_newest_shards(
+def test_newest_episodes_are_the_whole_ones_since_a_shard_began(
   tmp_path, episodes, count
 ):
-  """Of finished shards and the one that grows, whatever its state."""
+  """Across shards too, and whatever the state of the one that grows."""
   recorder = record(tmp_path, episodes[:count])
-  first_shard = max(recorder.add_count - SIZE, 0) // SIZE
-  row, ended, expected = 0, set(), []
+  first_row = max(recorder.add_count - SIZE, 0) // SIZE * SIZE
+  row, expected = 0, []
   for episode in episodes[:count]:
     first, row = row, row + 3 + len(episode[0])
-    shard = first // SIZE
-    last_row = (row - 1) % SIZE
-    if row - 1 >= recorder.add_count or last_row == SIZE - 1:
-      continue  # Cut off, or its end is the next shard's stale row.
-    begins = first == 0 or shard in ended  # One ended before it in the shard.
-    if (row - 1) // SIZE == shard and begins and shard >= first_shard:
+    if first >= first_row and row <= recorder.add_count:
       expected.append(episode)
-    ended.add((row - 1) // SIZE)
   found = list(recorder.newest_episodes(SIZE))
   assert len(found) == len(expected) > 0
   for ours, theirs in zip(found, expected):
@@ -142,6 +136,7 @@ def test_newest_episodes_are_the_whole_ones_of_the_newest_shards(
 def test_the_memory_samples_what_episodes_hold(episodes, horizon):
   """Every transition, rebuilt from its episode; over several turns."""
   replay = memory.ReplayMemory(30_000)
+  assert replay.is_empty
   held = []
   for turn in range(40):
     for number, episode in enumerate(episodes):
@@ -154,7 +149,7 @@ def test_the_memory_samples_what_episodes_hold(episodes, horizon):
   while rows < len(sampler.valid):
     alive.insert(0, held.pop())
     rows += len(alive[0][0])
-  assert rows == len(sampler.valid)
+  assert rows == len(sampler.valid) and not replay.is_empty
   assert 29_000 < rows + 3 * len(alive) <= 30_000
   expected = iter(sampler.valid)
   for frames, actions, rewards, _ in alive[:40]:

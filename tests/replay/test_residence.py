@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -110,6 +111,20 @@ def test_auto_takes_the_fastest_that_leaves_half_of_what_is_free(
   assert record['residence'] == expected
   told = record['residence_reason']
   assert f'{memory * raw / 1e9:.2g} GB are free' in told or expected == 'device'
+
+
+def test_a_run_of_a_sweep_takes_its_share_of_the_groups_memory(monkeypatch):
+  """On a machine of 64 cores and 500 GB, 8 and 16 of which are allowed."""
+  free = types.SimpleNamespace(available=500e9)
+  monkeypatch.setattr(residence.psutil, 'cpu_count', lambda: 64)
+  monkeypatch.setattr(residence.psutil, 'virtual_memory', lambda: free)
+  monkeypatch.setattr(residence.devices, 'cores', lambda: 8)
+  monkeypatch.setattr(residence, '_free_in_groups', lambda: 16e9)
+  for threads, expected in (('0', 16e9), ('8', 16e9), ('1', 2e9)):
+    monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', threads)
+    assert residence._free_memory() == expected
+  monkeypatch.setattr(residence, '_free_in_groups', lambda: np.inf)
+  assert residence._free_memory() == 500e9 / 64
 
 
 def test_free_memory_is_a_plausible_number_of_bytes():

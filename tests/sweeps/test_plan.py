@@ -47,6 +47,12 @@ def test_sweeps_of_the_package_are_what_they_say(tmp_path, name, count, steps):
   assert f'{count} runs, 0 done. Left: {count * steps:,}' in text
 
 
+def test_folders_of_data_are_names(tmp_path):
+  settings = {'configs': ['cql_1pct.gin'], 'seeds': [0], 'games': ['Pong']}
+  with pytest.raises(UserError, match=r'replay_dirs has 1 for Pong: give a'):
+    plan.Sweep(**settings, replay_dirs={'Pong': 1})
+
+
 def test_a_config_with_bindings_is_a_run_of_its_own(tmp_path):
   sweep = plan.Sweep(
     configs=[
