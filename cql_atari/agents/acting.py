@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from cql_atari.core.errors import UserError
 from cql_atari.core.protocols import Exported
+from cql_atari.replay.frames import newest_frames
 from cql_atari.replay.sampler import TransitionSampler
 
 _STATES = tf.TensorSpec((None, 84, 84, 4), tf.uint8, 'states')
@@ -66,6 +67,7 @@ class Acting(abc.ABC):
   cumulative_gamma: float
   has_values: bool
   _rng: np.random.Generator
+  _state: np.ndarray | None = None  # Of the episode that it plays by itself.
 
   @abc.abstractmethod
   def q_values(self, outputs: tf.Tensor) -> tf.Tensor:
@@ -77,15 +79,15 @@ class Acting(abc.ABC):
 
   @_graph
   def _best_actions(self, states: tf.Tensor) -> tf.Tensor:
-    return self.greedy_actions(self.online_network(states))
+    return self.greedy_actions(self.online_network(states, training=False))
 
   @_graph
   def _q_values_of(self, states: tf.Tensor) -> tf.Tensor:
-    return self.q_values(self.online_network(states))
+    return self.q_values(self.online_network(states, training=False))
 
   @_graph
   def _distribution_of(self, states: tf.Tensor):
-    return self.return_distribution(self.online_network(states))
+    return self.return_distribution(self.online_network(states, training=False))
 
   def predict_q_values(self, states: np.ndarray) -> np.ndarray:
     """Q-values: uint8 states (B, 84, 84, 4) -> float32 (B, A)."""
@@ -152,7 +154,7 @@ class Acting(abc.ABC):
     """The greedy policy: 'action' int32 (B,) and 'q_values' (B, A)."""
 
     def act(states):
-      outputs = self.online_network(states)
+      outputs = self.online_network(states, training=False)
       return {
         'action': self.greedy_actions(outputs),
         'q_values': self.q_values(outputs),
@@ -161,11 +163,18 @@ class Acting(abc.ABC):
     return Exported(_STATES, act, self.online_network.weights)
 
   def act(self, observation: np.ndarray, begins: bool) -> int:
-    """The action on a frame (84, 84, 1), which follows earlier ones."""
+    """The action on a frame, uint8 (84, 84, 1), which follows earlier ones.
+
+    Raises:
+      UserError: it is of another kind (see `newest_frames`), or none began.
+    """
     if begins:
       self._state = np.zeros((1, 84, 84, 4), np.uint8)
+    if self._state is None:
+      raise UserError('an episode has not begun: call begin_episode first.')
+    observation = np.asarray(observation)[None]
     self._state = np.roll(self._state, -1, axis=-1)
-    self._state[0, ..., -1:] = observation
+    self._state[..., -1] = newest_frames(observation, 'the environment')
     return int(self.select_actions(self._state)[0])
 
   # --- On episodes that it doesn't learn from, as d3rlpy's evaluators. ---

@@ -107,6 +107,11 @@ class OfflineAgent(dopamine.DopamineProtocol):
   ) -> Iterator[int]:
     """The arguments of `train_steps` as numbers of steps, one after another."""
     constraints.check('count', count, constraints.NonNegativeInt)
+    if not tf.executing_eagerly():
+      raise UserError(
+        'train_steps is called inside a tf.function: call it from Python, it '
+        'compiles the steps itself.'
+      )
     count = int(count)  # NumPy's would be of another type in the graph.
     if not show_progress:
       yield count
@@ -172,7 +177,12 @@ class OfflineAgent(dopamine.DopamineProtocol):
 
   def _declared_scalars(self) -> tuple[str, ...]:
     """The SCALARS of the bases and the class."""
-    classes = reversed(type(self).__mro__)
+    classes = list(reversed(type(self).__mro__))
+    for owner in classes:
+      if isinstance(given := vars(owner).get('SCALARS', ()), str):
+        raise UserError(
+          f'{owner.__name__}.SCALARS is a text: give ({given!r},).'
+        )
     return tuple(n for c in classes for n in vars(c).get('SCALARS', ()))
 
   def _make_totals(self, scalar_names: Sequence[str]) -> None:
@@ -236,11 +246,17 @@ class OfflineAgent(dopamine.DopamineProtocol):
 
   def _saved(self) -> dict[str, tf.Variable]:
     groups = {**self._variables_by_name(), _TOTALS: self._totals}
-    return {
+    saved = {
       f'{name}_{index}': variable
       for name, variables in groups.items()
       for index, variable in enumerate(variables)
     }
+    own = {  # Of a user's class.
+      f'own_{name}': variable
+      for name, variable in vars(self).items()
+      if isinstance(variable, tf.Variable)
+    }
+    return saved | own
 
   def save(self, path: str | os.PathLike) -> pathlib.Path:
     """Writes all that `load` needs into a file: weights, optimizer, steps.

@@ -91,7 +91,7 @@ class CQLMixin(
   def reference(self, transition: Transition) -> tf.Tensor | None:
     """The target network's output, where it is the prior's."""
     if self.penalty == 'rho':
-      return self.target_network(transition.state)
+      return self.target_network(transition.state, training=False)
     return super().reference(transition)
 
 

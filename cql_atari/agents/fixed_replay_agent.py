@@ -218,7 +218,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
   ) -> tf.Tensor:
     """The output that chooses the next action; see `Outputs`."""
     if self.double_q:
-      return self.online_network(transition.next_state)
+      return self.online_network(transition.next_state, training=False)
     return next_target
 
   def reference(self, transition: Transition) -> tf.Tensor | None:
@@ -279,7 +279,9 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     if not self.BOOTSTRAPS:
       return None
     states = self.sampler.with_states(chunk).next_state
-    outputs = self.target_network(tf.reshape(states, (-1, *states.shape[2:])))
+    outputs = self.target_network(
+      tf.reshape(states, (-1, *states.shape[2:])), training=False
+    )
     return tf.reshape(outputs, (*states.shape[:2], *outputs.shape[1:]))
 
   def _train_on_chunk(self, chunk, next_targets, first, last) -> None:
@@ -314,7 +316,7 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
     # In two parts: of the outputs, compiled, and from there to the weights.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(self._variables)
-      online = self.online_network(transition.state)
+      online = self.online_network(transition.state, training=False)
     output_gradient, direct, scalars = self._compiled_loss_and_gradient(
       Outputs(
         online,

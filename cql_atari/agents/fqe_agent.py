@@ -67,7 +67,7 @@ class FQEAgent(dqn_agent.FixedReplayDQNAgent):
     return None if self._penalty is None else self._policy(transition.state)
 
   def _policy(self, states: tf.Tensor) -> tf.Tensor:
-    outputs = self._evaluated.online_network(states)
+    outputs = self._evaluated.online_network(states, training=False)
     return tf.one_hot(self._evaluated.greedy_actions(outputs), self.num_actions)
 
   def loss(

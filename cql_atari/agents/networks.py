@@ -1,7 +1,8 @@
 """Networks for Atari: a convolutional trunk and a linear head."""
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,7 @@ _GLOROT = {'scale': 1.0, 'mode': 'fan_avg'}
 _FAN_IN = {'scale': 1.0 / np.sqrt(3.0), 'mode': 'fan_in'}
 
 
+@tf.keras.utils.register_keras_serializable('cql_atari')
 class Dense(tf.keras.layers.Dense):
   """Keras's layer; the gradient of its inputs is faster, and equal to the bit.
 
@@ -153,7 +155,8 @@ def make(
     dtype: the type of activations and products.
 
   Raises:
-    UserError: `network` is a network itself, or nothing.
+    UserError: `network` is a network itself, or nothing, or makes one of
+      several outputs or of float64.
   """
   if network is None:
     raise UserError(
@@ -173,10 +176,29 @@ def make(
     model = network(num_actions, seed=seed)
   finally:
     tf.keras.config.set_dtype_policy(policy)
-  if model.output.dtype == 'float32':
+  try:
+    output = model.output
+  except (AttributeError, ValueError):  # It doesn't know its inputs yet.
+    states = tf.keras.layers.Input((84, 84, 4), dtype='uint8')
+    model = tf.keras.Model(states, model(states))
+    output = model.output
+  if not tf.keras.utils.is_keras_tensor(output):
+    raise UserError('the network has several outputs: give one that has one.')
+  if wrong := [v.path for v in model.weights if v.dtype == 'float64']:
+    raise UserError(f'the network has weights of float64, such as {wrong[0]}.')
+  if output.dtype == 'float32':
     return model
   exact = tf.keras.layers.Activation('linear', dtype='float32')
   return tf.keras.Model(model.inputs, exact(model.output))
+
+
+def _layers(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
+  """The layers of a model and of the models inside it."""
+  for layer in model.layers:
+    if hasattr(layer, 'layers'):
+      yield from _layers(layer)
+    else:
+      yield layer
 
 
 def make_two(
@@ -188,7 +210,8 @@ def make_two(
   """An online and a target network, as `make` makes each.
 
   Raises:
-    UserError: besides what `make` refuses, the two share a layer.
+    UserError: besides what `make` refuses, the two share a layer, or have
+      losses of their own.
   """
   online, target = (make(network, num_actions, seed, dtype) for _ in range(2))
   ids = {id(variable) for variable in online.weights}
@@ -198,12 +221,17 @@ def make_two(
       f'the online and the target network share {shared[0]}: `network` has to '
       'make new layers in every call.'
     )
-  inert = (tf.keras.layers.Dropout, tf.keras.layers.BatchNormalization)
-  for layer in online.layers:
-    if isinstance(layer, inert):
+  of_activity = [x for x in _layers(online) if x.activity_regularizer]
+  if online.losses or of_activity:
+    raise UserError(
+      'the network has losses of its own, such as regularizers, which nothing '
+      "trains: add such terms to the agent's loss."
+    )
+  for layer in _layers(online):
+    if 'training' in inspect.signature(layer.call).parameters:
       logging.warning(
-        'Networks always run as they are evaluated: the layer %s drops nothing '
-        'and learns no statistics.', layer.name
+        'Networks always run as they are evaluated: the layer %s changes '
+        'nothing at random and learns no statistics.', layer.name
       )  # fmt: skip
   return online, target
 

@@ -161,13 +161,18 @@ def make(
   """Makes an optimizer of variables.
 
   Raises:
-    UserError: what is given makes none of these.
+    UserError: what is given makes none of these, or no new one.
   """
   made = optimizer() if callable(optimizer) else optimizer
   if optimizer is made or not isinstance(made, Optimizer):
     raise UserError(
       f'optimizer is {optimizer!r}: give what makes one of ours, such as '
       'functools.partial(cql_atari.Adam, learning_rate=1e-4).'
+    )
+  if hasattr(made, '_trained'):
+    raise UserError(
+      'optimizer gives the one that another agent has: give what makes a new '
+      'one in every call.'
     )
   made.build(variables)
   return made

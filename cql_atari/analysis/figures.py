@@ -75,7 +75,7 @@ def plot_runs(
   """
   if isinstance(runs, (str, os.PathLike)):
     runs = [runs]
-  folders = folder.find([str(run) for run in runs])
+  folders = folder.find([os.fspath(run) for run in runs])
   figure = learning_curves(group_by_game(load_runs(folders)))
   plt.close(figure)  # Else a notebook shows it twice.
   return figure

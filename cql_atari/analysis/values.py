@@ -146,7 +146,7 @@ def roll_out(
     logging.warning(
       'Episodes are cut off after %d steps: true values omit up to %.0f %% of '
       'the infinite-horizon values that agents predict, so differences are '
-      'overestimated.',
+      'off by as much: too large where rewards are positive.',
       environments.longest_episode,
       100 * unseen,
     )

@@ -11,7 +11,7 @@ import threading
 from cql_atari.continuous import files, tasks
 from cql_atari.core import download, fetched, progress
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import exclusive_lock, sha256
+from cql_atari.core.files import atomic_path, exclusive_lock, sha256
 
 
 def fetch(
@@ -87,6 +87,9 @@ def _mix(
     _fetch(tasks.Task(task.domain, data, task.version), folder, url, timeout)
     for data in ('random', 'expert')
   ]
-  files.write_hdf5(path, files.concatenate(*parts))
-  made = {'bytes': path.stat().st_size, 'sha256': sha256(path), 'rows': None}
-  fetched.add(folder, fetched.source(folder), path.name, made)
+  with atomic_path(path) as partial:
+    files.write_hdf5(partial, files.concatenate(*parts))
+    size, digest = partial.stat().st_size, sha256(partial)
+    # First: what lies there without a record counts as somebody else's.
+    entry = {'bytes': size, 'sha256': digest, 'rows': None}
+    fetched.add(folder, fetched.source(folder), path.name, entry)

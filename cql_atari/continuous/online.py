@@ -308,7 +308,8 @@ class FineTuner(OnlineLearner):
     if left := max(getattr(agent, 'warmup_steps', 0) - agent.gradient_steps, 0):
       logging.warning(
         'For the first %d steps, what is left of the warm-up, the policy does '
-        'not look at Q: bind SACAgent.warmup_steps=0 if it should.', left
+        'not look at Q: bind %s.warmup_steps=0 if it should.',
+        left, type(agent).__name__,
       )  # fmt: skip
     super().__init__(
       run_dir,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import gin
+import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from cql_atari.core import gin_text
@@ -93,6 +94,17 @@ def _fits(value: Any, annotation: Any) -> bool:
   return True
 
 
+def _plain(value: Any) -> Any:
+  """Python's own number for one of NumPy's, which JSON and Keras don't know."""
+  if isinstance(value, np.generic):
+    return value.item()
+  if type(value) in (list, tuple) and any(
+    isinstance(item, np.generic) for item in value
+  ):
+    return type(value)(map(_plain, value))
+  return value
+
+
 def _wanted(annotation: Any) -> str:
   """Describes an annotation, such as 'a whole number of at least 1'."""
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -142,6 +154,8 @@ def checked(function: Callable) -> Callable:
 
   @functools.wraps(function)
   def call(*args, **kwargs):
+    args = tuple(map(_plain, args))
+    kwargs = {name: _plain(value) for name, value in kwargs.items()}
     try:
       bound = signature.bind_partial(*args, **kwargs)
     except TypeError:

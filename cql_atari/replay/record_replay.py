@@ -5,17 +5,21 @@ import contextlib
 import math
 import os
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
+from annotated_types import Ge
 
+from cql_atari.core import constraints
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import exclusive_lock, make_folder, user_path
 from cql_atari.replay import importing, shard_folder
 from cql_atari.replay.frames import newest_frames
 from cql_atari.replay.games import game_names
 from cql_atari.replay.recorder import Recorder
+
+_RowsPerShard = Annotated[int, Ge(10)]  # Fewer may hold no transition.
 
 
 class RecordReplay(gymnasium.Wrapper):
@@ -54,6 +58,7 @@ class RecordReplay(gymnasium.Wrapper):
         plays another game than the folder's name tells.
     """
     super().__init__(env)
+    constraints.check('rows_per_shard', rows_per_shard, _RowsPerShard)
     _check(env)
     game = _game(env, user_path(folder))
     run = make_folder('folder', folder)
@@ -62,7 +67,7 @@ class RecordReplay(gymnasium.Wrapper):
       importing.check_empty(run)
       self._lock = lock.pop_all()  # Until `close`.
     self._recorder = Recorder(
-      run / 'replay_logs', rows_per_shard, 1_000_000, game
+      run / 'replay_logs', int(rows_per_shard), 1_000_000, game
     )
     self._recorder.write_episodes()  # It tells that this is no published run.
     self._frame, self._rows = None, []
@@ -125,9 +130,14 @@ def _check(env: gymnasium.Env) -> None:
         'games: make it with terminal_on_life_loss=False, and end them above '
         'RecordReplay.'
       )
-    if 'ClipReward' in type(wrapper).__name__:
+    if isinstance(wrapper, gymnasium.RewardWrapper):
       raise UserError(
-        'the environment clips rewards: put that wrapper above RecordReplay.'
+        'the environment clips rewards or changes them: put that wrapper, '
+        f'{type(wrapper).__name__}, above RecordReplay.'
+      )
+    if isinstance(wrapper, gymnasium.wrappers.Autoreset):
+      raise UserError(
+        'the environment resets itself: put Autoreset above RecordReplay.'
       )
     for name in ('frame_skip', '_skip'):
       skip *= vars(wrapper).get(name, 1)

@@ -57,6 +57,9 @@ class RunFolder:
     """Takes a text too."""
     object.__setattr__(self, 'path', files.user_path(self.path))
 
+  def __fspath__(self) -> str:
+    return str(self.path)
+
   @property
   def checkpoints(self) -> pathlib.Path:
     """The folder of checkpoints."""

@@ -103,7 +103,7 @@ def test_layers_that_do_nothing_are_told(demo_store, caplog):
   qrdqn_agent.QRDQNAgent(
     demo_store, network=lambda n, seed: with_layer(dropout())(n, seed)
   )
-  assert 'the layer lost drops nothing' in caplog.text
+  assert 'the layer lost changes nothing' in caplog.text
 
 
 def test_a_loss_without_xla_may_print_and_assert(demo_store, capfd):
@@ -147,3 +147,126 @@ def test_a_label_names_attributes_of_class_and_agent(demo_store):
   Mine.LABEL = 'Mine({beta})'
   with pytest.raises(UserError, match="no attribute 'beta'"):
     assert agent.label
+
+
+STATES = np.random.default_rng(0).integers(256, size=(2, 84, 84, 4), dtype='u1')
+
+
+def test_layers_of_chance_are_off(demo_store, caplog):
+  def network(num_actions, seed):
+    inner = NETWORK(num_actions, seed=seed)
+    states = tf.keras.layers.Input((84, 84, 4))
+    moved = tf.keras.layers.RandomTranslation(0.3, 0.3, name='moved')(states)
+    return tf.keras.Model(states, inner(moved))
+
+  agent = qrdqn_agent.QRDQNAgent(demo_store, network=network)
+  assert 'the layer moved changes nothing at random' in caplog.text
+  first, second = (agent.predict_q_values(STATES) for _ in range(2))
+  np.testing.assert_array_equal(first, second)
+
+
+class Called(tf.keras.Model):
+  """A model of a user's own class, which has never been called."""
+
+  def __init__(self, num_actions, seed):
+    super().__init__()
+    self.inner = NETWORK(num_actions, seed=seed)
+
+  def call(self, inputs):
+    return self.inner(inputs)
+
+
+def test_models_of_ones_own_class_are_networks(demo_store):
+  agent = qrdqn_agent.QRDQNAgent(demo_store, network=Called, seed=3)
+  usual = qrdqn_agent.QRDQNAgent(demo_store, network=NETWORK, seed=3)
+  for one in (agent, usual):
+    one.train_steps(3)
+  np.testing.assert_allclose(
+    agent.predict_q_values(STATES), usual.predict_q_values(STATES), rtol=1e-5
+  )
+
+
+def changed(change):
+  """Our network with something done to its output."""
+
+  def network(num_actions, seed):
+    model = NETWORK(num_actions, seed=seed)
+    return tf.keras.Model(model.inputs, change(model.output))
+
+  return network
+
+
+@pytest.mark.parametrize(
+  ('network', 'sentence'),
+  [
+    (changed(lambda x: [x, x]), 'several outputs'),
+    (
+      changed(tf.keras.layers.Dense(51, dtype='float64')),
+      'has weights of float64',
+    ),
+    (
+      changed(tf.keras.layers.ActivityRegularization(l2=1.0)),
+      'has losses of its own',
+    ),
+    (
+      lambda n, seed: changed(
+        tf.keras.layers.Dense(51, kernel_regularizer='l2')
+      )(n, seed),
+      'has losses of its own',
+    ),
+  ],
+)
+def test_networks_that_cannot_be_trained_are_refused(
+  demo_store, network, sentence
+):
+  with pytest.raises(UserError, match=sentence):
+    qrdqn_agent.QRDQNAgent(demo_store, network=network)
+
+
+def test_variables_of_ones_own_are_saved(demo_store, tmp_path):
+  class Dual(qrdqn_agent.QRDQNAgent):
+    def __init__(self, *args, **kwargs):
+      self.weight = tf.Variable(1.0)
+      super().__init__(*args, **kwargs)
+
+    def after_step(self, scalars):
+      self.weight.assign_add(1.0)
+
+  agent, other = (Dual(demo_store, network=NETWORK) for _ in range(2))
+  agent.train_steps(2)
+  assert other.load(agent.save(tmp_path / 'dual.npz')).weight.numpy() == 3.0
+
+
+def test_what_two_agents_cannot_share_is_refused(demo_store):
+  adam = cql_atari.Adam()
+  settings = {'network': NETWORK, 'optimizer': lambda: adam}
+  agent = qrdqn_agent.QRDQNAgent(demo_store, **settings)
+  with pytest.raises(UserError, match='the one that another agent has'):
+    qrdqn_agent.QRDQNAgent(demo_store, **settings)
+  with pytest.raises(UserError, match=r'inside a tf\.function'):
+    tf.function(lambda: agent.train_steps(2))()
+
+
+def test_numbers_of_numpy_are_numbers(demo_store):
+  agent = qrdqn_agent.QRDQNAgent(
+    None, num_actions=np.int64(4), network=NETWORK, gamma=np.float32(0.5)
+  )
+  assert (agent.num_actions, type(agent.gamma)) == (4, float)
+
+
+def test_a_forgotten_comma_is_told(demo_store):
+  class Forgotten(qrdqn_agent.QRDQNAgent):
+    SCALARS = 'extra'
+
+  with pytest.raises(UserError, match=r"give \('extra',\)"):
+    Forgotten(demo_store, network=NETWORK)
+
+
+def test_an_episode_begins_and_shows_unscaled_frames(demo_store):
+  agent = qrdqn_agent.QRDQNAgent(demo_store, network=NETWORK)
+  with pytest.raises(UserError, match='call begin_episode first'):
+    agent.step(0.0, STATES[0, ..., :1])
+  first = agent.begin_episode(STATES[0, ..., 0])  # As gymnasium gives it.
+  assert first == agent.begin_episode(STATES[0, ..., :1])
+  with pytest.raises(UserError, match='not scaled'):
+    agent.step(0.0, STATES[0, ..., :1] / 255)

@@ -98,8 +98,12 @@ def test_a_wrapper_refuses_clipped_rewards(tmp_path):
 
 
 def test_a_wrapper_refuses_rewards_that_are_none(tmp_path):
-  env = gymnasium.wrappers.TransformReward(preprocessed(), lambda _: np.nan)
-  env = record_replay.RecordReplay(env, tmp_path / 'run')
+  class Broken(gymnasium.Wrapper):
+    def step(self, action):
+      observation, _, *others = super().step(action)
+      return observation, np.nan, *others
+
+  env = record_replay.RecordReplay(Broken(preprocessed()), tmp_path / 'run')
   env.reset()
   with pytest.raises(UserError, match='gave the reward nan'):
     env.step(1)
@@ -174,3 +178,29 @@ def test_small_shares_and_folders_above_runs_are_told(tmp_path, caplog):
     )
     told = [r for r in caplog.messages if 'Split.fraction=1.0' in r]
     assert len(told) == warnings
+
+
+@pytest.mark.parametrize(
+  ('wrap', 'sentence'),
+  [
+    (lambda env: gymnasium.wrappers.TransformReward(env, np.sign), 'Transform'),
+    (gymnasium.wrappers.Autoreset, 'put Autoreset above'),
+  ],
+)
+def test_a_wrapper_refuses_others_below_it(tmp_path, wrap, sentence):
+  with pytest.raises(UserError, match=sentence):
+    record_replay.RecordReplay(wrap(preprocessed()), tmp_path / 'run')
+
+
+def test_a_wrapper_takes_rows_as_numpy_counts_them(tmp_path):
+  with pytest.raises(UserError, match='rows_per_shard is 5'):
+    record_replay.RecordReplay(preprocessed(), tmp_path / 'few', 5)
+  run = tmp_path / 'run'
+  env = record_replay.RecordReplay(preprocessed(), run, np.int64(100))
+  env.reset(seed=0)
+  for _ in range(250):
+    if any(env.step(1)[2:4]):
+      env.reset()
+  env.close()
+  store = opening.open_store(run, cache_dir=str(tmp_path / 'cache'))
+  assert store.manifest['num_rows'] > 250
