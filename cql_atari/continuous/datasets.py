@@ -299,6 +299,11 @@ def _find(task: tasks.Task, path: str | None) -> pathlib.Path:
       f'{where}: give --replay_dir=FILE.hdf5, in the layout of D4RL, or '
       '--replay_dir=minari:NAME.'
     )
+  if task.path is None and task.data != 'random-expert':  # Which is mixed.
+    raise UserError(
+      f'{where}, and no address of that version is known here: leave the '
+      'version out, or give its file as --replay_dir.'
+    )
   raise UserError(
     f'{where}: fetch it with "python -m cql_atari.fetch '
     f'--task={task.name} --out=data/d4rl" and pass --replay_dir=data/d4rl'

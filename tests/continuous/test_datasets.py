@@ -381,3 +381,16 @@ def test_a_file_called_after_another_task_is_refused(tmp_path):
     datasets.open_task_data('hopper-medium-v2', str(path))
   data = datasets.open_task_data('hopper-expert-v2', str(path))
   assert repr(data) == f'<Dataset: hopper-expert-v2, {len(data)} transitions>'
+
+
+@pytest.mark.parametrize(
+  ('task', 'sentence'),
+  [
+    ('pen-human-v1', 'no address of that version .* leave the version out'),
+    ('hopper-medium-v2', r'cql_atari\.fetch --task=hopper-medium-v2'),
+    ('hopper-random-expert-v2', r'fetch --task=hopper-random-expert-v2'),
+  ],
+)
+def test_only_what_can_be_fetched_is_said_to_be(task, sentence):
+  with pytest.raises(UserError, match=sentence):
+    datasets.open_task_data(task, None)

@@ -145,7 +145,7 @@ def test_a_fitted_run_leaves_other_agents_alone(
   assert run.agent.gradient_steps == 25
   games = cql_atari.evaluate(run.agent, run.environments(2), steps=60)
   assert games.lengths.max() <= 50
-  figure = cql_atari.plot_runs(folder.path)
+  figure = cql_atari.plot_runs(folder)
   assert figure.axes[0].get_title() == 'Breakout'
 
 
