@@ -91,10 +91,11 @@ def _check_same(agent: Agent, environments: Environments) -> None:
   """Refuses an agent whose data are of another game or task."""
   data = getattr(agent, 'data', None)
   learned = getattr(data, 'manifest', {}).get('game')
-  if learned not in (None, environments.name):
+  played = getattr(environments, 'name', None)
+  if None not in (learned, played) and learned != played:
     raise UserError(
-      f'the agent learned {learned}, and {environments.name} is played: '
-      'evaluate it on what it learned.'
+      f'the agent learned {learned}, and {played} is played: evaluate it on '
+      'what it learned.'
     )
 
 
