@@ -103,5 +103,6 @@ def _our_continuous(data, settings, seed, takes_mode):
     num_samples=settings['num_samples'],
     alpha=settings['alpha'],
     entropy_backup=False,
+    warmup_steps=0,  # As d3rlpy has none.
     seed=seed,
   )
