@@ -4,9 +4,10 @@ Run folders lie in storage that every node shares. A task whose node is lost is
 given to another one, where its run goes on from its checkpoint.
 """
 
-import contextlib
 import socket
+import threading
 from collections.abc import Sequence
+from concurrent import futures
 
 from cql_atari.core.errors import UserError
 from cql_atari.sweeps import execute
@@ -74,7 +75,7 @@ class RayEngine:
       max_retries=-1,
       # Each in a process of its own, which dies with what it started.
       max_calls=1,
-    )(execute.execute)
+    )(_execute)
     self._arguments = max_retries, cpus_per_run, None, gpus_per_run >= 1
     self._pending = []
 
@@ -104,10 +105,32 @@ class RayEngine:
     return bool(self._pending)
 
   def stop(self) -> None:
-    """Interrupts every run; checkpoints remain."""
+    """Lets every run save and stop, and waits for it."""
     for task in self._pending:
-      with contextlib.suppress(Exception):
-        self._ray.cancel(task, force=True)
+      self._ray.cancel(task)
+    if self._pending:
+      self._ray.wait(self._pending, num_returns=len(self._pending))
+
+
+def _execute(run: PlannedRun, *arguments) -> None:
+  """`execute.execute`; when Ray cancels it, the run saves and stops."""
+  stopped, processes = threading.Event(), []
+
+  def note(process):
+    processes.append(process)
+    if stopped.is_set():
+      process.terminate()
+
+  thread = futures.ThreadPoolExecutor(1)
+  work = thread.submit(execute.execute, run, *arguments, stopped, note)
+  while not work.done():
+    try:
+      futures.wait([work], timeout=0.5)  # Ray cannot interrupt a longer one.
+    except KeyboardInterrupt:  # Which it may send several times.
+      stopped.set()
+      for process in processes:
+        process.terminate()  # Does nothing to those that have ended.
+  work.result()
 
 
 def _room(node: dict, cpus_per_run: int, gpus_per_run: float) -> int:

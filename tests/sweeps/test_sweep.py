@@ -247,6 +247,26 @@ sys.exit(status)
   assert_same_results(work / 'ray', undisturbed[0])
 
 
+@pytest.mark.slow
+def test_runs_on_ray_save_when_the_sweep_is_stopped(work, environment):
+  pytest.importorskip('ray')
+  base_dir = work / 'ray-stopped'
+  sweep = subprocess.Popen(
+    command(work, base_dir, '--engine=ray'),
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  wait_for_checkpoint(base_dir, sweep)
+  sweep.send_signal(signal.SIGINT)
+  output, _ = sweep.communicate()
+  assert sweep.returncode == 130 and 'stopped by SIGINT' in output, output
+  statuses = [state(base_dir / name)['status'] for name in RUNS]
+  assert statuses[0] == 'stopped' and 'running' not in statuses
+  log = (base_dir / RUNS[0] / 'train.log').read_text()
+  assert 'stopped by SIGTERM and saved' in log
+
+
 @pytest.mark.parametrize(
   ('flags', 'sentence'),
   [
