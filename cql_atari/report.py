@@ -25,9 +25,12 @@ def main() -> None:
     raise UserError(
       'give the runs and a folder: --runs=runs/table3 --out=report.'
     )
-  runs = loading.load_runs(folder.find(_RUNS.value))
+  folders = folder.find(_RUNS.value)
+  runs = loading.load_runs(folders)
+  loaded = {run.directory for run in runs}
+  left_out = [f.path for f in folders if f.path not in loaded]
   with output_folder('--out', _OUT.value) as out, writing(f'--out={out}'):
-    reporting.write(runs, out, _TITLE.value)
+    reporting.write(runs, out, _TITLE.value, left_out)
   number = progress.count(len(runs), 'run')
   print(f'The report on {number} is {out / "report.html"}.')
 

@@ -9,7 +9,7 @@ cql_penalty or held_out_td_error.
 from cql_atari.analysis import selection
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder
+from cql_atari.core.files import optional_output
 from cql_atari.runs import folder
 
 _COMMAND = command.Command(__doc__)
@@ -28,8 +28,9 @@ def main() -> None:
   """Selects by the flags."""
   if not _RUN.value:
     raise UserError('give a run: --run=runs/demo/cql-0.')
-  out = make_folder('--out', _OUT.value) if _OUT.value else None
-  selection.select(folder.find(_RUN.value), _FQE_STEPS.value, _SEED.value, out)
+  folders = folder.find(_RUN.value)
+  with optional_output('--out', _OUT.value) as out:
+    selection.select(folders, _FQE_STEPS.value, _SEED.value, out)
 
 
 run = _COMMAND.entry_point(main)

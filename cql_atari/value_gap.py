@@ -12,7 +12,7 @@ import math
 from cql_atari.analysis import value_gaps
 from cql_atari.core import command
 from cql_atari.core.errors import UserError
-from cql_atari.core.files import make_folder
+from cql_atari.core.files import optional_output
 from cql_atari.runs import folder
 
 _COMMAND = command.Command(__doc__)
@@ -48,15 +48,16 @@ def main() -> None:
     raise UserError('--alpha goes with --values=eq1 or --values=eq2: give one.')
   if _FQE_STEPS.present and _VALUES.value == 'own':
     raise UserError('--fqe_steps goes with --values=fqe, eq1 or eq2: give one.')
-  out = make_folder('--out', _OUT.value) if _OUT.value else None
-  value_gaps.compare(
-    folder.find(_RUN.value),
-    _EPISODES.value,
-    _STATES.value,
-    _SEED.value,
-    value_gaps.Evaluation(_VALUES.value, _ALPHA.value, _FQE_STEPS.value),
-    out,
-  )
+  folders = folder.find(_RUN.value)
+  with optional_output('--out', _OUT.value) as out:
+    value_gaps.compare(
+      folders,
+      _EPISODES.value,
+      _STATES.value,
+      _SEED.value,
+      value_gaps.Evaluation(_VALUES.value, _ALPHA.value, _FQE_STEPS.value),
+      out,
+    )
 
 
 run = _COMMAND.entry_point(main)

@@ -4,10 +4,10 @@
     --ours='CQL, alpha 4' --out=docs/figure1
 
 A run's score is its mean over the last three evaluations that all runs on a
-game have. Where CQL's mean over
-seeds is above another's by more than the sum of the standard errors, it is
-reproduced; where it is below by as much, not reproduced; otherwise, and with
-fewer than three seeds of either, undecided.
+game have. Where CQL's mean over seeds is above another's by more than the sum
+of the standard errors, it is reproduced; where it is below by as much, not
+reproduced; otherwise, and with fewer than three such evaluations or than three
+seeds of either, undecided.
 """
 
 import functools
@@ -77,7 +77,14 @@ def main() -> None:
         for label, group in groups.items()
       }
       for label, values in scores.items():
-        is_ours = label == _OURS.value or _OURS.value not in scores
+        if label == _OURS.value:
+          said = ''
+        elif _OURS.value not in scores:
+          said = f'undecided: no {_OURS.value} here'
+        elif len(steps) < _EVALUATIONS:
+          said = 'undecided: too few evaluations'
+        else:
+          said = verdict(scores[_OURS.value], values)
         rows.append(
           (
             data,
@@ -87,7 +94,7 @@ def main() -> None:
             label,
             str(len(values)),
             grouping.with_error(values),
-            '' if is_ours else verdict(scores[_OURS.value], values),
+            said,
           )
         )
   table = document.table(_HEADER, rows)

@@ -1,8 +1,13 @@
 """Ablations: runs that differ from a baseline in one setting."""
 
+import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from absl import logging
 
 from cql_atari.analysis.grouping import Group, make_group, replaced_data
 from cql_atari.analysis.loading import LoadedRun
@@ -81,9 +86,14 @@ def _factors(runs_by_settings, baseline) -> list[Factor]:
   for name, of_value in sorted(runs_by_value.items()):
     value = dict(baseline).get(name, 'unset')
     of_value[value] = runs_by_settings[baseline]
-    groups = {
-      v: make_group(of_value[v], v) for v in sorted(of_value, key=_order)
-    }
+    groups = [make_group(of_value[v], v) for v in sorted(of_value, key=_order)]
+    steps = functools.reduce(np.intersect1d, [group.steps for group in groups])
+    if not len(steps):
+      logging.warning('Of %s no value was evaluated when others were.', name)
+      continue
+    if steps[-1] < max(group.gradient_steps for group in groups):
+      logging.warning('%s is compared up to step %d only.', name, steps[-1])
+    groups = {g.label: dataclasses.replace(g, steps=steps) for g in groups}
     factors.append(Factor(name, groups, value))
   return factors
 

@@ -54,9 +54,10 @@ def plot(games: GroupsByGame, out: str | os.PathLike) -> pathlib.Path:
   out = user_path(out)
   if not out.suffix:
     out = out.with_suffix('.png')
+  figure = learning_curves(games)
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    plotting.save(learning_curves(games), out)
+    plotting.save(figure, out)
   except (OSError, ValueError) as error:
     raise UserError(f'the picture {out} cannot be written ({error}).') from None
   return out

@@ -8,7 +8,7 @@ import functools
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -113,10 +113,10 @@ def runs_with_labels(
 def group_by_game(runs: Sequence[LoadedRun]) -> GroupsByGame:
   """Runs by game, then by what was run.
 
-  A label is the agent's name. Where an agent ran with several settings, the
-  label also names the values of a run that the majority does not share, and
-  where there are several data sets of a task, the run's; where those of one
-  name differ, the first digits of its digest.
+  A label is the agent's name, the same in all games. Where an agent ran with
+  several settings on a game, the label also names the values of a run that the
+  majority does not share, and where there are several data sets of a task, the
+  run's; where those of one name differ, the first digits of its digest.
   """
   return {
     game: {label: make_group(members, label) for label, members in of.items()}
@@ -132,12 +132,13 @@ def _labelled(
   for run in runs:
     games[run.game][run.agent].append(run)
   grouped, replaced = {}, replaced_data(runs)
+  varied = _varied(games.values())
   for game in sorted(games):
     runs_by_label = defaultdict(list)
     data = {run.data for run in itertools.chain(*games[game].values())}
     for agent, members in games[game].items():
       for run in members:
-        parts = [agent, *_differences(run, members)]
+        parts = [agent, *_differences(run, varied[agent])]
         is_setting = run.benchmark.data_share_is_hyperparameter
         if names_data and len(data) > 1 and not is_setting:
           parts.insert(1, run.data)
@@ -215,19 +216,40 @@ def natural_sort_key(label: str) -> list:
   return [float(p) if index % 2 else p for index, p in enumerate(parts)]
 
 
-def _differences(run: LoadedRun, members: Sequence[LoadedRun]) -> list[str]:
+def _varied(
+  games: Iterable[Mapping[str, Sequence[LoadedRun]]],
+) -> dict[str, dict[str, Counter]]:
+  """Of each agent, the settings that vary within a game.
+
+  A setting that only differs from game to game is the games' own: it tells no
+  runs apart.
+
+  Returns:
+    Agent to setting to its values, each with the number of kinds of runs, over
+    all games, that have it.
+  """
+  kinds, names = defaultdict(set), defaultdict(set)
+  for agent, members in itertools.chain(*(of.items() for of in games)):
+    of_game = {frozenset(run.settings.items()) for run in members}
+    kinds[agent] |= of_game
+    everywhere = frozenset.intersection(*of_game)
+    names[agent] |= {name for kind in of_game for name, _ in kind - everywhere}
+  return {
+    agent: {
+      name: Counter(dict(kind).get(name) for kind in kinds[agent])
+      for name in sorted(names[agent])
+    }
+    for agent in kinds
+  }
+
+
+def _differences(run: LoadedRun, varied: Mapping[str, Counter]) -> list[str]:
   """The settings of a run that most others of the same agent do not share."""
-  kinds = {frozenset(other.settings.items()) for other in members}
-  varied = {}
-  for name in sorted({name for other in members for name in other.settings}):
-    counts = Counter(dict(kind).get(name) for kind in kinds)
-    if len(counts) > 1:
-      varied[name] = counts
   short = Counter(name.split('.')[-1] for name in varied)
   different = []
   for name, counts in varied.items():
     value = run.settings.get(name)
-    if 2 * counts[value] <= len(kinds):
+    if 2 * counts[value] <= counts.total():
       is_ambiguous = short[name.split('.')[-1]] > 1
       different.append(wording.label(name, value, is_ambiguous))
   return different

@@ -59,11 +59,18 @@ class LoadedRun:
 
   @functools.cached_property
   def settings(self) -> dict[str, str]:
-    """Its settings as texts, a number in one way of writing it."""
+    """Its settings as texts, a number in one way of writing it.
+
+    What is None is as if it were not there: it may be a setting that this
+    version has, and the one that wrote another run did not have yet.
+    """
     settings = dict(self.record['settings'])
-    if self.record['dataset_run'] is not None:
-      settings['dataset_run'] = self.record['dataset_run']
-    return {name: _plain(value) for name, value in settings.items()}
+    settings['dataset_run'] = self.record['dataset_run']
+    return {
+      name: _plain(value)
+      for name, value in settings.items()
+      if value is not None
+    }
 
   @property
   def data_asked_for(self) -> tuple:
@@ -74,6 +81,12 @@ class LoadedRun:
       item for item in self.settings.items() if item[0].split('.')[0] in owners
     )
     return self.game, self.data, settings
+
+  @property
+  def last_evaluation(self) -> float:
+    """Gradient steps when it was last evaluated."""
+    evaluated = ~np.isnan(self.metrics['eval_return_mean'])
+    return self.metrics['gradient_steps'][evaluated][-1]
 
   @property
   def behavior_return(self) -> float | None:

@@ -109,6 +109,9 @@ def plain(panel: plt.Axes) -> None:
 def styles(games: GroupsByGame) -> dict[str, dict]:
   """Each label's colour, marker and line; a method's the same in every figure.
 
+  A further label of a method takes a colour that no method in this figure has,
+  while there is one.
+
   Returns:
     Label to arguments of `plot`.
   """
@@ -131,9 +134,18 @@ def _style_indices(labels: Sequence[str]) -> dict[str, int]:
   indices: dict[str, int] = {}
   for label in sorted(labels, key=lambda label: label not in _METHODS):
     known = [method for method in _METHODS if label.startswith(method)]
-    own = [_METHODS.index(max(known, key=len))] if known else []
-    free = itertools.chain(own, itertools.count(len(_METHODS)))
-    indices[label] = next(i for i in free if i not in indices.values())
+    own = _METHODS.index(max(known, key=len)) if known else None
+    if known and own not in indices.values():
+      indices[label] = own
+  for label in labels:
+    used = {index % len(_COLORS) for index in indices.values()}
+    further = range(len(_METHODS), len(_METHODS) + len(_COLORS))
+    free = itertools.chain(
+      (index for index in further if index % len(_COLORS) not in used),
+      itertools.count(len(_METHODS)),
+    )
+    if label not in indices:
+      indices[label] = next(i for i in free if i not in indices.values())
   return indices
 
 

@@ -19,24 +19,32 @@ from cql_atari.runs import folder
 GroupsByData = dict[str, GroupsByGame]
 
 
-def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
-  """Writes a report.
+def write(
+  runs: Sequence[LoadedRun],
+  out: pathlib.Path,
+  title: str,
+  left_out: Sequence[pathlib.Path] = (),
+) -> None:
+  """Writes a report, in the place of an earlier one.
 
   Args:
     runs: the runs.
     out: an existing folder.
     title: the report's title.
+    left_out: runs that have nothing to report yet.
 
   Raises:
     UserError: two runs are the same, or have no evaluation in common.
   """
   groups_by_data = grouping.group_by_data(runs)
   groups = grouping.checked_groups(groups_by_data)
+  _remove_pictures(out)
   paragraphs = [
     f'# {title}',
     f'{progress.count(len(runs), "run")}. Means over seeds, ± the standard '
     'error of the mean. "Final" is the last evaluation; "peak" is the best '
     'evaluation of each run, chosen by its own score, so it is optimistic.',
+    *_unfinished(groups, left_out),
     *_cut_offs(runs),
     *_changes(runs),
     *_learning_curves(groups_by_data, out),
@@ -50,6 +58,39 @@ def write(runs: Sequence[LoadedRun], out: pathlib.Path, title: str) -> None:
   text = '\n\n'.join(paragraphs) + '\n'
   write_text(out / 'report.md', text)
   write_text(out / 'report.html', document.page(title, text, out))
+
+
+def _remove_pictures(out: pathlib.Path) -> None:
+  """Takes away what an earlier report there shows."""
+  report = out / 'report.md'
+  if not report.is_file():
+    return
+  text = report.read_text(errors='replace')
+  for name in re.findall(r'!\[.*?\]\((\w+)\.png\)', text):
+    for ending in ('.png', '.pdf'):
+      (out / f'{name}{ending}').unlink(missing_ok=True)
+  (out / 'interquartile_means.csv').unlink(missing_ok=True)
+
+
+def _unfinished(
+  groups: Sequence[Group], left_out: Sequence[pathlib.Path]
+) -> Iterator[str]:
+  """Tells of runs that are shown in part, or not at all."""
+  for group in groups:
+    lasts = [run.last_evaluation for run in group.runs]
+    if group.gradient_steps < max(lasts):
+      yield (
+        f'**{group.label} on {group.game}, {group.data}, is shown up to step '
+        f'{group.gradient_steps:,} only**, the last at which all of its runs '
+        f'were evaluated: they have come to {_listed(lasts)}.'
+      )
+  if left_out:
+    paths = ', '.join(map(str, left_out))
+    yield f'**Left out, being without an evaluation yet**: {paths}.'
+
+
+def _listed(steps: Sequence[float]) -> str:
+  return ', '.join(f'{step:,.0f}' for step in steps)
 
 
 def _cut_offs(runs: Sequence[LoadedRun]) -> Iterator[str]:
@@ -176,11 +217,22 @@ def _settings(
   """The settings that runs share, or not across games; versions, devices."""
   yield '## Settings and versions'
   yield (
-    'Settings of the method that all runs have in common. The others tell the '
-    "rows above apart; each run's own are in its config.gin."
+    'Settings of the method that all runs have in common, and those that all '
+    'runs of an agent have. What varies between these stands in the labels '
+    "above; each run's own settings are in its config.gin."
   )
-  shared = set.intersection(*(set(run.settings.items()) for run in runs))
+  shared = _shared(runs)
   yield document.table(('setting', 'value'), sorted(shared))
+  of_agents = defaultdict(list)
+  for run in runs:
+    of_agents[run.agent].append(run)
+  own = defaultdict(list)
+  for agent in sorted(of_agents):
+    for item in _shared(of_agents[agent]) - shared:
+      own[item].append(agent)
+  if own:
+    rows = [(*item, ', '.join(own[item])) for item in sorted(own)]
+    yield document.table(('setting', 'value', 'of'), rows)
   unlike = list(_unlike_across_games(groups))
   if unlike:
     yield '**Under one name, other settings from game to game:**'
@@ -202,6 +254,10 @@ def _settings(
   devices = {d for start in starts for d in start.get('devices', ())}
   yield f'Versions: {", ".join(sorted(versions))}.'
   yield f'Computed on: {", ".join(sorted(devices))}.'
+
+
+def _shared(runs: Sequence[LoadedRun]) -> set[tuple[str, str]]:
+  return set.intersection(*(set(run.settings.items()) for run in runs))
 
 
 def _unlike_across_games(groups: Sequence[Group]) -> Iterator[tuple[str, ...]]:
@@ -242,7 +298,8 @@ _ABOUT_NORMALIZED = (
   'seeds that not all of them have. Of few seeds a '
   'bootstrap makes too narrow intervals: with normal scores on two games, '
   'those for 95 % cover the truth in 67 % of cases with two seeds, in 86 % '
-  'with three, in 91 % with five.'
+  'with three, in 91 % with five; with three seeds on one game they are no '
+  'more than the range of the three.'
 )
 
 
@@ -250,7 +307,7 @@ def _normalized(
   groups_by_data: GroupsByData, out: pathlib.Path
 ) -> Iterator[str]:
   """Interquartile means and performance profiles, where games allow."""
-  rows, profiles = [], []
+  rows, profiles, left_out = [], [], []
   for data, games in groups_by_data.items():
     for kind in ('final', 'peak'):
       normalized = scores.normalized_scores(games, kind)
@@ -259,6 +316,9 @@ def _normalized(
       means = scores.interquartile_means(normalized)
       rows += _mean_rows(data, kind, normalized, means)
       if kind == 'final':
+        labels = {label for groups in games.values() for label in groups}
+        if without := sorted(labels - normalized.keys()):
+          left_out.append(f'Left out of {data}: {"; ".join(without)}.')
         path = out / f'normalized_{_slug(data)}.png'
         figures.aggregate(games, normalized, means, path)
         caption = (
@@ -272,7 +332,7 @@ def _normalized(
     )  # fmt: skip
     write_csv(out / 'interquartile_means.csv', header, rows)
     yield '## Normalised scores'
-    yield _ABOUT_NORMALIZED
+    yield ' '.join([_ABOUT_NORMALIZED, *left_out])
     yield document.table(header, rows)
     yield from profiles
 

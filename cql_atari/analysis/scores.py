@@ -26,14 +26,18 @@ def normalized_scores(games: GroupsByGame, kind: str) -> dict[str, np.ndarray]:
     another has, and seeds that not all games have.
   """
   groups = [g for labelled in games.values() for g in labelled.values()]
-  longest = max(group.gradient_steps for group in groups)
-  rows = defaultdict(dict)
+  values = {}
   for group in groups:
     benchmark = group.runs[0].benchmark
-    values = benchmark.normalized(group.game, getattr(group, kind))
-    if values is not None and group.gradient_steps == longest:
+    of_group = benchmark.normalized(group.game, getattr(group, kind))
+    if of_group is not None:
       seeds = [run.seed for run in group.runs]
-      rows[group.label][group.game] = dict(zip(seeds, values))
+      values[group.label, group.game] = group, dict(zip(seeds, of_group))
+  longest = max((g.gradient_steps for g, _ in values.values()), default=0)
+  rows = defaultdict(dict)
+  for (label, game), (group, of_group) in values.items():
+    if group.gradient_steps == longest:
+      rows[label][game] = of_group
   known = sorted({game for of_agent in rows.values() for game in of_agent})
   made = {}
   for agent, of_agent in rows.items():

@@ -183,6 +183,11 @@ def output_folder(
         path.rmdir()
 
 
+def optional_output(name: str, value: str | None):
+  """`output_folder`, or a context of None where no folder is given."""
+  return output_folder(name, value) if value else contextlib.nullcontext()
+
+
 def absolute(path: str) -> str:
   """A path that works from any folder; what has a scheme, such as
   'minari:NAME' or 'gs://...', stays as it is."""

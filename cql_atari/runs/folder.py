@@ -14,9 +14,10 @@ import dataclasses
 import difflib
 import functools
 import glob
+import os
 import pathlib
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -129,15 +130,17 @@ class RunFolder:
     path = self.path / 'metrics.csv'
     try:
       with open(path, newline='') as file:
-        rows = list(csv.DictReader(file))
-      names = rows[0].keys() if rows else ()
-      return {
-        name: np.array([float(row[name] or 'nan') for row in rows])
-        for name in names
-      }
+        names, *rows = list(csv.reader(file)) or [[]]
+      if any(len(row) != len(names) for row in rows):
+        raise ValueError('a row is cut short')
+      table = np.array([[float(cell or 'nan') for cell in row] for row in rows])
+      columns = dict(zip(names, table.reshape(-1, len(names)).T))
+      if (np.diff(columns.get('gradient_steps', ())) <= 0).any():
+        raise ValueError('a row comes twice')
+      return columns
     except FileNotFoundError:
       return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, csv.Error) as error:
       raise UserError(
         f'{path} is damaged ({error}): give the command that began the run '
         'once more, which writes it anew.'
@@ -294,9 +297,7 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
     names = [literal] if literal.is_dir() else []
     names = names or map(pathlib.Path, glob.glob(str(literal)))
     of_pattern = {
-      record.parent.resolve(): record.parent
-      for name in names
-      for record in name.rglob('run.json')
+      path.resolve(): path for name in names for path in _below(name)
     }
     if not of_pattern:
       raise UserError(
@@ -305,3 +306,15 @@ def find(patterns: Sequence[str]) -> list[RunFolder]:
       )
     paths |= of_pattern
   return [RunFolder(paths[path]) for path in sorted(paths)]
+
+
+def _below(top: pathlib.Path) -> Iterator[pathlib.Path]:
+  """The folders from there on that have a run.json, links followed."""
+  seen = set()
+  for folder, below, names in os.walk(top, followlinks=True):
+    path = pathlib.Path(folder)
+    if path.resolve() in seen:  # A link to what it is in.
+      below.clear()
+    elif 'run.json' in names:
+      yield path
+    seen.add(path.resolve())

@@ -26,6 +26,15 @@ def test_a_variant_never_looks_like_another_method():
   assert looks('CQL(H), alpha 5')['CQL(H), alpha 5'] == plain['CQL(H)']
 
 
+def test_a_variant_has_no_other_method_s_colour():
+  for figure in (
+    ('CQL, alpha 1', 'CQL, alpha 4', 'QR-DQN', 'REM', 'BC'),
+    ('CQL, alpha 1', 'CQL, alpha 4', 'QR-DQN, kappa 1', 'QR-DQN, kappa 2'),
+  ):
+    colours = [colour for colour, _, _ in looks(*figure).values()]
+    assert len(set(colours)) == len(figure)
+
+
 def test_no_two_lines_of_a_figure_look_alike():
   labels = [f'CQL, alpha {alpha}' for alpha in range(12)]
   for figure in (labels, ['CQL', *labels, 'SAC', 'BEAR', 'an own one']):
