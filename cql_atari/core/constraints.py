@@ -11,6 +11,7 @@ import inspect
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -169,7 +170,7 @@ def checked(function: Callable) -> Callable:
       ) from None
     for name in required:
       if name not in bound.arguments:
-        raise SettingError(f'nothing gives {owner}.{name}: bind it.')
+        raise SettingError(f'nothing gives {owner}.{name}: bind or give it.')
     for name, value in bound.arguments.items():
       parameter = signature.parameters[name]
       if parameter.annotation is not parameter.empty:
@@ -193,6 +194,9 @@ def _hint(name: str, known: set[str]) -> str:
   )
 
 
+_OF_GIN = re.compile(r'\n  (?:In call to configurable|No values supplied by)')
+
+
 def _one_sentence(make: Callable) -> Callable:
   """Takes from UserErrors what gin adds on where it was."""
 
@@ -201,7 +205,7 @@ def _one_sentence(make: Callable) -> Callable:
     try:
       return make(*args, **kwargs)
     except UserError as error:
-      sentence = str(error).split('\n  In call to configurable')[0]
+      sentence = _OF_GIN.split(str(error))[0]
       if sentence == str(error):
         raise
       # Gin's are of classes of its own, derived from the error's.

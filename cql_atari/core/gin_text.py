@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import math
 import os
 import pathlib
 import re
@@ -153,8 +154,9 @@ def one_line(error: Exception) -> str:
 def _explain(text: str, error: Exception) -> str:
   """Why gin refuses a text, where that is a binding with a likely mistake."""
   name, _, value = (part.strip() for part in text.partition('='))
-  if re.fullmatch(r'[A-Za-z_][\w.:/-]*', text.strip()):
-    return f'a binding needs a value, as in "{name}=VALUE".'
+  first = re.fullmatch(r'([A-Za-z_][\w.:/-]*)( [^=]*|=)?', text.strip())
+  if first:
+    return f'a binding needs a value, as in "{first[1]}=VALUE".'
   if re.fullmatch(r'[A-Za-z_][\w.:/-]*', value):
     maker = f', and a configurable an @, as in "{name}=@{value}"'
     return (
@@ -195,9 +197,18 @@ def _literal(value: Any) -> str:
   if isinstance(value, (list, tuple)):
     inside = ''.join(f'{_literal(item)},' for item in value)
     return f'[{inside}]' if isinstance(value, list) else f'({inside})'
+  if isinstance(value, range):
+    return _literal(tuple(value))
   if isinstance(value, dict):
     pairs = (f'{_literal(k)}: {_literal(v)}' for k, v in value.items())
     return f'{{{", ".join(pairs)}}}'
+  if not isinstance(value, (int, float, str, bytes, type(None))) or (
+    isinstance(value, float) and not math.isfinite(value)
+  ):
+    raise UserError(
+      f'{value!r} cannot be told to gin: give a finite number, a text, a list, '
+      'a tuple or a dict of them, a class or a function.'
+    )
   return repr(value)
 
 

@@ -121,6 +121,23 @@ class RunFolder:
     """The fields of manifest.json."""
     return provenance.read(self.path / 'manifest.json')
 
+  def bindings(self) -> dict[str, Any]:
+    """What config.gin binds; see `gin_text.bindings`.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    error = 'it binds nothing'
+    try:
+      if bound := gin_text.bindings(self.config.read_text()):
+        return bound
+    except (OSError, UnicodeDecodeError, UserError) as reason:
+      error = reason
+    raise UserError(
+      f'{self.config} is damaged ({error}): delete it, and give the command '
+      'that began the run once more, which writes it anew.'
+    )
+
   def metrics(self) -> dict[str, np.ndarray]:
     """The columns of metrics.csv, float64 (iterations,), NaN where empty.
 
@@ -193,8 +210,8 @@ class RunFolder:
     """How the settings in force differ from the run's; '' if they do not."""
     if not self.config.is_file():
       return ''
-    before = _settings(self.config.read_text(), _CIRCUMSTANCES)
-    now = _settings(gin.operative_config_str(), _CIRCUMSTANCES)
+    before = _settings(self.bindings(), _CIRCUMSTANCES)
+    now = _settings(_operative(), _CIRCUMSTANCES)
     return '; '.join(changes(before, now))
 
 
@@ -208,7 +225,7 @@ def write_config(folder: pathlib.Path, more: Sequence[str] = ()) -> None:
   changed = _changed_settings(path, now)
   if changed:
     kept = folder / f'config.{len(list(folder.glob("config.*.gin")))}.gin'
-    files.write_text(kept, path.read_text())
+    files.write_text(kept, path.read_text(errors='replace'))
     logging.warning(
       'This run goes on with other settings than before (kept in %s):\n%s',
       kept.name,
@@ -221,7 +238,7 @@ def _changed_settings(path: pathlib.Path, now: str) -> str:
   """The lines in which a config differs from a file."""
   if not path.is_file():
     return ''
-  before = path.read_text()
+  before = path.read_text(errors='replace')
   return '\n'.join(
     line
     for line in difflib.ndiff(before.splitlines(), now.splitlines())
@@ -236,11 +253,14 @@ def operative_settings() -> dict[str, Any]:
     {'CQLMixin.alpha': 4.0, ...} of plain JSON, macros replaced by their values;
     each under the name of the class that has the parameter itself.
   """
-  return _settings(gin.operative_config_str(), _NOT_METHOD_SETTINGS)
+  return _settings(_operative(), _NOT_METHOD_SETTINGS)
 
 
-def _settings(config: str, without: Collection[str]) -> dict[str, Any]:
-  bound = gin_text.bindings(config)
+def _operative() -> dict[str, Any]:
+  return gin_text.bindings(gin.operative_config_str())
+
+
+def _settings(bound: dict[str, Any], without: Collection[str]) -> dict:
   found = {}
   for name, value in bound.items():
     made, _, parameter = name.rpartition('.')
@@ -269,7 +289,7 @@ def warn_of_unused(bindings: Iterable[str]) -> None:
   Args:
     bindings: such as 'CQLMixin.alpha=2.0'; macros are passed over.
   """
-  used = gin_text.bindings(gin.operative_config_str())
+  used = _operative()
   # Loggers are made when the run begins.
   loggers = [str(n)[1:] for n in used.get('FixedReplayRunner.loggers', ())]
   given = {name for line in bindings for name in gin_text.bindings(line)}

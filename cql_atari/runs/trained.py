@@ -27,7 +27,7 @@ def settings_of(
     folder: the run.
     replay_dir: where its data are now; None where they were.
   """
-  bound = gin_text.bindings(folder.config.read_text())
+  bound = folder.bindings()
   elsewhere = [f'{n} = None' for n in bound if n.endswith('.strategy')]
   elsewhere += [f'{n} = ()' for n in bound if n.endswith('.loggers')]
   if replay_dir:
@@ -154,6 +154,8 @@ class TrainedRun:
     if step is None:
       newest = checkpoints.load_newest(self.folder.checkpoints)
       if newest is None:
+        if len(self.folder.metrics().get('gradient_steps', ())):
+          raise UserError(f'the checkpoints of {self.folder.path} are gone.')
         raise UserError(
           f'{self.folder.path} has no checkpoint yet: train it a little first.'
         )

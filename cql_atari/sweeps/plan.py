@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import re
+import socket
 from collections.abc import Mapping, Sequence
 
 from cql_atari.core import benchmarks, gin_text, progress, settings
@@ -70,10 +71,11 @@ class PlannedRun:
   @property
   def state(self) -> dict:
     """The content of its sweep.json: status, attempts, host, error."""
-    try:
-      return json.loads((self.directory / STATE_FILE).read_text())
-    except (OSError, ValueError):
-      return {'status': 'waiting', 'attempts': 0}
+    state = None
+    with contextlib.suppress(OSError, ValueError):
+      state = json.loads((self.directory / STATE_FILE).read_text())
+    known = state if isinstance(state, dict) else {}
+    return {'status': 'waiting', 'attempts': 0, **known}
 
   def write_state(self, **values) -> None:
     """Writes it whole, with the settings."""
@@ -95,9 +97,23 @@ class PlannedRun:
 
   @property
   def last_metrics(self) -> dict[str, float]:
-    """The last row of its metrics.csv; empty before the first iteration."""
-    columns = RunFolder(self.directory).metrics()
-    return {name: float(column[-1]) for name, column in columns.items()}
+    """The last row of its metrics.csv; empty where there is none to be read."""
+    with contextlib.suppress(UserError):  # The run itself writes it anew.
+      columns = RunFolder(self.directory).metrics()
+      return {name: float(c[-1]) for name, c in columns.items() if len(c)}
+    return {}
+
+  @property
+  def status(self) -> str:
+    """Its state's, but 'killed' where no process of this machine goes on."""
+    state = self.state
+    is_here = state.get('host') == socket.gethostname() and 'pid' in state
+    if state['status'] == 'running' and is_here:
+      try:
+        os.kill(state['pid'], 0)
+      except ProcessLookupError:
+        return 'killed'
+    return state['status']
 
 
 @configurable
@@ -237,7 +253,7 @@ class Sweep:
     fields = self.benchmark.path_fields(subject)
     try:
       return absolute(os.fspath(path).format(**fields))
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
       known = ' or '.join(f'{{{name}}}' for name in fields)
       raise UserError(
         f'Sweep.replay_dir is {path!r}: only {known} can stand in braces.'
@@ -266,8 +282,7 @@ def _folder_name(config: str, bindings: Sequence[str]) -> str:
 def describe(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   """All runs of a sweep, the `estimate`, and the data that are not there."""
   lines = [
-    f'{run.state["status"]:8} {run.total_steps:>11,} {run.directory}'
-    for run in runs
+    f'{run.status:8} {run.total_steps:>11,} {run.directory}' for run in runs
   ]
   lines.append(estimate(sweep, runs, workers))
   for folder in _missing_data(runs):
@@ -317,8 +332,12 @@ def estimate(sweep: Sweep, runs: Sequence[PlannedRun], workers: int) -> str:
   left = [run for run in runs if not run.is_done]
   if not left:
     return f'{progress.count(len(runs), "run")}, all of them done.'
-  rows = [row for run in runs if (row := run.last_metrics)]
-  speeds = [row['gradient_steps'] / row['wall_seconds'] for row in rows]
+  rows = [run.last_metrics for run in runs]
+  speeds = [
+    row['gradient_steps'] / row['wall_seconds']
+    for row in rows
+    if row.get('gradient_steps', 0) > 0 and row.get('wall_seconds', 0) > 0
+  ]
   speed = sum(speeds) / len(speeds) if speeds else sweep.steps_per_second
   steps = sum(run.total_steps - run.steps_done for run in left)
   hours = steps / speed / min(workers, len(left)) / 3600

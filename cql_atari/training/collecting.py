@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cql_atari.core import devices, progress, settings
 from cql_atari.core.errors import UserError
 from cql_atari.core.files import absolute, exclusive_lock, write_json, writing
-from cql_atari.core.gin_text import binding, bindings, last_bindings
+from cql_atari.core.gin_text import binding, last_bindings
 from cql_atari.core.protocols import Benchmark, Collecting
 from cql_atari.runs import folder, provenance
 from cql_atari.runs.folder import RunFolder
@@ -90,7 +90,7 @@ def _settings_of(
 ) -> tuple[list[str], list[str]]:
   """The gin files and lines with which a run's agent goes on."""
   files, lines = settings_of(run)
-  agent = bindings(run.config.read_text())[settings.AGENT]
+  agent = run.bindings()[settings.AGENT]
   owner = how.required.split('.')[0]
   given = {
     how.required: agent,

@@ -19,6 +19,7 @@ from cql_atari.core.files import (
 )
 from cql_atari.core.gin_text import Reference, binding, last_bindings, resolved
 from cql_atari.replay import opening
+from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder, warn_of_unused
 from cql_atari.training import loggers
 
@@ -98,8 +99,10 @@ def fit(
   with output_folder('--base_dir', base_dir) as folder:
     if _is_finished(RunFolder(folder), bound, digest):
       _check_data(RunFolder(folder), gin_files, lines)
-      print('all iterations of this run are done already.')
+      gone = '' if _saved(RunFolder(folder)) else ', and its checkpoints gone'
+      print(f'all iterations of this run are done already{gone}.')
     else:
+      _keep_results(RunFolder(folder))
       with gin_state.isolated():
         _fit(folder, gin_files, lines, digest, of_loggers)
   return RunFolder(folder)
@@ -121,10 +124,36 @@ def _is_finished(run: RunFolder, bound: dict[str, Any], digest: str) -> bool:
   length = bound.get('FixedReplayRunner.training_steps', 0)
   if not run.has_records or run.record.get('given') != digest:
     return False
-  steps = ()
-  with contextlib.suppress(UserError):  # Of damaged ones, which are rewritten.
-    steps = run.metrics().get('gradient_steps', ())
-  return 0 < iterations * length <= max(steps, default=0)
+  total = iterations * length
+  if not 0 < total <= max(_evaluated(run), default=0):
+    return False
+  saved = _saved(run)  # The last may have been damaged, and put aside.
+  return not saved or total <= max(saved)
+
+
+def _keep_results(run: RunFolder) -> None:
+  """Refuses to begin anew over what a run came to.
+
+  Raises:
+    UserError: it has results, but no checkpoint to go on from.
+  """
+  if len(_evaluated(run)) and not _saved(run):
+    raise UserError(
+      f'the run in {run.path} has results, but its checkpoints are gone: give '
+      'another --base_dir, or delete its metrics.csv to begin it anew.'
+    )
+
+
+def _evaluated(run: RunFolder) -> Sequence[float]:
+  """The gradient steps of the rows of its metrics; of damaged ones, none."""
+  with contextlib.suppress(UserError):
+    return run.metrics().get('gradient_steps', ())
+  return ()
+
+
+def _saved(run: RunFolder) -> list[int]:
+  """The gradient steps of its checkpoints."""
+  return checkpoints.steps(run.checkpoints)
 
 
 def _check_data(

@@ -60,3 +60,22 @@ def test_what_is_parsed_is_what_is_checked():
 def test_a_missing_file_is_suggested():
   with pytest.raises(UserError, match=r'did you mean cql_1pct\.gin'):
     gin_text.find_config('cql_1pc.gin')
+
+
+@pytest.mark.parametrize(
+  ('line', 'said'),
+  [
+    ('CQLMixin.alpha=', 'needs a value, as in "CQLMixin.alpha=VALUE"'),
+    ('CQLMixin.alpha 3', 'needs a value, as in "CQLMixin.alpha=VALUE"'),
+  ],
+)
+def test_a_binding_without_a_value_is_told_what_to_type(line, said):
+  with pytest.raises(UserError, match=said):
+    list(gin_text.statements([], [line]))
+
+
+def test_values_of_python_are_told_to_gin_or_refused():
+  assert gin_text.binding('A.b', range(3)) == 'A.b = (0,1,2,)'
+  for value in (float('nan'), [float('inf')], {1, 2}, object()):
+    with pytest.raises(UserError, match='cannot be told to gin: give a finite'):
+      gin_text.binding('A.b', value)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import socket
 import subprocess
 import threading
 
@@ -180,3 +182,51 @@ def test_a_sweep_of_another_version_is_told_so(tmp_path):
   path.write_text(json.dumps({**state, 'digest': 'other'}))
   with pytest.raises(UserError, match='a sweep of another version'):
     sweep.runs(tmp_path)
+
+
+def one_run(folder):
+  sweep = plan.Sweep(configs=['cql_1pct.gin'], seeds=[0], games=['Pong'])
+  (run,) = sweep.runs(folder)
+  run.directory.mkdir(parents=True, exist_ok=True)
+  return sweep, run
+
+
+@pytest.mark.parametrize('text', ['', '{}', '[]', 'null', '{"attempts": 3}'])
+def test_a_damaged_state_is_one_that_waits(tmp_path, text):
+  sweep, run = one_run(tmp_path)
+  (run.directory / plan.STATE_FILE).write_text(text)
+  assert plan.describe(sweep, one_run(tmp_path)[1:], 1).startswith('waiting ')
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'gradient_steps,wall_seconds\n1x0,5\n', 'iteration\n0\n',
+    'gradient_steps,wall_seconds\n100,\n',
+  ],
+)  # fmt: skip
+def test_damaged_metrics_of_a_run_stop_no_sweep(tmp_path, text):
+  sweep, run = one_run(tmp_path)
+  (run.directory / 'metrics.csv').write_text(text)
+  assert '25.0 steps/s each (assumed' in plan.describe(sweep, [run], 1)
+
+
+def test_a_run_that_was_killed_is_said_to_be(tmp_path):
+  sweep, run = one_run(tmp_path)
+  ended = subprocess.Popen(['true'])
+  ended.wait()
+  for pid, host, status in (
+    (ended.pid, socket.gethostname(), 'killed '),
+    (os.getpid(), socket.gethostname(), 'running '),
+    (ended.pid, 'elsewhere', 'running '),
+  ):
+    run.write_state(status='running', attempts=1, pid=pid, host=host)
+    assert plan.describe(sweep, [run], 1).startswith(status)
+
+
+@pytest.mark.parametrize('path', ['x/{}', 'x/{game.foo}', 'x/{gam}'])
+def test_only_known_fields_stand_in_braces(tmp_path, path):
+  with pytest.raises(UserError, match=r'only {game} can stand in braces'):
+    plan.Sweep(
+      configs=['cql_1pct.gin'], seeds=[0], games=['Pong'], replay_dir=path
+    ).runs(tmp_path)
