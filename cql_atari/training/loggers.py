@@ -44,6 +44,11 @@ class Loggers:
       CannotBegin: one of them can't.
     """
     self._loggers = []
+    if self._makers and not run.has_records:
+      raise CannotBegin(
+        f'loggers need {run.path}/run.json, which cql_atari.fit writes: train '
+        'by that.'
+      )
     with contextlib.ExitStack() as stack:
       stack.push(self._close)
       for make in self._makers:

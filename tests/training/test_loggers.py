@@ -13,6 +13,8 @@ from training_runs import TINY
 
 import cql_atari
 from cql_atari.core.errors import UserError
+from cql_atari.runs.folder import RunFolder
+from cql_atari.training import loggers
 
 
 @gin.configurable(denylist=['folder', 'record'])
@@ -162,6 +164,16 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     places = [content.find(str(loss).encode()) for loss in losses(folder)]
   assert 0 < places[0] < places[1]
   assert b'CQLMixin.alpha' in content
+
+
+def test_a_folder_without_records_is_no_damaged_one(tmp_path):
+  """Of a FixedReplayRunner made by hand."""
+  made = loggers.Loggers([lambda folder, record: None])
+  with (
+    pytest.raises(UserError, match=r'which cql_atari.fit writes: train by'),
+    made.opened(RunFolder(tmp_path)),
+  ):
+    pass
 
 
 def test_what_is_not_installed_is_told_before_the_data_are_opened(
