@@ -28,7 +28,7 @@ _WORDS = {
     },
   ),
   'target_gap': _Words(
-    'target gap that tunes alpha', 'target gap', {'None': 'none'}
+    'target gap that tunes alpha', 'target gap', {'unset': 'none'}
   ),
   'fraction': _Words('share of the rows', 'share of the rows'),
   'num_samples': _Words('action samples of each kind', 'samples'),
@@ -64,4 +64,4 @@ def label(name: str, text: str | None, full_name: bool = False) -> str:
     full_name: whether to keep gin's, as two settings end alike.
   """
   words = name if full_name else _words(name).label
-  return f'{words} {"unset" if text is None else value(name, text)}'
+  return f'{words} {value(name, "unset" if text is None else text)}'

@@ -180,6 +180,16 @@ def test_settings_of_one_name_are_told_apart(tmp_path, write_run):
   ]
 
 
+def test_what_is_not_set_is_in_words(tmp_path, write_run):
+  for number, gap in enumerate((None, 5.0)):
+    write_run(
+      tmp_path / str(number), ('gradient_steps', 'eval_return_mean'),
+      [(100, 1.0)], settings={'CQLSACAgent.target_gap': gap},
+    )  # fmt: skip
+  (groups,) = grouping.group_by_game(load(tmp_path / '*')).values()
+  assert list(groups) == ['CQL, target gap 5', 'CQL, target gap none']
+
+
 def test_iterations_without_an_evaluation_are_left_out(tmp_path, write_run):
   rows = [(100, 5.0), (200, ''), (300, 3.0), (400, '')]
   write_run(tmp_path / '0', ('gradient_steps', 'eval_return_mean'), rows)
