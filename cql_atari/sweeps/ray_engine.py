@@ -4,6 +4,7 @@ Run folders lie in storage that every node shares. A task whose node is lost is
 given to another one, where its run goes on from its checkpoint.
 """
 
+import contextlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -106,10 +107,11 @@ class RayEngine:
 
   def stop(self) -> None:
     """Lets every run save and stop, and waits for it."""
-    for task in self._pending:
-      self._ray.cancel(task)
-    if self._pending:
-      self._ray.wait(self._pending, num_returns=len(self._pending))
+    with contextlib.suppress(self._ray.exceptions.RayError):  # It is gone.
+      for task in self._pending:
+        self._ray.cancel(task)
+      if self._pending:
+        self._ray.wait(self._pending, num_returns=len(self._pending))
 
 
 def _execute(run: PlannedRun, *arguments) -> None:
