@@ -5,6 +5,7 @@ given to another one, where its run goes on from its checkpoint.
 """
 
 import contextlib
+import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -123,6 +124,8 @@ def _execute(run: PlannedRun, *arguments) -> None:
     if stopped.is_set():
       process.terminate()
 
+  # Ray cancels by what Ctrl-C does, which is ignored in the background.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   thread = futures.ThreadPoolExecutor(1)
   work = thread.submit(execute.execute, run, *arguments, stopped, note)
   while not work.done():

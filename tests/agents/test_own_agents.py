@@ -116,9 +116,11 @@ def test_a_loss_without_xla_may_print_and_assert(demo_store, capfd):
 
   agent = Guarded(demo_store, network=NETWORK, compile_step=False)
   agent.train_steps(2)
+  agent.mean_scalars()  # Waits for them.
   assert 'the loss of step 1' in capfd.readouterr().err
   with pytest.raises(tf.errors.InvalidArgumentError, match='over'):
     agent.train_steps(1)
+    agent.mean_scalars()
 
 
 def test_a_target_copied_by_hand_is_used_at_once(demo_store):

@@ -249,13 +249,20 @@ sys.exit(status)
 
 @pytest.mark.slow
 def test_runs_on_ray_save_when_the_sweep_is_stopped(work, environment):
+  """Also of a sweep in the background, where Ctrl-C is ignored."""
   pytest.importorskip('ray')
   base_dir = work / 'ray-stopped'
   sweep = subprocess.Popen(
-    command(work, base_dir, '--engine=ray'),
+    command(
+      work,
+      base_dir,
+      '--engine=ray',
+      '--gin_bindings=FixedReplayRunner.num_iterations=99',
+    ),
     env=environment,
     stdout=subprocess.PIPE,
     text=True,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
   )
   wait_for_checkpoint(base_dir, sweep)
   sweep.send_signal(signal.SIGINT)
