@@ -64,9 +64,7 @@ class FixedReplayRunner(job.Job):
 
   It keeps Dopamine's log files and statistics, and its names of settings. The
   gin file names the agent: `create_agent_fn = @CQLAgent`. `Job` resumes runs.
-
-  `cql_atari.fit` makes it in a run folder that it locks, and whose records it
-  writes; made by hand it does neither.
+  The folder's lock and records are `fit`'s: made by hand it has neither.
 
   Attributes:
     agent: what learns.
