@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from cql_atari.agents import dopamine
 from cql_atari.core import constraints, progress
-from cql_atari.core.errors import UserError
+from cql_atari.core.errors import DivergedError, UserError
 from cql_atari.core.files import atomic_file, user_path, writing
 from cql_atari.core.protocols import Arrays, Exported
 
@@ -130,7 +130,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     """The mean loss since the last reset of scalars; waits for the steps.
 
     Raises:
-      UserError: it, or another of `loss_names`, is no longer finite.
+      DivergedError: it, or another of `loss_names`, is no longer finite.
     """
     self._unchecked_steps = 0
     means = self.mean_scalars()
@@ -147,7 +147,7 @@ class OfflineAgent(dopamine.DopamineProtocol):
     for name, largest in getattr(self.data, 'largest', {}).items():
       if largest > _LARGE:
         remedy = f'the data have {name} of size {largest:.3g}, so scale them'
-    raise UserError(
+    raise DivergedError(
       f'the {broken[0].replace("_", " ")} is {means[broken[0]]} by gradient '
       f'step {self.gradient_steps}: {remedy}, and start anew (a run, in a new '
       '--base_dir).'

@@ -165,6 +165,8 @@ def _load_run(folder: RunFolder) -> LoadedRun:
 
 def _plain(value: Any) -> str:
   """A setting as a text: 4 and 4.0 are the same."""
+  if isinstance(value, list):
+    return f'[{", ".join(map(_plain, value))}]'
   if isinstance(value, float):
     return f'{value!r}'.removesuffix('.0')
   return str(value)

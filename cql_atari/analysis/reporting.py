@@ -60,13 +60,16 @@ def write(
   write_text(out / 'report.html', document.page(title, text, out))
 
 
+_PICTURES = 'curves|diagnostics|gaps|held_out|normalized|ablation'
+
+
 def _remove_pictures(out: pathlib.Path) -> None:
   """Takes away what an earlier report there shows."""
   report = out / 'report.md'
   if not report.is_file():
     return
   text = report.read_text(errors='replace')
-  for name in re.findall(r'!\[.*?\]\((\w+)\.png\)', text):
+  for name in re.findall(rf'!\[.*?\]\(((?:{_PICTURES})_\w+)\.png\)', text):
     for ending in ('.png', '.pdf'):
       (out / f'{name}{ending}').unlink(missing_ok=True)
   (out / 'interquartile_means.csv').unlink(missing_ok=True)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from cql_atari.analysis import document, grouping, loading
 from cql_atari.analysis.grouping import with_error
-from cql_atari.core.errors import UserError
+from cql_atari.core.errors import DivergedError, UserError
 from cql_atari.core.files import write_csv, write_text, writing
 from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
@@ -148,7 +149,15 @@ def _evaluation(
 
   def evaluate(states, rng):
     fitted.load_state(begin)
-    fitted.train_steps(steps, True, f'checkpoint {run.gradient_steps}')
+    title = f'checkpoint {run.gradient_steps}'
+    try:
+      fitted.train_steps(steps, True, title)
+    except DivergedError:
+      logging.warning(
+        '%s, %s: fitted Q evaluation diverged, and cannot tell.',
+        run.folder.path, title,
+      )  # fmt: skip
+      return math.nan
     return fitted.predict_values(states, rng).mean()
 
   return evaluate

@@ -70,7 +70,7 @@ class SACCollector(online.OnlineLearner):
       snapshot_episodes: what a snapshot's return is the mean of.
       checkpoint_minutes: minutes between checkpoints.
       write_minari: whether to make Minari datasets too, in Minari's own folder:
-        cql_atari/TASK/medium-v0 and others.
+        cql_atari/TASK/medium-v0 and others, TASK-2/... of run 2, and so on.
       seed: seeds the weights, the batches, the episodes and the exploration.
 
     Raises:
@@ -124,8 +124,9 @@ class SACCollector(online.OnlineLearner):
         environment=environments.gymnasium_name(self._task),
       )
       if self._write_minari:
+        run = '' if self.folder.name == '1' else f'-{self.folder.name}'
         minari_files.write(
-          f'cql_atari/{self._task.domain}/{name}-v0',
+          f'cql_atari/{self._task.domain}{run}/{name}-v0',
           steps,
           self._task,
           algorithm_name='SAC',

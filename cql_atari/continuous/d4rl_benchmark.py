@@ -142,7 +142,7 @@ class D4RLBenchmark:
       UserError: they aren't, or MuJoCo is missing.
     """
     task = environments.task
-    if data.task.domain != task.domain:
+    if not environments_lib.are_same(data.task, task):
       raise UserError(
         f'the data are of {data.task.name}, but {task.name} is played: give '
         'one task, with --gin_bindings="TASK=\'...\'".'

@@ -128,6 +128,11 @@ def _description(task: tasks.Task):
   return f'AdroitHand{task.domain.capitalize()}-v1', {}, adapt
 
 
+def are_same(task: tasks.Task, other: tasks.Task) -> bool:
+  """Whether two tasks are played in the same environment, with its rewards."""
+  return _description(task)[:2] == _description(other)[:2]
+
+
 def gymnasium_name(task: tasks.Task) -> str:
   """Gymnasium's name of a task's environment, such as 'Hopper-v4'."""
   return _description(task)[0]
@@ -161,8 +166,12 @@ def check_recorded(name: str, task: tasks.Task, source: str) -> None:
 
 
 def _kind(name: str) -> str:
-  """'hopper' of 'Hopper-v4', 'package:Hopper-v4' and 'hopper-medium-v2'."""
-  return name.rpartition(':')[2].split('-')[0].lower()
+  """'hopper' of 'Hopper-v4', 'package:Hopper-v4' and 'hopper-medium-v2'.
+
+  Of D4RL's mazes the size as well: 'antmaze-large'.
+  """
+  kind, *rest = name.rpartition(':')[2].lower().split('-')
+  return '-'.join([kind, *rest[:1]]) if kind == 'antmaze' else kind
 
 
 def maze(domain: str) -> list[list]:

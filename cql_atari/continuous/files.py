@@ -186,6 +186,8 @@ def concatenate(*parts: Steps) -> Steps:
 def _recorded_environment(file: h5py.File) -> str | None:
   """The environment that a file's metadata name; D4RL's own name none."""
   for holder in (file.get('metadata', {}), file.attrs):
+    if isinstance(holder, h5py.Dataset):  # Metadata of another kind.
+      continue
     for name in _ENVIRONMENT_NAMES:
       if name in holder:
         value = holder[name]

@@ -294,7 +294,6 @@ class FineTuner(OnlineLearner):
         'only once: it cannot go on online with such data.'
       )
     self._data = offline.data
-    self._snapshot_rng = np.random.default_rng(seed)  # BEAR samples actions.
     memory = ReplayMemory(
       steps, *self._data.state.shape[1:], self._data.action_size
     )
@@ -348,3 +347,9 @@ class FineTuner(OnlineLearner):
     return self._agent.select_actions(
       state[None].astype(np.float32), self._snapshot_rng
     )[0]
+
+  def _take_snapshot(self) -> None:
+    """As `OnlineLearner`'s, the same also after a kill."""
+    seeds = [self._seed, self.step]
+    self._snapshot_rng = np.random.default_rng(seeds)  # BEAR samples actions.
+    super()._take_snapshot()

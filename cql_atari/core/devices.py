@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 
 from absl import logging
 
@@ -57,6 +58,27 @@ def share_cores(networks: PositiveInt = 1) -> None:
       tf.config.threading.set_intra_op_parallelism_threads(
         max(1, cores() // networks)
       )
+
+
+@contextlib.contextmanager
+def asynchronous() -> Iterator[None]:
+  """Lets Python queue the next steps while TensorFlow computes one.
+
+  Reading a tensor waits for it. An operation's error stays in TensorFlow's
+  queue, where all later ones of the process would meet it: it is taken out.
+  """
+  import tensorflow as tf
+
+  mode = tf.config.experimental
+  before = mode.get_synchronous_execution()
+  mode.set_synchronous_execution(False)
+  try:
+    yield
+  except BaseException:
+    tf.experimental.async_clear_error()
+    raise
+  finally:
+    mode.set_synchronous_execution(before)
 
 
 def has_gpu() -> bool:

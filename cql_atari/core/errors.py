@@ -15,6 +15,10 @@ class OtherSettingsError(UserError):
   """A job was begun with settings that must not change."""
 
 
+class DivergedError(UserError):
+  """A loss is no longer finite."""
+
+
 class BusyError(UserError):
   """Another process holds what is needed: trying again later helps."""
 

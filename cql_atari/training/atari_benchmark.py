@@ -16,6 +16,7 @@ from cql_atari.core.protocols import (
 )
 from cql_atari.environments import atari, published_scores
 from cql_atari.replay import games, recorder
+from cql_atari.runs import checkpoints
 from cql_atari.runs.folder import RunFolder
 from cql_atari.training import rom_check
 
@@ -75,9 +76,9 @@ def _make_collector(run_dir: pathlib.Path, game: str, steps: int | None):
   del game  # Which gin has.
   logs = run_dir / 'replay_logs'
   has_data = logs.is_dir() and any(logs.iterdir())
-  if has_data and not RunFolder(run_dir).checkpoints.is_dir():
+  if has_data and not checkpoints.steps(RunFolder(run_dir).checkpoints):
     raise UserError(
-      f'{run_dir} holds data that nothing here can go on with: give another '
+      f'{run_dir} holds data, and no checkpoint to go on from: give another '
       '--run or --out.'
     )
   return collector.Collector(run_dir, steps or 1_000_000, games.num_actions())

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
 from cql_atari.agents import fixed_replay_agent
-from cql_atari.core import progress
+from cql_atari.core import devices, progress
 from cql_atari.core.constraints import (
   NonNegative,
   NonNegativeInt,
@@ -168,7 +167,6 @@ class Collector(job.Job):
       self._save_agent()
       print(f'all {self._recorder.total_rows} rows are logged already.')
       return
-    tf.config.experimental.set_synchronous_execution(False)
     bar = progress.bar(
       self._recorder.total_rows,
       ' rows',
@@ -176,7 +174,7 @@ class Collector(job.Job):
       self._recorder.add_count,
       leave=True,
     )
-    with bar, writing(self.folder), self.working():
+    with bar, writing(self.folder), self.working(), devices.asynchronous():
       self._play(bar)
 
   def _play(self, bar: tqdm.tqdm) -> None:

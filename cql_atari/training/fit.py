@@ -219,6 +219,6 @@ def _fit(
     try:
       runner.run_experiment()
     except loggers.CannotBegin:
-      if not runner.step:
+      if not checkpoints.steps(folder.checkpoints):
         folder.remove_records()
       raise

@@ -19,7 +19,7 @@ from absl import logging
 from dopamine.discrete_domains import iteration_statistics
 from dopamine.discrete_domains import logger as dopamine_logger
 
-from cql_atari.core import benchmarks, gin_state, progress
+from cql_atari.core import benchmarks, devices, gin_state, progress
 from cql_atari.core.constraints import (
   NonNegative,
   NonNegativeInt,
@@ -239,9 +239,8 @@ class FixedReplayRunner(job.Job):
     if self.is_finished:
       print(f'all {self._num_iterations} iterations are done already.')
       return
-    # Python queues the next step while this one computes; reading waits.
-    tf.config.experimental.set_synchronous_execution(False)
-    with self.working(), self._loggers.opened(self._run_folder):
+    loggers = self._loggers.opened(self._run_folder)
+    with self.working(), loggers, devices.asynchronous():
       with writing(self.folder), tensorflow_errors_as_os_errors():
         self._summaries = tf.summary.create_file_writer(str(self.folder))
       self._pretrain()

@@ -43,7 +43,8 @@ class StopSignal:
       yield
     finally:
       for number, handler in zip(watched, before):
-        signal.signal(number, handler)
+        if handler is not None:  # None: not installed from Python.
+          signal.signal(number, handler)
 
   def stop(self, where: str) -> None:
     """Ends the program; call it once everything is saved.

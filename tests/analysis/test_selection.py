@@ -9,6 +9,7 @@ import pytest
 from cql_atari.agents import dqn_agent, fqe_agent
 from cql_atari.agents.fixed_replay_agent import Outputs
 from cql_atari.analysis import selection
+from cql_atari.core.errors import DivergedError
 
 
 def made(scores, points=True, **numbers):
@@ -101,6 +102,22 @@ def test_conservative_evaluation_is_eq1_and_eq2_with_the_policy_as_mu(
   fitted.train_steps(2)
   for x, y in zip(before, evaluated.online_network.trainable_variables):
     np.testing.assert_array_equal(x, y)
+
+
+def test_an_evaluation_that_diverges_cannot_tell(caplog):
+  def diverge(*arguments):
+    raise DivergedError('the loss is nan')
+
+  fitted = types.SimpleNamespace(
+    state=dict, load_state=lambda state: None, train_steps=diverge
+  )
+  run = types.SimpleNamespace(
+    fitted_q=lambda seed: fitted, gradient_steps=300,
+    folder=types.SimpleNamespace(path='runs/0'),
+  )  # fmt: skip
+  evaluate = selection._evaluation(run, 10, 0)
+  assert math.isnan(evaluate(None, None))
+  assert 'runs/0, checkpoint 300: fitted Q evaluation diverged' in caplog.text
 
 
 def test_first_states_have_blank_frames_before_them(demo_store):

@@ -67,6 +67,14 @@ def test_a_setting_of_a_newer_version_makes_no_other_kind(make_run, tmp_path):
   assert labels(tmp_path) == {'Pong': ['CQL']}
 
 
+def test_whole_numbers_are_the_same_in_lists_too(make_run, tmp_path):
+  for seed, low in enumerate((-5, -5.0)):
+    settings = {'TanhGaussianPolicy.log_std_range': [low, 2]}
+    make_run(str(seed), seed=seed, settings=settings)
+  make_run('x', settings={'TanhGaussianPolicy.log_std_range': [-20, 2]})
+  assert len(labels(tmp_path)['Pong']) == 2
+
+
 def report(tmp_path):
   done = subprocess.run(
     [
@@ -99,10 +107,15 @@ def test_a_report_tells_what_it_shows_in_part(make_run, tmp_path):
     (tmp_path / 'runs' / f'more{number}' / 'run.json').unlink()
   mine = tmp_path / 'report' / 'curves_mine.png'
   mine.touch()
+  shown = tmp_path / 'report' / 'results.png'  # In a page that is replaced.
+  shown.touch()
+  page = tmp_path / 'report' / 'report.md'
+  page.write_text(f'{text}\n![results](results.png)\n')
   assert (tmp_path / 'report' / 'curves_10_pct.pdf').exists()
   report(tmp_path)
   left = {path.name for path in (tmp_path / 'report').glob('curves*')}
   assert left == {'curves_1_pct.png', 'curves_1_pct.pdf', mine.name}
+  assert shown.exists()
 
 
 def test_verdicts_need_three_evaluations_and_ours(make_run, tmp_path):

@@ -195,6 +195,9 @@ def test_data_of_others_is_not_overwritten(tmp_path, demo_dir):
   done = call(command(tmp_path))
   assert done.returncode == 2 and 'give another --run' in done.stderr
   assert [path.name for path in logs.iterdir()] == ['x.gz']
+  (tmp_path / 'Breakout' / '1' / 'checkpoints').mkdir()  # Emptied by hand.
+  done = call(command(tmp_path))
+  assert done.returncode == 2 and 'no checkpoint to go on' in done.stderr
 
 
 @pytest.fixture(scope='module')

@@ -368,6 +368,34 @@ def test_files_that_name_another_environment_are_refused(tmp_path, where):
   assert len(datasets.open_task_data('halfcheetah-medium', str(path)))
 
 
+@pytest.mark.parametrize(
+  ('name', 'task', 'is_refused'),
+  [
+    ('antmaze-umaze-v0', 'antmaze-large-play', True),
+    ('antmaze-large-diverse-v0', 'antmaze-large-play', False),
+    ('AntMaze_UMaze-v4', 'antmaze-large-play', False),
+  ],
+)
+def test_the_size_of_a_recorded_maze_counts(tmp_path, name, task, is_refused):
+  task = tasks.task(task)
+  path = write(tmp_path / 'play.hdf5', columns(task=task))
+  with h5py.File(path, 'a') as file:
+    file.attrs['env_id'] = name
+  if is_refused:
+    with pytest.raises(UserError, match=f'is of {name}'):
+      datasets.open_task_data(task.name, str(path))
+  else:
+    assert len(datasets.open_task_data(task.name, str(path)))
+
+
+def test_metadata_of_another_kind_do_not_matter(tmp_path):
+  path = write(tmp_path / 'play.hdf5', columns())
+  with h5py.File(path, 'a') as file:
+    del file['metadata']
+    file['metadata'] = 'sac'
+  assert len(datasets.open_task_data('hopper-medium', str(path)))
+
+
 def test_minari_datasets_of_a_newer_version_are_read(monkeypatch):
   recorded = Recorded('Walker2d-v5', np.zeros((4, 17)))
   monkeypatch.setattr(sources, 'load_minari', lambda name: recorded)

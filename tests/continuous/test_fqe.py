@@ -47,6 +47,15 @@ def test_fitted_q_evaluation_finds_values_by_hand():
     np.testing.assert_array_equal(variable, value)
 
 
+def test_a_policy_of_another_kind_is_evaluated():
+  """One of a user's own, of which only `layers` are known."""
+  evaluated = make(bc_agent.ContinuousBCAgent)
+  del evaluated.policy.hidden_units
+  fitted = fqe_agent.ContinuousFQEAgent(evaluated, dataset())
+  fitted.train_steps(1)
+  assert fitted.gradient_steps == 1
+
+
 @pytest.mark.parametrize('penalty', ['eq1', 'mu'])
 def test_conservative_evaluation_is_eq1_and_eq2_with_the_policy_as_mu(penalty):
   evaluated = make(bc_agent.ContinuousBCAgent)

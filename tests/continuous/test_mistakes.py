@@ -9,7 +9,7 @@ import tensorflow as tf
 from continuous_by_hand import dataset
 
 import cql_atari
-from cql_atari.continuous import networks
+from cql_atari.continuous import d4rl_benchmark, networks, tasks
 from cql_atari.core.errors import UserError
 
 SMALL = {
@@ -25,6 +25,31 @@ def test_an_agent_plays_its_own_task():
   games = cql_atari.D4RLEnvironments('walker2d-medium-v2', 1)
   with pytest.raises(UserError, match='learned halfcheetah, and walker2d is'):
     cql_atari.evaluate(agent, games, steps=10)
+
+
+def test_steps_of_other_updates_are_refused():
+  one, two = (
+    cql_atari.SACAgent(dataset(), policy_steps=n, **SMALL) for n in (1, 2)
+  )
+  two.train_steps(2)
+  with pytest.raises(UserError, match='give the critic_steps and policy_steps'):
+    one.load_state(two.state())
+  again = cql_atari.SACAgent(dataset(), policy_steps=2, **SMALL)
+  again.load_state(two.state())
+  assert again.gradient_steps == 2
+
+
+def test_agents_of_another_kitchen_are_refused():
+  """Mixed data have other goals than partial ones; hopper's are all alike."""
+  benchmark = d4rl_benchmark.D4RLBenchmark()
+
+  def check(learned, played):
+    data = dataclasses.replace(dataset(), task=tasks.task(learned))
+    benchmark.check(data, cql_atari.D4RLEnvironments(played, 1))
+
+  with pytest.raises(UserError, match='the data are of kitchen-mixed'):
+    check('kitchen-mixed', 'kitchen-partial')
+  check('hopper-medium', 'hopper-expert')
 
 
 def test_networks_of_keras_are_refused():

@@ -15,7 +15,13 @@ import pytest
 from training_runs import python
 
 import cql_atari
-from cql_atari.continuous import datasets, environments, files, tasks
+from cql_atari.continuous import (
+  datasets,
+  environments,
+  files,
+  gymnasium_tasks,
+  tasks,
+)
 from cql_atari.core.errors import UserError
 from cql_atari.runs import checkpoints, trained
 
@@ -268,6 +274,13 @@ def test_another_version_of_the_environment_is_told(caplog):
 def test_what_is_no_continuous_task_is_refused(name, sentence):
   with pytest.raises(UserError, match=sentence):
     tasks.task(name)
+
+
+def test_returns_are_told_where_the_task_cannot_be_made():
+  """As of runs that were copied to a machine without its package."""
+  record = {'task': 'gymnasium:gone:Gone-v0'}
+  score = gymnasium_tasks.BENCHMARK.score(record, np.array([3.0]))
+  assert score.tolist() == [3.0]
 
 
 def test_own_data_that_are_missing_say_what_to_give(tmp_path):

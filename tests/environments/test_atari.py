@@ -36,7 +36,7 @@ def test_frames_rewards_and_ends_equal_dopamines(game):
 
 
 def test_stickiness_is_dopamines_in_distribution():
-  """Pong's screen after six agent steps, over 150 tries each way.
+  """Pong's screen after six agent steps, over 80 and 150 tries.
 
   Each emulator frame repeats the action before with probability 1/4, so the
   paddle ends up in one of a few places, each with its own frequency.
@@ -44,12 +44,12 @@ def test_stickiness_is_dopamines_in_distribution():
   actions = (0, 0, 2, 0, 2, 2)
 
   def ours(seeds, **settings):
-    env, screens = atari.AtariEnvironments('Pong', 50, **settings), []
-    for seed in seeds:
+    env, screens = atari.AtariEnvironments('Pong', 40, **settings), []
+    for seed in seeds:  # A reset loads 40 emulators anew, which takes seconds.
       env.reset(seed)
       for action in actions:
-        states, _, _ = env.step(np.full(50, action))
-      screens.append(states[..., -1].reshape(50, -1).sum(1, dtype=np.int64))
+        states, _, _ = env.step(np.full(40, action))
+      screens.append(states[..., -1].reshape(40, -1).sum(1, dtype=np.int64))
     return np.concatenate(screens)
 
   def theirs():
@@ -62,7 +62,7 @@ def test_stickiness_is_dopamines_in_distribution():
       screens.append(frame.sum(dtype=np.int64))
     return np.array(screens)
 
-  samples = ours(range(3)), theirs()
+  samples = ours(range(2)), theirs()
   values = np.unique(np.concatenate(samples))
   table = np.array([[np.sum(x == v) for v in values] for x in samples])
   frequent = table.sum(axis=0) >= 8

@@ -81,6 +81,20 @@ def test_a_signal_saves_and_ends(tmp_path, capsys, number):
   assert Counting(tmp_path).step == 4
 
 
+def test_a_handler_that_python_did_not_install_is_left_alone(monkeypatch):
+  set_to = []
+
+  def install(number, handler):
+    if handler is None:
+      raise TypeError('signal handler must be signal.SIG_IGN, ...')
+    set_to.append(number)
+
+  monkeypatch.setattr(signal, 'signal', install)
+  with signals.StopSignal().watch():
+    pass
+  assert set_to == [signal.SIGINT, signal.SIGTERM]
+
+
 def test_a_job_of_other_settings_is_refused(tmp_path):
   Counting(tmp_path).save()
   with pytest.raises(UserError, match='began with seed 0, not 1: give that'):

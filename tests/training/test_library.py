@@ -12,6 +12,7 @@ import sys
 import gin
 import numpy as np
 import pytest
+import tensorflow as tf
 from training_runs import TINY
 
 import cql_atari
@@ -217,6 +218,26 @@ def test_what_is_bound_by_a_macro_is_found():
     assert gin_state.value('Split.fraction') == 0.25
     assert gin_state.value('open_data.open_fn').__name__ == 'open_store'
     assert gin_state.value('Split.shards', 7) == 7
+
+
+def test_what_fails_in_a_run_fails_there_alone(demo_store, tmp_path):
+  @gin.configurable
+  class Guarded(cql_atari.CQLAgent):
+    def loss(self, outputs, transition):
+      tf.debugging.assert_less(outputs.step, tf.constant(9, tf.int64), 'over')
+      return super().loss(outputs, transition)
+
+  parameters = {
+    **SMALL,
+    'FixedReplayRunner.create_agent_fn': Guarded,
+    'FixedReplayAgent.compile_step': False,
+  }
+  with pytest.raises(tf.errors.InvalidArgumentError, match='over'):
+    cql_atari.fit(tmp_path, 'cql_demo.gin', parameters=parameters)
+  agent = small_agent(demo_store)
+  agent.train_steps(2)
+  assert agent.mean_scalars()['loss'] > 0
+  assert tf.config.experimental.get_synchronous_execution()
 
 
 def test_a_run_in_a_thread_watches_for_no_signal():

@@ -23,7 +23,7 @@ from cql_atari.core.constraints import (
   configurable,
 )
 from cql_atari.core.errors import UserError
-from cql_atari.core.protocols import Exported
+from cql_atari.core.protocols import Arrays, Exported
 
 _STEPS_PER_MEASURE = 100
 _HELD_OUT = (
@@ -344,6 +344,17 @@ class ContinuousAgent(base.OfflineAgent):
     return {'action': self.policy.mode(self._normalized(states))}
 
   # --- Saving. ---
+
+  def load_state(self, arrays: Arrays) -> None:
+    """As `OfflineAgent`'s; parts have to be updated as often as they were."""
+    super().load_state(arrays)
+    steps = {int(p.optimizer.iterations) / p.repeats for p in self.parts}
+    if len(steps) > 1:
+      raise UserError(
+        'the checkpoint is of an agent with more or fewer updates in a '
+        'gradient step: give the critic_steps and policy_steps it was trained '
+        'with, or another folder.'
+      )
 
   def _variables_by_name(self) -> dict[str, Sequence[tf.Variable]]:
     named = {}

@@ -17,6 +17,7 @@ from cql_atari.losses import conservative
 
 # Rewards are carried back by a tenth of what SAC's slow target takes.
 _TARGET_RATE = 0.05
+_HIDDEN_UNITS = (256, 256, 256)  # Beside a policy of another kind.
 _PENALTY_SAMPLES = 10  # Of the policy, in every state.
 
 
@@ -53,7 +54,7 @@ class ContinuousFQEAgent(SACAgent):
       gamma=evaluated.gamma,
       critic=functools.partial(
         networks.Critic,
-        hidden_units=evaluated.policy.hidden_units,
+        hidden_units=getattr(evaluated.policy, 'hidden_units', _HIDDEN_UNITS),
         num_critics=1,
       ),
       temperature=0.0,
