@@ -19,7 +19,11 @@ D4RL = [
   'minari[hdf5,hf]>=0.5',
 ]
 WANDB = ['wandb>=0.18']
-SITE = ['mkdocs-material>=9.5,<10', 'mkdocstrings-python>=1.12,<3']
+SITE = [
+  'mkdocs-material>=9.5,<10',
+  'mkdocstrings-python>=1.12,<3',
+  'L2M4M>=1.0,<2',  # Formulas as MathML.
+]
 EXPORT = ['tf2onnx>=1.16', 'onnxruntime>=1.18']
 
 # Every module directly in the package is a command.

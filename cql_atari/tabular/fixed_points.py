@@ -228,8 +228,9 @@ def _slopes(gradient, q: np.ndarray) -> np.ndarray:
   though mu moves with Q.
   """
   shifts = _DIFFERENCE * np.eye(q.shape[-1])
-  columns = [gradient(q + shift) - gradient(q - shift) for shift in shifts]
-  return np.stack(columns, axis=-1) / (2 * _DIFFERENCE)
+  shifts = np.expand_dims([shifts, -shifts], tuple(range(2, 1 + q.ndim)))
+  ahead, behind = gradient(q + shifts)  # In one call, (2, A, ..., S, A).
+  return np.moveaxis(ahead - behind, 0, -1) / (2 * _DIFFERENCE)
 
 
 def _line_search(residual, q, error, step, done):
