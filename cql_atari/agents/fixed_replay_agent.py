@@ -256,23 +256,23 @@ class FixedReplayAgent(acting.Acting, base.OfflineAgent):
         self._compiled_train_on_chunk(
           *self._chunk, tf.constant(self._index_in_chunk), tf.constant(last)
         )
-        self._chunks = chunks
         left -= last - self._index_in_chunk
         self._index_in_chunk = last
         if last == self._chunk_size:
           self._chunk = None
+        self._chunks = chunks
 
   def _fetch_chunk(self) -> None:
     """Fetches the chunk of the next gradient step."""
     if self.sampler.store is None:
       raise UserError('this agent has no data: make it with a store.')
-    self._index_in_chunk = 0
-    if self._chunks is None:
-      steps, size = self.gradient_steps, self._chunk_size
-      number, self._index_in_chunk = divmod(steps, size)
-      self._chunks = self.sampler.chunks(number, size)
-    chunk = distribution.spread(self._strategy, next(self._chunks))
+    (chunks, self._chunks), index = (self._chunks, None), 0
+    if chunks is None:
+      number, index = divmod(self.gradient_steps, self._chunk_size)
+      chunks = self.sampler.chunks(number, self._chunk_size)
+    chunk = distribution.spread(self._strategy, next(chunks))
     self._chunk = chunk, self._compiled_next_target_outputs(chunk)
+    self._index_in_chunk, self._chunks = index, chunks
 
   def _next_target_outputs(self, chunk: Transition) -> tf.Tensor | None:
     """The target network's outputs at the next states of a chunk."""

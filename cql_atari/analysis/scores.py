@@ -1,6 +1,7 @@
 """Aggregate scores over games, by rliable."""
 
 import contextlib
+import types
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -60,16 +61,23 @@ def interquartile_means(
   Returns:
     Agent to (mean, low, high).
   """
-  with _rliable() as (library, metrics):
+  with _rliable() as library:
     points, intervals = library.get_interval_estimates(
       normalized,
-      lambda values: np.array([metrics.aggregate_iqm(values)]),
+      lambda values: np.array([interquartile_mean(values)]),
       reps=_BOOTSTRAP_REPETITIONS,
     )
   return {
     agent: (float(points[agent][0]), *map(float, intervals[agent][:, 0]))
     for agent in normalized
   }
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+  """The mean of the middle half; rliable's takes ten times as long."""
+  ordered = np.sort(values, axis=None)
+  cut = len(ordered) // 4
+  return ordered[cut : len(ordered) - cut].mean()
 
 
 def thresholds(normalized: dict[str, np.ndarray]) -> np.ndarray:
@@ -91,16 +99,23 @@ def performance_profiles(
   Returns:
     Agent to shares (T,) and their 95 % bootstrap interval (2, T).
   """
-  with _rliable() as (library, _):
+
+  def shares_above(values, limits):  # rliable's asks for one at a time.
+    return (values > limits[:, None, None]).mean(axis=(1, 2))
+
+  with _rliable() as library:
     shares, intervals = library.create_performance_profile(
-      normalized, thresholds, reps=_BOOTSTRAP_REPETITIONS
+      normalized,
+      thresholds,
+      custom_profile_func=shares_above,
+      reps=_BOOTSTRAP_REPETITIONS,
     )
   return {agent: (shares[agent], intervals[agent]) for agent in normalized}
 
 
 @contextlib.contextmanager
-def _rliable() -> Iterator[tuple]:
-  """rliable's modules: quiet about deprecations, and with the same draws.
+def _rliable() -> Iterator[types.ModuleType]:
+  """rliable's library: quiet about deprecations, and with the same draws.
 
   Its bootstrap draws from NumPy's global generator.
   """
@@ -109,9 +124,9 @@ def _rliable() -> Iterator[tuple]:
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore', FutureWarning)
-      from rliable import library, metrics
+      from rliable import library
 
-      yield library, metrics
+      yield library
   except ImportError:
     raise UserError(
       "the report needs rliable: pip install 'cql_atari[report]'."

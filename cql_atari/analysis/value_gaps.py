@@ -2,7 +2,7 @@
 
 import collections
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,10 @@ COLUMNS = {
   'paper_low': '95 % from',
   'paper_high': 'to',
   'episodes': 'episodes',
+}
+_MEASURES = {  # Of a difference, by the column.
+  'paper_difference': "as in Table 4, over the data's states",
+  'difference': 'on the states that the policy reaches',
 }
 _WIDE = 30  # Beyond it, differences are drawn on a logarithmic axis.
 
@@ -169,7 +173,8 @@ def _write(rows: Sequence[dict], out: pathlib.Path) -> None:
   cells = [[row[name] for name in columns] for row in rows]
   with writing(f'--out={out}'):
     write_csv(out / 'value_gap.csv', columns, cells)
-    write_text(out / 'value_gap.md', table(rows))
+    text = '\n\n'.join([*over_seeds(rows), table(rows)])
+    write_text(out / 'value_gap.md', text)
     plotting.save(figure(rows), out / 'value_gap.png')
 
 
@@ -198,6 +203,29 @@ def table(rows: Sequence[dict]) -> str:
     for r in rows
   ]
   return document.table([COLUMNS[name] for name in names], body) + '\n'
+
+
+def over_seeds(rows: Sequence[dict]) -> Iterator[str]:
+  """Tables like Table 4: agents by games, means over seeds."""
+  games = sorted({(row['game'], row['data']) for row in rows})
+  agents = sorted({_name(row) for row in rows})
+  for column, title in _MEASURES.items():
+    found = collections.defaultdict(list)
+    for row in rows:
+      found[_name(row), row['game'], row['data']].append(row[column])
+    body = [
+      [agent, *(_mean(found[agent, game, data]) for game, data in games)]
+      for agent in agents
+    ]
+    yield f'Predicted minus true value {title}, ± standard errors over seeds:'
+    yield document.table(['agent', *map(', '.join, games)], body)
+
+
+def _mean(differences: Sequence[float]) -> str:
+  if not differences:
+    return ''
+  large = np.abs(differences).max() >= 100
+  return grouping.with_error(np.array(differences), 0 if large else 1)
 
 
 def figure(rows: Sequence[dict]) -> plt.Figure:

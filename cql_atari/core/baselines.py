@@ -5,6 +5,7 @@ preprocessing alone. Baselines is not on PyPI in an installable form, so where
 it is missing an inert module takes its place, and says so if it is ever used.
 """
 
+import importlib.machinery
 import importlib.util
 import sys
 import types
@@ -33,3 +34,5 @@ def provide_baselines() -> None:
     sys.modules[name] = types.ModuleType(name)
   sys.modules['baselines.common'].atari_wrappers = _AtariWrappers(wrappers)
   sys.modules[wrappers] = sys.modules['baselines.common'].atari_wrappers
+  for name in ('baselines', 'baselines.common', wrappers):  # For find_spec.
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -27,21 +28,48 @@ def quiet() -> Iterator[None]:
   # merely gives up on, such as fusing residual blocks.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   warnings.filterwarnings('ignore', category=DeprecationWarning)
-  sys.stderr.flush()
-  with tempfile.TemporaryFile() as held:
-    stderr = os.dup(2)
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except Exception:
+  _diversion.begin()
+  try:
+    yield
+  except Exception:
+    _diversion.show()
+    raise
+  finally:
+    _diversion.end()
+
+
+class _Diversion:
+  """Holds back what goes to stderr, while any thread asks for it."""
+
+  def __init__(self):
+    self._lock, self._users = threading.Lock(), 0
+
+  def begin(self) -> None:
+    with self._lock:
+      if not self._users:
+        sys.stderr.flush()
+        self._held = tempfile.TemporaryFile()  # noqa: SIM115
+        self._stderr = os.dup(2)
+        os.dup2(self._held.fileno(), 2)
+      self._users += 1
+
+  def show(self) -> None:
+    with self._lock:
       sys.stderr.flush()
-      held.seek(0)
-      os.write(stderr, held.read())
-      raise
-    finally:
-      sys.stderr.flush()
-      os.dup2(stderr, 2)
-      os.close(stderr)
+      self._held.seek(0)
+      os.write(self._stderr, self._held.read())
+
+  def end(self) -> None:
+    with self._lock:
+      self._users -= 1
+      if not self._users:
+        sys.stderr.flush()
+        os.dup2(self._stderr, 2)
+        os.close(self._stderr)
+        self._held.close()
+
+
+_diversion = _Diversion()
 
 
 def import_tensorflow() -> None:

@@ -190,22 +190,22 @@ def ensure_store(
     directory = cache / f'{game}-{run.name}-{split.convention}-{key}'
   else:
     directory = user_path(out)
-    if directory.exists():
-      if not is_prepared(directory):
-        raise UserError(
-          f'--out={out} is there already and is no store: name a folder that '
-          'is not there.'
-        )
-      store = _prepared(directory, game, split, num_actions)
-      if not _is_of(store, selection, folder):
-        raise UserError(
-          f'the store {directory} is of other files than {run} has now: name '
-          'a folder that is not there.'
-        )
+    if directory.exists() and not is_prepared(directory):
+      raise UserError(
+        f'--out={out} is there already and is no store: name a folder that '
+        'is not there.'
+      )
   if not directory.is_dir():
     build.build_store(
       directory, key, selection, split, game, run.name, num_actions
     )
+  if out is not None:  # Perhaps another process's, of another split.
+    store = _prepared(directory, game, split, num_actions)
+    if not _is_of(store, selection, folder):
+      raise UserError(
+        f'the store {directory} is of other files than {run} has now: name '
+        'a folder that is not there.'
+      )
   return directory
 
 
@@ -237,6 +237,9 @@ def _key(
     for rows in selection
   ]
   content = [*settings, str(run.resolve()), files]
+  if shard_folder.is_own(run):  # The manifest has returns from there.
+    path = run / shard_folder.EPISODES
+    content.append(path.stat().st_mtime_ns if path.is_file() else None)
   return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -199,7 +199,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _megabytes(size: float) -> str:

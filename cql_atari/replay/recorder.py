@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -23,6 +24,7 @@ NUM_SHARDS = 50  # Of a published run.
 # Rows that come before an episode's first frame, so that it can be stacked.
 PADDING_ROWS = STACK_SIZE - 1
 _COMPRESSION_LEVEL = 2
+_WRITTEN = re.compile(r'_ckpt\.\d+\.gz$|^\.observation\.\d+\.partial$')
 _BLANK_ROWS = 1000  # Written at a time.
 
 # Rows that follow one another: what reads their frames, which has to be called
@@ -299,7 +301,7 @@ class Recorder:
     for index in range(self.num_finished):
       keep.update(Shard(self._directory, index).sources)
     for path in self._directory.iterdir():
-      if path not in keep:
+      if path not in keep and _WRITTEN.search(path.name):
         path.unlink()
 
   def newest_episodes(self, rows: int) -> Iterator[tuple[np.ndarray, ...]]:

@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
@@ -31,7 +32,10 @@ from cql_atari.replay import games
 from cql_atari.replay.frames import STACK_SIZE, newest_frames
 
 _FRAME_SKIP = 4
-_UNREADABLE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile)
+_UNREADABLE = (  # What NumPy and zipfile raise for damaged files.
+  OSError, EOFError, ValueError, TypeError, AttributeError,
+  NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class Episode(NamedTuple):

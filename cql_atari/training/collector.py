@@ -19,6 +19,7 @@ from cql_atari.core.constraints import (
   UnitInterval,
   configurable,
 )
+from cql_atari.core.errors import UserError
 from cql_atari.core.files import write_csv, writing
 from cql_atari.core.protocols import Arrays
 from cql_atari.environments.atari import AtariEnvironments
@@ -133,6 +134,14 @@ class Collector(job.Job):
     if offline:
       self._agent.load_weights(offline.agent.state())
     self.environment = create_environment_fn()
+    if (
+      replay_capacity < self.environment.longest_episode + recorder.PADDING_ROWS
+    ):
+      raise UserError(
+        f'Collector.replay_capacity is {replay_capacity}, and a game may take '
+        f'{self.environment.longest_episode} steps: give more, or a smaller '
+        'AtariEnvironments.max_steps_per_episode.'
+      )
     self._recorder = recorder.Recorder(
       self.folder / 'replay_logs',
       self._rows_per_shard,

@@ -43,8 +43,8 @@ class StopSignal:
       yield
     finally:
       for number, handler in zip(watched, before):
-        if handler is not None:  # None: not installed from Python.
-          signal.signal(number, handler)
+        # None is one that Python did not install.
+        signal.signal(number, handler or signal.SIG_DFL)
 
   def stop(self, where: str) -> None:
     """Ends the program; call it once everything is saved.

@@ -171,6 +171,33 @@ def test_training_goes_on_after_an_interruption(demo_store, monkeypatch):
   assert_same(interrupted, whole)
 
 
+@pytest.mark.parametrize('before', [0, 3, 8])
+@pytest.mark.parametrize('part', ['next_target_outputs', 'chunks'])
+def test_an_interruption_while_batches_are_fetched_loses_none(
+  demo_store, monkeypatch, part, before
+):
+  """At the beginning, within a chunk, and where one begins."""
+  whole, interrupted = make(demo_store), make(demo_store)
+  whole.train_steps(29)
+  interrupted.train_steps(before)
+  resumed = make(demo_store)
+  resumed.load_state(interrupted.state())
+
+  def stopped(*args):
+    raise KeyboardInterrupt
+
+  for agent in (interrupted, resumed):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+      if part == 'chunks':
+        patch.setattr(agent.sampler, 'chunks', stopped)
+        agent._chunks = agent._chunk = None
+      else:
+        patch.setattr(agent, '_compiled_next_target_outputs', stopped)
+      agent.train_steps(29 - before)
+    agent.train_steps(29 - agent.gradient_steps)
+    assert_same(agent, whole)
+
+
 def test_other_dtypes_are_refused(demo_store):
   with pytest.raises(UserError, match='compute_dtype'):
     make(demo_store, compute_dtype='float16')

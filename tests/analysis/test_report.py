@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from rliable import library, metrics
 
 from cql_atari.analysis import grouping, loading, reporting, scores
 from cql_atari.core.errors import UserError
@@ -147,6 +148,20 @@ def test_performance_profiles_by_hand():
   )['CQL']
   np.testing.assert_array_equal(shares, [1.0, 0.75, 0.5, 0.25, 0.0])
   assert interval.shape == (2, 5)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (3, 2), (5, 1), (3, 5)])
+def test_what_is_bootstrapped_is_rliables(shape):
+  values = np.random.default_rng(0).normal(size=shape)
+  np.testing.assert_allclose(
+    scores.interquartile_mean(values), metrics.aggregate_iqm(values)
+  )
+  limits = np.linspace(-1, 1, 7)
+  ours, interval = scores.performance_profiles({'x': values}, limits)['x']
+  np.random.seed(0)  # noqa: NPY002
+  theirs, expected = library.create_performance_profile({'x': values}, limits)
+  np.testing.assert_array_equal(ours, theirs['x'])
+  np.testing.assert_array_equal(interval, expected['x'])
 
 
 def test_intervals_are_the_same_each_time():

@@ -107,6 +107,35 @@ def test_the_values_may_be_another_critics_than_the_agents():
   assert gap == same != values.measure(run, 30, 50, 0)
 
 
+def test_means_over_seeds_are_laid_out_as_in_table_4():
+  def row(agent, game, seed, paper, visited):
+    return {
+      'agent': agent, 'game': game, 'data': 'medium', 'seed': seed,
+      'values': 'own', 'paper_difference': paper, 'difference': visited,
+    }  # fmt: skip
+
+  rows = [
+    row('SAC', 'hopper', 0, 1000.0, 3.0),
+    row('SAC', 'hopper', 1, 2000.0, 5.0),
+    row('CQL', 'hopper', 0, -3.0, 2.0),
+    row('CQL', 'walker2d', 0, 1.0, 2.0),
+  ]
+  title, of_paper, _, of_visited = value_gaps.over_seeds(rows)
+  assert 'as in Table 4' in title
+
+  def cells(table):
+    return [[c.strip() for c in r.split('|')[1:-1]] for r in table.split('\n')]
+
+  header, _, *body = cells(of_paper)
+  assert header == ['agent', 'hopper, medium', 'walker2d, medium']
+  # Of 1000 and 2000: 707 / sqrt(2).
+  assert body == [['CQL', '-3.0', '1.0'], ['SAC', '1500 ± 500', '']]
+  assert cells(of_visited)[2:] == [
+    ['CQL', '2.0', '2.0'],
+    ['SAC', '4.0 ± 1.0', ''],
+  ]
+
+
 @pytest.mark.parametrize('widest', [5.0, 31.0, 50.0, 95.0, 150.0, 2e6])
 def test_wide_differences_have_few_readable_ticks(widest):
   row = {

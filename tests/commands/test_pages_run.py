@@ -162,7 +162,8 @@ def smaller_sweep(words):
     lines.append(f'Sweep.tasks={list(sweep.tasks[:1])}')
   else:
     lines.append(f'Sweep.games={list(sweep.games[-1:])}')
-  lines.append(f'Sweep.configs={list(sweep.configs[:2])}')
+  configs = sorted(sweep.configs, key=lambda config: 'cql' not in config)
+  lines.append(f'Sweep.configs={configs[:2]}')  # What pages compare with CQL.
   return bindings(lines)
 
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from cql_atari.core.errors import UserError
 from cql_atari.replay import build, opening, shard_folder
 from cql_atari.replay import sampler as dataset_lib
 from cql_atari.replay import split as split_lib
+from cql_atari.replay import store as store_lib
 
 CAPACITY = 97  # Not a multiple of a block.
 
@@ -172,6 +174,37 @@ def test_parts_of_another_split_are_not_used(demo_dir, tmp_path, monkeypatch):
   (expected,) = (tmp_path / 'own').iterdir()
   assert whole.manifest['num_rows'] == 600
   assert files_of(ours) == files_of(expected)
+
+
+def test_a_store_of_another_split_is_noticed_after_a_wait(
+  demo_dir, tmp_path, monkeypatch
+):
+  """Of a process that built it in the same folder meanwhile."""
+  out, original = tmp_path / 'store', build.build_store
+
+  def prepare(fraction):
+    split = split_lib.Split(shards=(10, 13), fraction=fraction)
+    return opening.ensure_store(demo_dir, 'Breakout', 4, split, out=out)
+
+  def wait(*arguments):
+    monkeypatch.setattr(build, 'build_store', original)
+    prepare(0.1)
+    return original(*arguments)
+
+  monkeypatch.setattr(build, 'build_store', wait)
+  with pytest.raises(UserError, match='store'):
+    prepare(0.5)
+  assert store_lib.Store(out).manifest['num_rows'] == 300
+
+
+def test_returns_that_come_later_make_another_store(demo_dir, tmp_path):
+  run = tmp_path / 'Breakout' / '1'
+  shutil.copytree(demo_dir, run)
+  (run / 'episodes.json').unlink()
+  before = open_run(run, tmp_path / 'stores')
+  shutil.copy(demo_dir / 'episodes.json', run)
+  after = open_run(run, tmp_path / 'stores')
+  assert before.is_published and not after.is_published
 
 
 def test_two_builders_make_one_store(demo_dir, tmp_path):

@@ -113,6 +113,18 @@ def test_a_recording_resumes_where_it_was_saved(tmp_path, episodes):
   assert contents(killed) == contents(whole)
 
 
+def test_what_others_put_beside_the_shards_stays(tmp_path, episodes):
+  recorder = record(tmp_path, episodes[:2])
+  arrays, data = recorder.state()
+  (tmp_path / 'notes.txt').touch()
+  (tmp_path / '.ipynb_checkpoints').mkdir()
+  later = tmp_path / '$store$_action_ckpt.9.gz'
+  later.touch()
+  recorder.load_state(arrays, data)
+  assert (tmp_path / 'notes.txt').exists() and not later.exists()
+  assert (tmp_path / '.ipynb_checkpoints').is_dir()
+
+
 @pytest.mark.parametrize('count', [1, 4, 12, None])
 def test_newest_episodes_are_the_whole_ones_since_a_shard_began(
   tmp_path, episodes, count

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cql_atari.core.errors import UserError
+from cql_atari.replay import published
 from cql_atari.runs import checkpoints
 from cql_atari.training import job, signals
 
@@ -81,18 +82,19 @@ def test_a_signal_saves_and_ends(tmp_path, capsys, number):
   assert Counting(tmp_path).step == 4
 
 
-def test_a_handler_that_python_did_not_install_is_left_alone(monkeypatch):
-  set_to = []
+def test_a_handler_that_python_did_not_install_becomes_the_default(monkeypatch):
+  handlers = {}
 
   def install(number, handler):
-    if handler is None:
-      raise TypeError('signal handler must be signal.SIG_IGN, ...')
-    set_to.append(number)
+    assert handler is not None  # Else a TypeError.
+    handlers[number] = handler
 
   monkeypatch.setattr(signal, 'signal', install)
-  with signals.StopSignal().watch():
+  with signals.StopSignal().watch(), published._interrupted_by_sigterm():
     pass
-  assert set_to == [signal.SIGINT, signal.SIGTERM]
+  assert handlers == dict.fromkeys(
+    (signal.SIGINT, signal.SIGTERM), signal.SIG_DFL
+  )
 
 
 def test_a_job_of_other_settings_is_refused(tmp_path):
