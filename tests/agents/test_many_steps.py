@@ -189,7 +189,7 @@ def test_an_interruption_while_batches_are_fetched_loses_none(
   for agent in (interrupted, resumed):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
       if part == 'chunks':
-        patch.setattr(agent.sampler, 'chunks', stopped)
+        patch.setattr(type(agent.sampler), 'chunks', stopped)
         agent._chunks = agent._chunk = None
       else:
         patch.setattr(agent, '_compiled_next_target_outputs', stopped)
