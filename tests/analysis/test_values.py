@@ -129,10 +129,10 @@ def test_means_over_seeds_are_laid_out_as_in_table_4():
   header, _, *body = cells(of_paper)
   assert header == ['agent', 'hopper, medium', 'walker2d, medium']
   # Of 1000 and 2000: 707 / sqrt(2).
-  assert body == [['CQL', '-3.0', '1.0'], ['SAC', '1500 ± 500', '']]
+  assert body == [['SAC', '1500 ± 500', ''], ['CQL', '-3.0', '1.0']]
   assert cells(of_visited)[2:] == [
-    ['CQL', '2.0', '2.0'],
     ['SAC', '4.0 ± 1.0', ''],
+    ['CQL', '2.0', '2.0'],
   ]
 
 
