@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import struct
 
 import cv2
 import gymnasium
@@ -161,6 +162,13 @@ def test_damaged_and_nameless_recordings_are_told(games, tmp_path):
     np.savez(source / '0000.npz', **arrays, terminated=flag)
     with pytest.raises(UserError, match=r'give one True or False'):
       convert(source, tmp_path / 'data', 'Breakout')
+  np.savez_compressed(source / '0000.npz', **arrays, terminated=True)
+  damaged = bytearray((source / '0000.npz').read_bytes())
+  name, extra = struct.unpack('<HH', damaged[26:30])  # Their lengths.
+  damaged[30 + name + extra] = 0xFF  # Zlib has no such kind of block.
+  (source / '0000.npz').write_bytes(damaged)
+  with pytest.raises(UserError, match=r'0000.npz is damaged .*invalid block'):
+    convert(source, tmp_path / 'data', 'Breakout')
   (source / '0000.npz').write_bytes(b'')
   with pytest.raises(UserError, match=r'0000.npz is damaged'):
     convert(source, tmp_path / 'data', 'Breakout')
