@@ -43,6 +43,8 @@ def make(settings, arrays):
   """The algorithm and the batches that it learns from."""
   d3rlpy.seed(settings['seed'])
   adam = d3rlpy.optimizers.AdamFactory(eps=settings['adam_epsilon'])
+  has_gpu = torch.cuda.is_available()
+  device = 'cuda:0' if has_gpu else 'cpu:0'
   if settings['kind'] == 'discrete':
     filters, hidden = settings['filters'], settings['hidden_units']
     shapes = [
@@ -62,7 +64,8 @@ def make(settings, arrays):
       q_func_factory=d3rlpy.models.QRQFunctionFactory(
         n_quantiles=settings['num_quantiles']
       ),
-    ).create(device='cpu:0')
+      compile_graph=has_gpu,
+    ).create(device=device)
     picker = d3rlpy.dataset.FrameStackTransitionPicker(4)
   else:
     encoder = d3rlpy.models.VectorEncoderFactory(settings['hidden_units'])
@@ -77,7 +80,8 @@ def make(settings, arrays):
       n_action_samples=settings['num_samples'],
       actor_encoder_factory=encoder,
       critic_encoder_factory=encoder,
-    ).create(device='cpu:0')
+      compile_graph=has_gpu,
+    ).create(device=device)
     picker = d3rlpy.dataset.BasicTransitionPicker()
   is_pixels = settings['kind'] == 'discrete'
   buffer = d3rlpy.dataset.ReplayBuffer(
@@ -102,7 +106,7 @@ def main() -> None:
   with np.load(settings['data']) as archive:
     arrays = dict(archive)
   algo, buffer = make(settings, arrays)
-  is_pixels = settings['kind'] == 'discrete'
+  is_pixels, device = settings['kind'] == 'discrete', algo.impl.device
   while line := lines.readline():
     message = json.loads(line)
     if 'train' in message:
@@ -120,16 +124,18 @@ def main() -> None:
     states = np.frombuffer(data, dtype).reshape(shape)
     with torch.no_grad():
       if is_pixels:
-        scaled = torch.tensor(states, dtype=torch.float32) / 255
-        answer(algo.impl._q_func_forwarder.compute_expected_q(scaled).numpy())
+        scaled = torch.tensor(states, dtype=torch.float32, device=device) / 255
+        values = algo.impl._q_func_forwarder.compute_expected_q(scaled)
+        answer(values.cpu().numpy())
       elif message['what'] == 'act':
         answer(algo.predict(states))
       else:
-        actions = torch.tensor(algo.predict(states))
         values = algo.impl._q_func_forwarder.compute_expected_q(
-          torch.tensor(states), actions, 'min'
+          torch.tensor(states, device=device),
+          torch.tensor(algo.predict(states), device=device),
+          'min',
         )
-        answer(values.numpy()[:, 0])
+        answer(values.cpu().numpy()[:, 0])
 
 
 if __name__ == '__main__':

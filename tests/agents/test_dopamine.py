@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import pytest
 
 from cql_atari.agents import cql_agent, networks
 from cql_atari.core import quiet
@@ -33,7 +32,6 @@ def runner(base_dir, agent, iterations):
   )
 
 
-@pytest.mark.slow
 def test_dopamine_s_runner_evaluates_our_agents(demo_store, tmp_path):
   agent = cql_agent.CQLAgent(demo_store, network=NETWORK, seed=1)
   agent.train_steps(5)

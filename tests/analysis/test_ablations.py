@@ -3,6 +3,7 @@
 import pathlib
 
 import numpy as np
+import pytest
 
 from cql_atari.analysis import ablations, figures, loading, plotting, reporting
 from cql_atari.core import benchmarks
@@ -133,6 +134,7 @@ def test_the_figure_has_the_means_of_final_and_peak(tmp_path, monkeypatch):
   }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_report_says_which_settings_are_common(tmp_path):
   runs = [r for r in RUNS if r.agent == 'CQL']
   reporting.write(runs, tmp_path, 'Ablations')

@@ -88,6 +88,7 @@ def report(tmp_path):
   return (tmp_path / 'report' / 'report.md').read_text()
 
 
+@pytest.mark.slow
 def test_a_report_tells_what_it_shows_in_part(make_run, tmp_path):
   make_run('a', seed=0, **of_alpha(4.0))
   make_run('b', seed=1, evaluations=1, **of_alpha(4.0))

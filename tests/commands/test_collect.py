@@ -244,6 +244,7 @@ def test_an_offline_agent_goes_on_online(offline, tmp_path):
   assert 'CQLMixin.alpha = 2.0' in config
 
 
+@pytest.mark.slow
 def test_going_on_without_the_run_is_noticed(offline, tmp_path):
   assert call(online_command(offline, tmp_path)).returncode == 0
   (tmp_path / 'Breakout' / '1' / 'agent.npz').unlink()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -21,6 +22,7 @@ def call(*words, **settings):
   return done.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_of_the_sdist_trains_in_an_empty_folder(tmp_path):
   source = tmp_path / 'source'
   names = (

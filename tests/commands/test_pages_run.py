@@ -85,7 +85,9 @@ def ran(page):
 
 
 PAGES_WITH_COMMANDS = [
-  page for page in (p.relative_to(ROOT) for p in PAGES) if ran(page)
+  pytest.param(page, marks=() if page.name == 'README.md' else pytest.mark.slow)
+  for page in (p.relative_to(ROOT) for p in PAGES)
+  if ran(page)
 ]
 
 
@@ -186,7 +188,6 @@ def make_runs(words, recorded):
       shutil.copytree(recorded / kind, path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('page', PAGES_WITH_COMMANDS, ids=str)
 def test_commands_run(page, recorded, tmp_path, monkeypatch, capfd):
   monkeypatch.chdir(tmp_path)

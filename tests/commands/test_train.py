@@ -125,7 +125,6 @@ def assert_same_end(base_dir, whole):
       assert a[name] == b[name], name
 
 
-@pytest.mark.slow
 def test_sigkill_anywhere_then_resume_ends_with_the_same_weights(
   run, whole_run, environment, tmp_path
 ):
@@ -155,7 +154,6 @@ def test_sigkill_anywhere_then_resume_ends_with_the_same_weights(
   assert_same_end(base_dir, whole_run[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_exit_cleanly(
   run, whole_run, environment, tmp_path, number
@@ -188,7 +186,6 @@ def test_signals_save_and_exit_cleanly(
   assert earlier['versions'] == record['versions'] and earlier['command']
 
 
-@pytest.mark.slow
 def test_damaged_newest_checkpoint_and_changed_settings_warn(
   run, whole_run, tmp_path
 ):

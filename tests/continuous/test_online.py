@@ -63,6 +63,7 @@ def call(arguments):
   return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_an_offline_agent_goes_on_online(offline, tmp_path):
   online = tmp_path / 'hopper' / '1'
   process = subprocess.Popen(command(offline, tmp_path))

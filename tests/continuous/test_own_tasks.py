@@ -168,6 +168,7 @@ def can_draw():
   return 'drawn' in done.stdout
 
 
+@pytest.mark.slow
 def test_a_film_shows_the_robot_and_its_action(hopper, tmp_path):
   run = train(tmp_path / 'run', 'd4rl/cql.gin', 'hopper-medium', hopper)
   out = tmp_path / 'play.mp4'

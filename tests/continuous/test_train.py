@@ -176,7 +176,6 @@ def train(base_dir, data, *bindings, task='hopper-medium'):
   ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_weights(collected, tmp_path):
   ends = []
   for name in ('whole', 'killed'):
@@ -278,7 +277,6 @@ def test_going_on_with_another_network_is_refused(tmp_path):
   assert done.returncode == 2 and 'another agent or network' in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ('bindings', 'arguments', 'message'),
   [

@@ -35,6 +35,7 @@ def test_frames_rewards_and_ends_equal_dopamines(game):
   assert ends >= 1
 
 
+@pytest.mark.slow
 def test_stickiness_is_dopamines_in_distribution():
   """Pong's screen after six agent steps, over 80 and 150 tries.
 

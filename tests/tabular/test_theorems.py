@@ -50,6 +50,7 @@ def verify(*flags):
   )
 
 
+@pytest.mark.slow
 def test_verify_finds_that_every_claim_holds(tmp_path):
   done = verify('--mdps=4', f'--out={tmp_path}')
   assert done.returncode == 0, done.stderr

@@ -263,6 +263,7 @@ def test_gin_has_its_settings_again():
   gin.clear_config()
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
   """Its cells, one after another, in a folder of its own."""
   notebook = json.loads((README.parent / 'docs' / 'library.ipynb').read_text())

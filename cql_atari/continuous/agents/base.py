@@ -15,6 +15,7 @@ from cql_atari.agents import base, optimizers
 from cql_atari.continuous import networks
 from cql_atari.continuous.datasets import Dataset
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
+from cql_atari.core import devices
 from cql_atari.core.constraints import (
   NonNegative,
   NonNegativeInt,
@@ -107,7 +108,12 @@ class ContinuousAgent(base.OfflineAgent):
     self.loss_names = tuple(part.name for part in self.parts)
     scalars = [*self._declared_scalars(), *self.MEASURED]
     self._make_totals([*self.loss_names, *scalars])
-    self._compiled_train = tf.function(self._train_in_graph, autograph=False)
+    self._compiled_train = tf.function(
+      self._train_in_graph,
+      autograph=False,
+      # A CPU gains nothing by it.
+      jit_compile=devices.has_gpu() or None,
+    )
 
   def _check_data(self, data: Dataset) -> None:
     """Refuses an online run from nothing, if there has to be some data."""
