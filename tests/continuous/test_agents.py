@@ -30,7 +30,7 @@ from cql_atari.continuous.agents import (
   sac_agent,
 )
 from cql_atari.continuous.sampling import FixedSampler, Noise, Transition
-from cql_atari.core import gin_state, settings
+from cql_atari.core import devices, gin_state, settings
 from cql_atari.core.errors import UserError
 
 
@@ -151,8 +151,13 @@ def test_batches_come_from_all_of_the_data():
     np.testing.assert_array_equal(column, batch.reward)  # Rows stay whole.
 
 
+@pytest.mark.parametrize(
+  'by_xla', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('name', ALL_AGENTS)
-def test_everything_that_is_to_learn_learns(name):
+def test_everything_that_is_to_learn_learns(name, by_xla, monkeypatch):
+  if by_xla:  # As on a GPU.
+    monkeypatch.setattr(devices, 'has_gpu', lambda: True)
   agent_class, settings = ALL_AGENTS[name]
   maker = make if name == 'BC' else make_critic
   agent = maker(agent_class, **settings)
