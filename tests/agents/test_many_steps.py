@@ -153,10 +153,15 @@ def test_a_network_of_ones_own_computes_in_bfloat16_too(demo_store):
   assert np.isfinite(agent.mean_scalars()['loss'])
 
 
-def test_training_goes_on_after_an_interruption(demo_store, monkeypatch):
-  make_one = functools.partial(make, demo_store)
-  whole, interrupted = make_one(), make_one()
-  whole.train_steps(29)
+@pytest.fixture(scope='module')
+def whole(demo_store):
+  agent = make(demo_store)
+  agent.train_steps(29)
+  return agent
+
+
+def test_training_goes_on_after_an_interruption(demo_store, whole, monkeypatch):
+  interrupted = make(demo_store)
   train = interrupted._compiled_train_on_chunk
 
   def stopped(*args):
@@ -174,11 +179,10 @@ def test_training_goes_on_after_an_interruption(demo_store, monkeypatch):
 @pytest.mark.parametrize('before', [0, 3, 8])
 @pytest.mark.parametrize('part', ['next_target_outputs', 'chunks'])
 def test_an_interruption_while_batches_are_fetched_loses_none(
-  demo_store, monkeypatch, part, before
+  demo_store, whole, monkeypatch, part, before
 ):
   """At the beginning, within a chunk, and where one begins."""
-  whole, interrupted = make(demo_store), make(demo_store)
-  whole.train_steps(29)
+  interrupted = make(demo_store)
   interrupted.train_steps(before)
   resumed = make(demo_store)
   resumed.load_state(interrupted.state())

@@ -154,7 +154,10 @@ def test_sigkill_anywhere_then_resume_ends_with_the_same_weights(
   assert_same_end(base_dir, whole_run[0])
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_signals_save_and_exit_cleanly(
   run, whole_run, environment, tmp_path, number
 ):

@@ -110,6 +110,7 @@ def test_an_agent_begins_online_with_its_offline_weights(offline, tmp_path):
   assert 0 < rewards[0] < 6  # Twice some 1 to 3.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'parameters'),
   [

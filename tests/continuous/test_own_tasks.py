@@ -71,7 +71,10 @@ def hopper(tmp_path_factory):
   return data
 
 
-@pytest.mark.parametrize('method', ['cql', 'bear', 'bc'])
+@pytest.mark.parametrize(
+  'method',
+  ['cql', *(pytest.param(m, marks=pytest.mark.slow) for m in ('bear', 'bc'))],
+)
 def test_exports_act_without_the_package(hopper, tmp_path, method):
   """SavedModel and ONNX, in processes of their own, against the agent."""
   run = train(tmp_path / 'run', f'd4rl/{method}.gin', 'hopper-medium', hopper)

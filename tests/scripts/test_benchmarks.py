@@ -40,6 +40,7 @@ def test_evaluation_is_timed_beside_dopamines():
   assert times == pytest.approx(rates[0] / rates[1], rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_profile_of_a_step_names_its_operations():
   speed, share, total, *rows = run('profile_steps.py', '--steps=8')
   assert speed.endswith('ms a step') and '4.02 GFLOP' in share
